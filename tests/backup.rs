@@ -310,7 +310,7 @@ async fn interrupted(app: &TestApp, name: &str, ru_limit: &str, more: &[&str]) -
         .spawn()
         .unwrap();
     let progress = app.folder.path().join(format!("{name}.part.json"));
-    let documents = eventually("a checkpoint is there", async || {
+    let documents = eventually("a checkpoint exists", async || {
         let state: Value = serde_json::from_slice(&std::fs::read(&progress).ok()?).ok()?;
         state["documents"].as_u64().filter(|n| *n > 0)
     })

@@ -159,7 +159,7 @@ async fn a_refused_query_says_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_on_the_command_line_ends_with_2_and_says_where() {
+async fn errors_on_the_command_line_exit_with_2_and_name_the_argument() {
     let shell = Shell::start().await;
     shell.expect(0, &["provision", "--pk", "/tenant", "--pk", "/user"], "").await;
     for sql in ["SELEC c.id FROM c", "SELECT * FROM c WHERE", "SELECT VALUE NO_SUCH_FUNCTION(c.id) FROM c"] {

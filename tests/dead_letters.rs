@@ -164,7 +164,7 @@ async fn an_unusable_blob_container_ends_serve_and_the_check_leaves_nothing_in_a
 }
 
 #[tokio::test]
-async fn poison_goes_to_a_blob_container_and_comes_back_from_it() {
+async fn poison_goes_to_a_blob_container_and_is_replayed_from_it() {
     let Some(azurite) = Azurite::start() else { return };
     azurite.create("letters").await;
     let url = azurite.container("letters");

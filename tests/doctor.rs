@@ -55,7 +55,7 @@ async fn the_mode_that_is_really_used_is_reported() {
         options.mode = Some(mode);
         let trigger = Trigger::start(&app.local, options).await.unwrap();
         let check = "leases of CaptureChanges: mode";
-        let found = eventually("the leases are there", async || {
+        let found = eventually("the leases exist", async || {
             let output = app.run_with_settings(&["doctor", "--format", "json"], &NAMES).await;
             findings(&output).remove(check).filter(|found| found.1.contains(words))
         })

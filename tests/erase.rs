@@ -144,7 +144,7 @@ async fn without_live_the_document_stays_and_that_is_reported() {
 }
 
 #[tokio::test]
-async fn beside_running_capture_nothing_comes_back() {
+async fn nothing_erased_comes_back_while_capture_runs() {
     let local = Local::start(&["--mode", "all-versions"]).await;
     assert_eq!(local.run(&["populate", "--count", "20"]).await.code, 0);
     local.wait_for_count("changes", 20).await;
@@ -158,7 +158,7 @@ async fn beside_running_capture_nothing_comes_back() {
     let first = local.run(&erase).await;
     assert!([0, 3].contains(&first.code), "{first:?}");
     // Whatever capture delivers later is found by the next run.
-    eventually("everything else is there and nothing of it", async || {
+    eventually("only other documents are left", async || {
         let left = local.run(&erase).await;
         (left.code == 0 && local.count("changes").await == others).then_some(())
     })
@@ -167,7 +167,7 @@ async fn beside_running_capture_nothing_comes_back() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_erased_is_refused() {
+async fn an_impossible_erasure_is_refused() {
     let app = TestApp::with_changes_key(&["/city"]).await;
     let keyed = app.run(&["erase", "--id", "a", "--pk", "p", "--yes"]).await;
     assert!(keyed.code == 2 && keyed.stderr.contains("/city"), "{keyed:?}");

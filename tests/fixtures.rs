@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::support::TestApp;
 
 #[tokio::test]
-async fn every_recorded_payload_becomes_the_history_beside_it() {
+async fn every_recorded_payload_becomes_the_history_next_to_it() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut recorded: Vec<_> = std::fs::read_dir(&folder)
         .unwrap()

@@ -247,7 +247,7 @@ async fn play(seed: u64, rounds: usize) {
         follower.kill();
     }
     // Everything that was due has expired; a read makes sure of it.
-    eventually("the short-lived ones are gone", async || {
+    eventually("the short-lived documents have expired", async || {
         let left = world.source.query_all("SELECT c.id FROM c WHERE c.pk = 'short'", &[], None).await.unwrap();
         left.is_empty().then_some(())
     })

@@ -133,7 +133,7 @@ async fn segments_hold_every_version_once_and_nothing_is_acknowledged_before_its
     assert!(versions().await.is_empty());
     // A clean stop closes the segments; short ones close by themselves.
     let mut follower = FollowerProcess::start(&app, &[&args[..], &["--segment-seconds", "1"]].concat());
-    eventually("the segments are there", async || (versions().await.len() == 40).then_some(())).await;
+    eventually("the segments exist", async || (versions().await.len() == 40).then_some(())).await;
     for id in ["a", "b"] {
         put(&app, id, 6).await;
     }
@@ -325,11 +325,11 @@ async fn a_hanging_follower_reports_it_and_one_throttled_at_its_start_continues(
     eventually("it is ready", async || (status("readyz").await == 200).then_some(())).await;
     app.proxy.fail_always_of(Kind::LiveRead, Some(Fault::Hold(When::Before, Duration::from_secs(120))));
     let begun = Instant::now();
-    eventually("it is not well", async || (status("healthz").await == 503).then_some(())).await;
+    eventually("it is unhealthy", async || (status("healthz").await == 503).then_some(())).await;
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     assert_eq!(status("readyz").await, 503);
     app.proxy.fail_always_of(Kind::LiveRead, None);
-    eventually("it is well again", async || (status("healthz").await == 200).then_some(())).await;
+    eventually("it is healthy again", async || (status("healthz").await == 200).then_some(())).await;
 }
 
 /// Runs the scripts in the documents with this build.

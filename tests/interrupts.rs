@@ -42,7 +42,7 @@ async fn stopped_at(app: &TestApp, args: &[&str], passing: usize, signal: fn(&Ru
 async fn stopped_reading(app: &TestApp, args: &[&str], signal: fn(&Running)) -> Output {
     let before = app.proxy.seen(Kind::Query);
     let running = app.start_through_proxy(&[args, &["--ru-limit", "1", "--format", "json"]].concat());
-    eventually("a query", async || (app.proxy.seen(Kind::Query) > before).then_some(())).await;
+    eventually("a query was sent", async || (app.proxy.seen(Kind::Query) > before).then_some(())).await;
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     signal(&running);
     running.ended().await

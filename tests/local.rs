@@ -45,7 +45,7 @@ async fn the_first_line_names_the_endpoint_and_everything_exists() {
 }
 
 #[tokio::test]
-async fn what_is_populated_appears_in_the_history() {
+async fn populated_documents_appear_in_the_history() {
     let local = Local::start(&["--mode", "all-versions"]).await;
     // The same random picks twice: every document is created and then replaced.
     for _ in 0..2 {

@@ -234,7 +234,7 @@ async fn a_follower_sends_its_counters_and_lag() {
     all.push(("OTEL_METRIC_EXPORT_INTERVAL".into(), "100".into()));
     let follower = Running::start(app.folder.path(), &["follow", "--from", "beginning"], &all);
     let known = |name: &str| collector.figures.lock().unwrap().get(name).copied();
-    eventually("the lag of each range is sent, and the document was", async || {
+    eventually("the lag of each range and the document are sent", async || {
         (known("cosmos_rewind.lag").is_some() && known("cosmos_rewind.delivered") == Some(1.0)).then_some(())
     })
     .await;

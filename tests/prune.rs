@@ -155,7 +155,7 @@ async fn journals_of_old_restores_are_pruned_and_others_stay() {
     let id = listed().await[0]["restore"].as_str().unwrap().to_owned();
     let undone = life.app.run(&["undo", &id, "--dry-run"]).await;
     assert_eq!(undone.code, 0, "{undone:?}");
-    eventually("the restore is of a second before", async || {
+    eventually("the restore lies in an earlier second", async || {
         let done = life.run(&["--older-than", "0s", "--yes"]).await.json();
         (done["journals"] == 1).then_some(())
     })
@@ -164,7 +164,7 @@ async fn journals_of_old_restores_are_pruned_and_others_stay() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_pruned_is_refused() {
+async fn an_impossible_prune_is_refused() {
     let app = TestApp::with_changes_key(&["/city"]).await;
     let keyed = app.run(&["prune", "--older-than", "1d", "--yes"]).await;
     assert!(keyed.code == 2 && keyed.stderr.contains("/city"), "{keyed:?}");
@@ -307,7 +307,7 @@ async fn a_failing_timer_reports_it_and_does_not_disturb_capture() {
 
 /// For example a replayed dead letter, after later versions and the delete were dropped.
 #[tokio::test]
-async fn a_version_that_comes_after_its_document_was_dropped_does_not_bring_it_back() {
+async fn a_version_delivered_after_its_document_was_dropped_does_not_bring_it_back() {
     let app = TestApp::start().await;
     let now = Utc::now().timestamp();
     let metadata = |op: &str, lsn: i64, ts: i64| json!({"operationType": op, "lsn": lsn, "crts": ts, "id": "a", "partitionKey": {"pk": "p"}});

@@ -107,7 +107,7 @@ async fn a_restore_from_an_archive_is_planned_saved_written_and_undone() {
 }
 
 #[tokio::test]
-async fn a_creation_says_nothing_of_before_the_archive_began() {
+async fn a_creation_proves_nothing_about_the_time_before_the_archive() {
     let app = TestApp::start().await;
     stories(&app).await;
     let before = live(&app).await;

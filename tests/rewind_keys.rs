@@ -316,7 +316,7 @@ async fn a_deleted_document_comes_back_from_its_last_version_with_or_without_a_t
 }
 
 #[tokio::test]
-async fn histories_of_the_original_demo_are_restored_by_the_time_of_the_copy_and_the_plan_says_so() {
+async fn histories_of_the_original_demo_are_restored_by_copy_time_and_the_plan_says_so() {
     let keyed = Keyed::start(&["/pk"], Some(&["/pk"])).await;
     let copy = async |record: &str, city: &str, lsn: i64| {
         let copy = json!({"id": record, "pk": "28035", "city_name": city, "_originalId": "28035", "_lsn": lsn});

@@ -162,7 +162,7 @@ async fn a_plan_applies_only_to_the_containers_it_was_made_for() {
 }
 
 #[tokio::test]
-async fn without_a_history_every_command_says_so_and_writes_nothing() {
+async fn without_a_history_every_command_reports_that_and_writes_nothing() {
     let app = TestApp::start().await;
     app.put(json!({"id": "a", "pk": "a"})).await;
     let before = everything(&app).await;

@@ -163,7 +163,7 @@ async fn missing_versions_are_found_and_repaired() {
 }
 
 #[tokio::test]
-async fn each_kind_of_fault_is_told_apart() {
+async fn each_kind_of_fault_is_reported_separately() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let envelope = |mut stored: Value, op: &str, lsn: i64, previous: Option<i64>| {
@@ -220,7 +220,7 @@ async fn each_kind_of_fault_is_told_apart() {
 }
 
 #[tokio::test]
-async fn the_status_says_how_far_capture_is() {
+async fn status_reports_how_far_capture_is() {
     let app = TestApp::start().await;
     let empty = app.run(&["status", "--format", "json"]).await.json();
     assert_eq!((&empty["behind"], &empty["history"]["oldest"]), (&json!(null), &json!(null)), "{empty}");

@@ -36,49 +36,50 @@ struct Args {
     /// Handler to measure, started as `HANDLER serve`
     #[arg(long, default_value = option_env!("CARGO_BIN_EXE_cosmos-rewind").unwrap_or("target/release/cosmos-rewind"))]
     handler: PathBuf,
-    /// Another handler to measure beside it, as `NAME=COMMAND`, or `NAME@SCENARIO,SCENARIO=COMMAND` for these alone; run by sh
+    /// Another handler to measure, as `NAME=COMMAND`, or `NAME@SCENARIO,SCENARIO=COMMAND` for these scenarios only; run
+    /// by sh
     #[arg(long, value_name = "NAME=COMMAND")]
     peer: Vec<String>,
-    /// What the documents are like (all kinds)
+    /// Kind of documents (default: all kinds)
     #[arg(long, value_enum)]
     scenario: Vec<Scenario>,
     /// Batches in each scenario
     #[arg(long, default_value_t = 100)]
     batches: usize,
-    /// Batches before, not measured (20, at least one for each lease)
+    /// Warm-up batches that are not measured (20, at least one for each lease)
     #[arg(long)]
     warm_up: Option<usize>,
-    /// Documents in a batch
+    /// Documents per batch
     #[arg(long, default_value_t = 100)]
     documents: usize,
-    /// Bytes of a document, about
+    /// Approximate size of a document in bytes
     #[arg(long, default_value_t = 1024)]
     size: usize,
     /// Batches in flight
     #[arg(long, default_value_t = 4)]
     leases: usize,
-    /// Partition key ranges of the history, which share its keys evenly
+    /// Partition key ranges of the history, which divide its keys evenly
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     ranges: u32,
-    /// Milliseconds for which the endpoint holds back the answer to a write
+    /// Milliseconds by which the endpoint delays the response to a write
     #[arg(long, default_value_t = 0)]
     latency_ms: u64,
-    /// Repetitions, in each of which every handler has its turn; the median is printed
+    /// Repetitions, in each of which every handler is measured once; the median is printed
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// File that raw results are appended to, one line each
+    /// File to which raw results are appended, one line each
     #[arg(long)]
     csv: Option<PathBuf>,
-    /// Count requests, bytes and request units of captured documents instead, in each layout and index policy
+    /// Measure requests, bytes and request units of captured documents instead, for each layout and index policy
     #[arg(long)]
     ru: bool,
-    /// Measure `load` instead, with each write alone and packed
+    /// Measure `load` instead, with single and packed writes
     #[arg(long)]
     load: bool,
     /// The program that only forwards bytes
     #[arg(long, hide = true)]
     forward: bool,
-    /// Given by `cargo bench`
+    /// Passed by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }

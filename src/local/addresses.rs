@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resource_ids_are_told_from_names_by_their_form() {
+    fn resource_ids_are_distinguished_from_names_by_their_form() {
         assert!(could_be_rid("AAAAAQ==", 4) && could_be_rid("AAAAAYAAAAI=", 8));
         assert!(could_be_document("AAAAAYAAAAIEAAAAAAAAAA=="));
         for name in ["dev", "AAAAAQ=", "AAAAAQ=a", "events", "AAAA/Q=="] {

@@ -343,7 +343,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_beginning_of_a_hierarchical_key_covers_its_documents() {
+    fn the_prefix_of_a_hierarchical_key_covers_its_documents() {
         let key = json!({"paths": ["/a", "/b"], "kind": "MultiHash", "version": 2});
         let partitioning = Partitioning::parse(&key).unwrap();
         let prefix = partitioning.range_of(&[json!("x")]).unwrap();
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_partition_key_value_has_a_place() {
+    fn every_kind_of_partition_key_value_has_a_position() {
         let partitioning = Partitioning::parse(&json!({"paths": ["/pk"], "kind": "Hash", "version": 2})).unwrap();
         let values = [json!("x"), json!(1.5), json!(true), json!(null), json!({})];
         let mut places: Vec<_> =

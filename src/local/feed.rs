@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_document_is_named_by_the_paths_of_its_key() {
+    fn a_deleted_document_is_identified_by_the_paths_of_its_key() {
         let paths = ["/tenant".to_owned(), "/user/id".to_owned()];
         let object = partition_key_object("[\"t\",{}]", &paths);
         assert_eq!(object.to_string(), "{\"tenant\":\"t\"}");

@@ -122,7 +122,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn keys_with_and_without_zero_padding_are_one() {
+    fn keys_with_and_without_zero_padding_are_equal() {
         assert_eq!(Epk::parse("80"), Epk::parse("8000"));
         assert!(Epk::parse("80") < Epk::parse("8001"));
         assert!(Epk::parse("8001") < Epk::parse("ff"));

@@ -273,14 +273,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_names_the_same_thing_with_and_without_a_trailing_slash() {
+    fn a_path_means_the_same_with_and_without_a_trailing_slash() {
         let docs = Target::Documents(ContainerName::new("dev", "events"));
         assert_eq!(Target::of("/dbs/dev/colls/events/docs"), docs);
         assert_eq!(Target::of("/dbs/dev/colls/events/docs/"), docs);
     }
 
     #[test]
-    fn names_are_decoded_after_the_path_is_cut() {
+    fn names_are_decoded_after_the_path_is_split() {
         let name = ContainerName::new("d", "c");
         assert_eq!(Target::of("/dbs/d/colls/c/docs/a%2Fb%20c"), Target::Document(name, "a/b c".into()));
     }

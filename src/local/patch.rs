@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operation_does_what_the_service_documents() {
+    fn every_patch_operation_follows_the_services_documentation() {
         let document = json!({"id": "1", "n": 1, "list": [1, 3], "gone": true, "old": "x", "deep": {"a": 1}});
         let operations = json!([
             {"op": "add", "path": "/list/1", "value": 2},

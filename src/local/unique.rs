@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_taken_within_a_partition_key_until_their_document_is_gone() {
+    fn values_are_in_use_within_a_partition_key_until_their_document_is_gone() {
         let mut keys = keys();
         let epk = Epk::min();
         let one = json!({"mail": "m", "a": {"b": 1}, "n": 1});
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_tried_one_write_after_the_other() {
+    fn a_batch_is_simulated_one_write_after_the_other() {
         let mut keys = keys();
         keys.put(&key("a"), br#"{"mail":"1","n":1}"#);
         keys.put(&key("b"), br#"{"mail":"2","n":2}"#);

@@ -106,7 +106,7 @@ impl Met {
 }
 
 #[tokio::test]
-async fn the_json_output_has_exactly_the_members_that_are_documented() {
+async fn the_json_output_has_exactly_the_documented_fields() {
     let world = World::start().await;
     let shapes = documented();
     let mut met: BTreeMap<String, Met> = BTreeMap::new();

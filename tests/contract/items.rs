@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{LAYOUTS, empty, key, memory};
 
 #[tokio::test]
-async fn a_write_is_seen_by_every_later_read_and_gets_an_etag_of_its_own() {
+async fn a_write_is_visible_to_every_later_read_and_gets_a_new_etag() {
     for side in empty(LAYOUTS[0]).await {
         let (name, source) = (&side.name, &side.containers.source);
         let body = |n: i64| json!({"id": "a", "pk": "p", "n": n}).to_string().into_bytes();

@@ -54,7 +54,7 @@ async fn every_record_is_returned_exactly_once_whatever_the_ranges() {
 }
 
 #[tokio::test]
-async fn all_records_of_a_document_are_in_one_range_where_the_layout_says_so() {
+async fn all_records_of_a_document_are_in_one_range_if_the_layout_guarantees_it() {
     for layout in LAYOUTS {
         for side in filled(layout).await {
             let mut spread = BTreeSet::new();

@@ -83,7 +83,7 @@ async fn found_with(
 }
 
 #[tokio::test]
-async fn every_item_comes_with_all_versions_in_order_and_their_texts() {
+async fn every_item_has_all_versions_in_order_with_their_texts() {
     for layout in LAYOUTS {
         for side in filled(layout).await {
             let expected = expected(&side, |_| true);

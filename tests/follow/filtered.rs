@@ -83,7 +83,7 @@ async fn a_version_that_passed_a_filter_does_not_prove_that_its_delete_would_hav
 }
 
 #[tokio::test]
-async fn a_first_change_that_passed_a_filter_does_not_prove_that_nothing_was_there_before() {
+async fn a_first_change_that_passed_a_filter_does_not_prove_a_creation() {
     let app = TestApp::start().await;
     let filter = [&ALL[..], &["--name", "some", "--filter", "op != \"delete\" && doc.n == 1"]].concat();
     catch_up(&app, &filter).await;

@@ -24,7 +24,7 @@ async fn the_start_of_every_range_is_saved_before_anything_is_acknowledged() {
     assert!(ranges.iter().all(|range| range["token"].as_str().is_some_and(|token| !token.is_empty())), "{saved}");
     // One sink has everything and the other nothing, so no range may advance.
     let lines = || std::fs::read_to_string(app.folder.path().join("e.jsonl")).unwrap_or_default().lines().count();
-    eventually("the file has them", async || (lines() == 20).then_some(())).await;
+    eventually("the file contains them", async || (lines() == 20).then_some(())).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(&checkpoint(&app, "follow.default").await.unwrap()["ranges"], &saved["ranges"]);
     follower.kill();

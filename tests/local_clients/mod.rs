@@ -66,7 +66,7 @@ async fn a_query_over_all_partitions_is_left_to_the_client_or_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_key_that_does_not_fit_is_told_with_sub_status_1001() {
+async fn a_partition_key_that_does_not_fit_is_reported_with_sub_status_1001() {
     let client = Client::with_events(2).await;
     let key = |text: &'static str| [("x-ms-documentdb-partitionkey", text)];
     let document = || json!({"id": "a", "pk": "x"});

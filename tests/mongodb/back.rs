@@ -230,7 +230,7 @@ async fn a_killed_restore_is_undone_as_far_as_it_went() {
     let restore = ["--all", "--at", &at, "--concurrency", "2", "--yes", "--source", &back.source];
     let running = back.app.start_program(&[&["restore"], &restore[..], &of("shop", "orders")].concat());
     let count = async |filter: Document| orders.count_documents(filter).await.unwrap();
-    eventually("it has written some", async || (count(doc! { "v": 1 }).await > 5).then_some(())).await;
+    eventually("it has written something", async || (count(doc! { "v": 1 }).await > 5).then_some(())).await;
     running.kill().await;
     assert!(count(doc! { "v": 2 }).await > 0, "it was killed in the middle");
     let list = back.ends(0, &["undo", "--list", "--format", "json"]).await;

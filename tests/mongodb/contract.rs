@@ -47,9 +47,9 @@ async fn the_follower_waits_for_a_missing_collection_and_delivers_its_changes() 
         let mut follower = work.start(&source.uri, &source.args());
         tokio::time::sleep(std::time::Duration::from_millis(700)).await;
         orders.insert_one(doc! { "_id": "a", "n": 1, "price": 2.5 }).await.unwrap();
-        eventually("the insert came", async || (work.events().len() == 1).then_some(())).await;
+        eventually("the insert has arrived", async || (work.events().len() == 1).then_some(())).await;
         orders.replace_one(doc! { "_id": "a" }, doc! { "_id": "a", "n": 2_i64 }).await.unwrap();
-        eventually("the replacement came", async || (work.events().len() == 2).then_some(())).await;
+        eventually("the replacement has arrived", async || (work.events().len() == 2).then_some(())).await;
         follower.signal("TERM");
         assert!(follower.ended().await.success(), "{:#?}", follower.log());
         let events = work.events();

@@ -65,7 +65,7 @@ async fn a_stand_by_with_the_same_checkpoint_file_takes_over() {
     first.kill();
     write(&server, ORDERS, &log, 60, 3).await;
     second.wait_for_log("going on from the checkpoint").await;
-    eventually("all of it is there", async || {
+    eventually("everything has arrived", async || {
         let mut seen: Vec<String> = work.events().iter().map(|event| event["version"].to_string()).collect();
         seen.sort_unstable();
         seen.dedup();
@@ -97,7 +97,7 @@ async fn following_continues_after_the_server_is_killed_and_restarted() {
         server.start_again();
     }
     write(&server, ORDERS, &log, 60, 4).await;
-    eventually("all of it is there", async || (work.events().len() >= 181).then_some(())).await;
+    eventually("everything has arrived", async || (work.events().len() >= 181).then_some(())).await;
     follower.signal("TERM");
     assert!(follower.ended().await.success(), "{:#?}", follower.log());
     let given = ["--ns", "shop.orders", "--baseline", "1", "--repeats"];

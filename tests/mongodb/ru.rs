@@ -71,11 +71,11 @@ async fn the_follower_waits_for_a_missing_collection() {
     let mut follower = work.start(&server.uri(), &args("beginning"));
     let asked = |server: &MongoRu| server.commands().iter().any(|command| command.contains_key("collection"));
     let watched = |server: &MongoRu| server.commands().iter().any(|command| command.contains_key("aggregate"));
-    eventually("it has asked", async || (asked(&server) || watched(&server)).then_some(())).await;
+    eventually("it has sent a request", async || (asked(&server) || watched(&server)).then_some(())).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     server.create("shop", "orders", "customer", 1);
     put(&server, 0..20, 1);
-    eventually("all of it came", async || (newest(&work.events()).len() == 20).then_some(())).await;
+    eventually("everything has arrived", async || (newest(&work.events()).len() == 20).then_some(())).await;
     follower.signal("TERM");
     assert!(follower.ended().await.success(), "{:#?}", follower.log());
     // It started at the beginning of the feed, so a second run does not have to start over.
@@ -119,7 +119,7 @@ async fn a_connection_that_breaks_after_a_quiet_time_loses_nothing() {
     put(&server, 10..20, 1);
     eventually("the page broke off", async || (server.faults_left() == 0).then_some(())).await;
     put(&server, 20..30, 1);
-    eventually("all of it came", async || (newest(&work.events()).len() >= 20).then_some(())).await;
+    eventually("everything has arrived", async || (newest(&work.events()).len() >= 20).then_some(())).await;
     follower.signal("TERM");
     assert!(follower.ended().await.success(), "{:#?}", follower.log());
     assert_eq!(newest(&work.events()), all(10..30, 1));
@@ -184,7 +184,7 @@ async fn a_server_that_is_too_old_is_refused_with_a_clear_message() {
 
 /// Dates that no other test server accepts, duplicate names, and every BSON number type.
 #[tokio::test]
-async fn every_byte_of_a_document_comes_through() {
+async fn every_byte_of_a_document_is_preserved() {
     let server = MongoRu::start().await;
     server.create("shop", "orders", "customer", 1);
     let far = bson::DateTime::from_millis(i64::MAX);

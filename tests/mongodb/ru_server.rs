@@ -150,7 +150,7 @@ async fn the_token_of_every_document_of_a_page_stands_for_its_end() {
 }
 
 #[tokio::test]
-async fn throttled_pages_are_empty_and_a_page_that_breaks_off_comes_again() {
+async fn throttled_pages_are_empty_and_a_page_that_breaks_off_is_repeated() {
     let server = MongoRu::start().await;
     server.create("shop", "orders", "_id", 1);
     for n in 0..3 {
@@ -175,7 +175,7 @@ async fn throttled_pages_are_empty_and_a_page_that_breaks_off_comes_again() {
 }
 
 #[tokio::test]
-async fn every_partition_has_a_token_of_its_own() {
+async fn every_partition_has_its_own_token() {
     let server = MongoRu::start().await;
     server.create("shop", "orders", "customer", 2);
     for n in 0..40 {

@@ -128,7 +128,7 @@ async fn undo_of_a_killed_restore_does_not_recreate_what_the_application_deleted
     let (proxy, before) = (&damage.app.proxy, damage.app.proxy.reads());
     proxy.fail_always_of(Kind::LiveRead, Some(Fault::Hold(When::Before, Duration::from_secs(60))));
     let running = damage.app.start_through_proxy(&["restore", "--plan", &plan, "--yes", "--max-deletes", "1"]);
-    eventually("both that exist are looked at", async || (proxy.reads() >= before + 2).then_some(())).await;
+    eventually("both existing documents are read", async || (proxy.reads() >= before + 2).then_some(())).await;
     running.kill().await;
     proxy.fail_always_of(Kind::LiveRead, None);
 

@@ -88,7 +88,7 @@ async fn assert_whole(lists: &Lists, history: &Container, who: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: scripts/chaos.sh"]
-async fn nothing_is_lost_or_doubled_while_processes_are_killed() {
+async fn nothing_is_lost_or_duplicated_while_processes_are_killed() {
     let wanted = number("COSMOS_REWIND_CHAOS_CHANGES").unwrap_or(5_000) as usize;
     let minutes = number("COSMOS_REWIND_CHAOS_MINUTES").unwrap_or(60);
     let seed = number("COSMOS_REWIND_SEED").unwrap_or(1);

@@ -203,7 +203,7 @@ async fn latest_mode_records_of_an_earlier_container_do_not_prove_existence() {
 
 /// Capture ran in all-versions mode and then changed to latest-version mode.
 #[tokio::test]
-async fn a_delete_after_a_switch_to_latest_mode_is_not_taken_as_known() {
+async fn a_delete_after_a_switch_to_latest_mode_is_not_assumed_to_be_known() {
     let world = Captured::start("all-versions").await;
     for id in ["a", "b"] {
         world.put(json!({"id": id, "pk": "p", "n": 1})).await;

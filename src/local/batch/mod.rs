@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_result_says_what_its_answer_said() {
+    fn a_result_has_the_status_and_headers_of_its_response() {
         let mut throttled = Answer::error(429, Some(3200), "TooManyRequests", "slower");
         throttled.headers.set(header::RETRY_AFTER, "12");
         let written = Answer::json(201, "{\"id\":\"a\"}");

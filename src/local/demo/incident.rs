@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_a_lost_one_and_a_document_too_many_or_too_few_are_seen() {
+    fn wrong_missing_and_surplus_documents_are_detected() {
         let expected = texts(&[("a", r#"{"id":"a","n":1,"by":"x"}"#), ("b", r#"{"id":"b","n":1}"#)]);
         let found = |a: &str| texts(&[("a", a), ("b", r#"{"id":"b","n":1}"#)]);
         let other_order = found(r#"{"by":"x","id":"a","n":1}"#);

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_mode_shows_each_document_once_in_its_newest_version() {
+    fn latest_mode_shows_each_document_once_in_its_newest_version() {
         let mut log = WriteLog::new(usize::MAX, None);
         write(&mut log, "a", 1, "a1");
         write(&mut log, "b", 1, "b1");
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn all_versions_come_with_their_previous_image() {
+    fn all_versions_have_their_previous_image() {
         let mut log = WriteLog::new(usize::MAX, None);
         write(&mut log, "a", 1, "a1");
         write(&mut log, "a", 2, "a2");
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_versions_are_dropped_and_a_reader_of_them_is_told() {
+    fn the_oldest_versions_are_dropped_and_a_late_reader_gets_an_error() {
         let mut log = WriteLog::new(3 * ENTRY_BYTES, None);
         for second in 1..=10 {
             write(&mut log, "a", second, "");
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_in_time_is_found_by_the_second() {
+    fn a_point_in_time_maps_to_the_lsn_before_its_second() {
         let mut log = WriteLog::new(usize::MAX, None);
         write(&mut log, "a", 10, "");
         write(&mut log, "b", 10, "");
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_lives_as_long_as_its_ttl_says() {
+    fn a_document_expires_according_to_its_ttl() {
         assert_eq!(due_time(None, Some(5), 100), None);
         assert_eq!(due_time(Some(10), None, 100), Some(110));
         assert_eq!(due_time(Some(-1), None, 100), None);

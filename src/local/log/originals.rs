@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_before_the_first_write_of_each_is_remembered() {
+    fn the_state_before_each_first_write_is_kept() {
         let mut log = WriteLog::new(0, None);
         log.begin();
         log.import(put("before", "b0"));

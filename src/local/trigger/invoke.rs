@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_judged_as_the_host_judges_them() {
+    fn answers_are_judged_by_the_hosts_rules() {
         let json = "application/json";
         assert_eq!(verdict(200, json, "{}"), "succeeded");
         assert_eq!(verdict(200, json, r#"{"Outputs":{},"Logs":["x"],"ReturnValue":null}"#), "succeeded");

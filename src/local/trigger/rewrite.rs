@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_at_the_end_of_a_fraction_are_dropped() {
+    fn trailing_zeros_of_a_fraction_are_dropped() {
         assert_eq!(string("2020-01-01T00:00:00.000Z"), "2020-01-01T00:00:00Z");
         assert_eq!(string("2020-01-01T00:00:00.120Z"), "2020-01-01T00:00:00.12Z");
         assert_eq!(string("2020-01-01T10:20:30.500"), "2020-01-01T10:20:30.5");
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_with_a_fraction_or_an_exponent_are_written_anew() {
+    fn numbers_with_a_fraction_or_an_exponent_are_rewritten() {
         let rows = [
             ("1e2", "100.0"),
             ("1.10", "1.1"),
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_that_are_kept_stay_and_numbers_are_still_written_anew() {
+    fn kept_dates_are_unchanged_and_numbers_are_still_rewritten() {
         let text = r#"{"id":"2020-01-01T00:00:00.000Z","n":1.10,"d":"/Date(1577836800000)/"}"#;
         let kept = r#"{"id":"2020-01-01T00:00:00.000Z","n":1.1,"d":"/Date(1577836800000)/"}"#;
         assert_eq!(rewrite(text, Dates::Kept), kept);
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn structure_and_other_text_stay_and_what_is_no_json_is_left_alone() {
+    fn structure_and_other_text_are_unchanged_and_invalid_json_is_left_alone() {
         let text = r#"{"id":"1","list":[true,false,null,[],{}],"quote":"a\"b\\c\n","/Date(":"x"}"#;
         assert_eq!(utc(text), text);
         assert_eq!(utc("{\"a\": [1 , 2] }"), "{\"a\":[1,2]}");

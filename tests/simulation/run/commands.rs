@@ -196,7 +196,7 @@ impl Run {
         let erase =
             ["erase", "--id", SUBJECT, "--pk", KEYS[0], "--live", "--settle", "1s", "--yes", "--format", "json"];
         // Whatever capture delivers later is found by the next run.
-        eventually("nothing is left of the subject", async || {
+        eventually("the subject is erased", async || {
             let done = self.world.run(&erase).await;
             assert!([0, 3].contains(&done.code), "seed {}: {done:?}", self.seed);
             let receipt: Value = serde_json::from_str(&done.stdout).unwrap();

@@ -116,7 +116,7 @@ impl Run {
     }
 
     async fn short_ones_are_gone(&self) {
-        eventually("the short-lived ones are gone", async || {
+        eventually("the short-lived documents have expired", async || {
             let sql = "SELECT VALUE c.id FROM c WHERE STARTSWITH(c.id, 'short')";
             self.world.events.query_all(sql, &[], None).await.unwrap().is_empty().then_some(())
         })

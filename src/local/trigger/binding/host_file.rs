@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_date_setting_counts_only_with_a_bundle_that_knows_it() {
+    fn the_date_setting_counts_only_with_a_bundle_that_supports_it() {
         let keeps = |bundle: &str, handling: &str| {
             let folder = tempfile::tempdir().unwrap();
             let text = json!({"extensionBundle": {"version": bundle},
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn time_spans_are_read_as_dotnet_writes_them() {
+    fn time_spans_in_dotnet_format_are_parsed() {
         assert_eq!(time_span("00:10:01"), Some(Duration::from_secs(601)));
         assert_eq!(time_span("1.00:00:00"), Some(Duration::from_secs(86_400)));
         assert_eq!(time_span("10"), None);

@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_named_by_field_and_fix() {
+    fn a_mistake_is_reported_with_field_and_fix() {
         let trigger = |change: serde_json::Value| {
             let mut trigger =
                 json!({"type": "cosmosDBTrigger", "name": "documents", "databaseName": "d", "containerName": "c"});
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_the_trigger_is_none_of_ours() {
+    fn a_file_without_the_trigger_is_ignored() {
         let timer = json!({"type": "timerTrigger", "name": "t"});
         assert_eq!(FunctionBinding::parse("F", &file(timer, json!(null)), &[]).unwrap(), None);
     }
