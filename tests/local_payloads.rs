@@ -276,7 +276,7 @@ async fn a_document_nested_too_deeply_stops_its_lease_forever() {
         play.write(&upsert(nested("64", 64))).await;
         play.write(&upsert(json!({"id": "behind it", "pk": "p"}))).await;
         play.trigger.wait_until_drained(Duration::from_millis(500)).await.unwrap_err();
-        assert_eq!(play.bodies.lock().unwrap().len(), 1, "the handler sees nothing of it");
+        assert_eq!(play.bodies.lock().unwrap().len(), 1, "the handler does not receive it");
         let stats = play.trigger.stats().await;
         let error = stats.last_error.unwrap();
         assert!(error.contains("\"64\"") && error.contains("64 levels"), "{error}");

@@ -139,7 +139,7 @@ async fn all_versions_names_the_required_bundle() {
     let app = app();
     let output = in_folder(app.path(), &[&ORDERS[..], &["--mode", "all-versions"]].concat()).await;
     assert_eq!(output.code, 0, "{output:?}");
-    assert!(!output.stderr.contains("warning"), "the shipped host.json has all that it needs: {output:?}");
+    assert!(!output.stderr.contains("warning"), "the shipped host.json has everything it needs: {output:?}");
     let text = std::fs::read_to_string(app.path().join("host.json")).unwrap();
     std::fs::write(app.path().join("host.json"), text.replace("4.37.1", "4.0.0")).unwrap();
     let output = in_folder(app.path(), &[&ORDERS[..], &["--mode", "all-versions"]].concat()).await;

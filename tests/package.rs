@@ -82,7 +82,7 @@ fn the_package_has_exactly_the_files_that_the_host_needs() {
     let found: Vec<(String, u32)> =
         entries.iter().map(|e| (e.name.clone(), e.unix_mode.expect("Unix modes") & 0o7777)).collect();
     assert_eq!(found, expected, "build the package again: scripts/package.sh");
-    assert!(entries.iter().all(|entry| entry.time == entries[0].time), "one time for all");
+    assert!(entries.iter().all(|entry| entry.time == entries[0].time), "all entries have the same time");
 
     let content = |name: &str| &entries.iter().find(|e| e.name == name).unwrap().content;
     // Only the path of the executable differs from the repository's file.
@@ -196,7 +196,7 @@ fn a_binary_that_is_not_static_is_refused() {
     let packed = pack(Path::new(BINARY), &["--out", out.path().join("a.zip").to_str().unwrap()]);
     assert!(!packed.status.success());
     assert!(String::from_utf8_lossy(&packed.stderr).contains("is not static"), "{packed:?}");
-    assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0, "nothing is left behind");
+    assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0, "no files are left behind");
 }
 
 /// All memory operations of the package go through these functions, so all short lengths and alignments are tested.

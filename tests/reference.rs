@@ -33,7 +33,7 @@ fn settle(page: &str, should: &str) {
     let first = is.lines().zip(should.lines()).find(|(is, should)| is != should);
     assert!(
         is == should,
-        "{page} is not what the program says; COSMOS_REWIND_WRITE_DOCS=1 cargo test --test main reference writes it: {first:#?}"
+        "{page} does not match the program; COSMOS_REWIND_WRITE_DOCS=1 cargo test --test main reference writes it: {first:#?}"
     );
 }
 
@@ -277,7 +277,7 @@ fn beginning(message: &str) -> &str {
 fn the_table_of_log_lines_matches_the_source() {
     let sources = sources_of_the_handler();
     let logged = logged(&sources);
-    assert!(logged.len() > 20, "the calls are found: {logged:#?}");
+    assert!(logged.len() > 20, "too few log calls were found: {logged:#?}");
     let is_of = |line: &LogLine, level: &str, message: &str| {
         line.level == level && line.messages.iter().any(|known| message.starts_with(beginning(known)))
     };
@@ -298,5 +298,5 @@ fn the_table_of_log_lines_matches_the_source() {
         .filter(|(line, known)| !is_there(line, known))
         .map(|(_, known)| known)
         .collect();
-    assert!(gone.is_empty(), "nothing logs this any more, take it out of src/telemetry/log_lines.rs: {gone:#?}");
+    assert!(gone.is_empty(), "nothing logs this any more, remove it from src/telemetry/log_lines.rs: {gone:#?}");
 }

@@ -111,7 +111,7 @@ async fn dev_starts_the_local_environment_and_ctrl_c_ends_all_of_it() {
     local.wait_for_count("changes", 5).await;
 
     let mut started = local.children();
-    assert_eq!(started.len(), 1, "the handler, and the script is the program itself: {started:?}");
+    assert_eq!(started.len(), 1, "only the handler, because the script replaces itself: {started:?}");
     started.push(local.id());
     local.interrupt();
     assert!(local.ended().await.success());

@@ -43,7 +43,7 @@ async fn a_filter_passes_matching_changes_and_mistakes_are_shown_with_a_caret() 
     assert_eq!(
         app.history().await.len(),
         2 + 1,
-        "the two, and the version before one of them: {:#?}",
+        "two documents, and the previous version of one: {:#?}",
         app.history().await
     );
     assert!(

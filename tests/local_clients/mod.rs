@@ -144,7 +144,7 @@ async fn the_feed_continues_from_an_lsn_in_a_range_and_in_a_part_of_one() {
                 by_halves += read(&headers).await.0;
             }
         }
-        assert_eq!((by_range, by_halves), (8, 8), "{mode}: all that came after LSN 12, each once");
+        assert_eq!((by_range, by_halves), (8, 8), "{mode}: everything after LSN 12, each item once");
     }
 }
 

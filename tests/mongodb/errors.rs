@@ -103,7 +103,7 @@ async fn an_invalid_uri_is_refused_without_its_password() {
     ];
     for source in wrong {
         let output = fails(&Work::new(), source, &[], &["sEcRet", "sEc/Ret"]).await;
-        assert_eq!(output.code, 2, "nothing was asked: {output:?}");
+        assert_eq!(output.code, 2, "no request was sent: {output:?}");
     }
 }
 

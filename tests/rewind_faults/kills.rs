@@ -228,7 +228,7 @@ async fn ctrl_c_ends_a_restore_with_a_true_report_and_undo_works() {
     let told = report(&stopped);
     let (mut live, mut done) = (damage.before.clone(), 0);
     for outcome in told["outcomes"].as_array().unwrap() {
-        assert_eq!(outcome["fate"], "done", "what had begun is finished: {outcome}");
+        assert_eq!(outcome["fate"], "done", "the step in progress is finished: {outcome}");
         done += 1;
         let id = outcome["id"].as_str().unwrap();
         match damage.good.get(id) {
@@ -237,7 +237,7 @@ async fn ctrl_c_ends_a_restore_with_a_true_report_and_undo_works() {
         };
     }
     assert!((1..12).contains(&done), "{told}");
-    assert_eq!(damage.live().await, live, "the report is not what happened");
+    assert_eq!(damage.live().await, live, "the report does not match what happened");
     assert!(
         stopped
             .stderr

@@ -73,9 +73,9 @@ impl Case {
             let etags = self.live.clone();
             let again = self.run(&args).await;
             let again: Value = serde_json::from_str(&again.stdout).unwrap();
-            assert_eq!(again["outcomes"], json!([]), "the second time");
+            assert_eq!(again["outcomes"], json!([]), "second restore");
             self.look().await;
-            assert_eq!(self.live, etags, "the second time wrote something");
+            assert_eq!(self.live, etags, "the second restore wrote something");
         }
         (moved > 0).then(|| report["restore"].as_str().unwrap().to_owned())
     }

@@ -29,7 +29,7 @@ async fn a_restore_stopped_in_the_first_container_does_not_begin_in_the_second()
     });
     let plans = plans.await.unwrap();
     assert_eq!((plans.parts.len(), plans.writes(), plans.is_odd(), plans.alone().is_none()), (2, 2, false, true));
-    assert!(plans.approve(&Limits { max: 1, max_deletes: None }).is_err(), "the limits are for both");
+    assert!(plans.approve(&Limits { max: 1, max_deletes: None }).is_err(), "the limits apply to both");
 
     let approvals = plans.approve(&Limits { max: 2, max_deletes: None }).unwrap();
     let journal = two.app.folder.path().join("journals");

@@ -36,7 +36,7 @@ async fn no_layout_of_the_history_takes_a_delete_from_its_document() {
             let mut record: Value = serde_json::from_str(record.get()).unwrap();
             let tombstone = record["_change"]["op"] == "delete";
             let known = record["_change"]["key"].as_array().is_some_and(|key| key.len() == 1 && key[0].is_string());
-            assert!(known, "{paths:?}: no layout tells the key of {record}");
+            assert!(known, "{paths:?}: the key of {record} is unknown");
             record
                 .as_object_mut()
                 .unwrap()

@@ -51,7 +51,7 @@ async fn finds_what_was_in_force(world: Captured, by_hand: bool) {
     let shown = world.run(&[&["show", "--at", &at][..], &WHERE].concat()).await;
     assert_eq!((shown.code, ids(&shown.stdout)), (0, then.iter().map(|id| (*id).to_owned()).collect()), "{shown:?}");
     let warned = shown.stderr.contains("others may have matched then");
-    assert!(warned, "what was overwritten before it was captured is not known: {shown:?}");
+    assert!(warned, "a version overwritten before its capture is unknown: {shown:?}");
     let labelled = shown.stderr.matches("which the history does not have yet").count();
     assert_eq!(labelled, 2, "new and moved-here: {shown:?}");
     // Asked for now, `later` is live as well.
@@ -59,7 +59,7 @@ async fn finds_what_was_in_force(world: Captured, by_hand: bool) {
     let mut today = then.clone();
     today.push("later");
     today.sort_unstable();
-    assert!(!now.stderr.contains("others may have matched"), "what is live now is known: {now:?}");
+    assert!(!now.stderr.contains("others may have matched"), "the live state is known: {now:?}");
     assert_eq!((now.code, ids(&now.stdout)), (0, today.iter().map(|id| (*id).to_owned()).collect()), "{now:?}");
 
     let saved = world.run(&[&["backup", "--at", &at, "--out", "then.jsonl"][..], &WHERE].concat()).await;
