@@ -27,7 +27,7 @@ param logRetentionDays int = 30
 
 @minValue(40)
 @maxValue(1000)
-@description('Maximum number of instances of the function app. Instances beyond the source container''s number of physical partitions are idle.')
+@description('Maximum number of instances of the function app. More instances than physical partitions of the source container stay idle.')
 param maximumInstances int = 40
 
 @description('Whether the account is serverless. Chosen once: the service does not change it.')
