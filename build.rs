@@ -1,5 +1,5 @@
-//! Compiles what is written in C: a default of the allocator, and, for the static package, functions that copy and
-//! compare memory; what other builds link for that is fast enough.
+//! Compiles the C code: a default of the allocator, and memory functions for the static package, because musl's are
+//! slow. Other builds link fast ones anyway.
 
 use std::env;
 
@@ -14,10 +14,10 @@ fn target(part: &str) -> String {
     env::var(format!("CARGO_CFG_TARGET_{part}")).unwrap_or_default()
 }
 
-/// An object of the binary, not of the library: nothing calls it, so the linker would leave it out of a library.
+/// Linked as an object into the binaries: nothing calls it, so the linker would drop it from a library.
 fn allocator() {
     let include = env::var("DEP_MIMALLOC_INCLUDE_DIR").expect("libmimalloc-sys says where its header is");
-    // It has no constructors of this form.
+    // MSVC has no constructors of this form.
     if target("ENV") == "msvc" {
         return;
     }
@@ -28,17 +28,17 @@ fn allocator() {
     }
 }
 
-/// A library of the crate comes before the C library, so the linker never gets to the functions there.
+/// The crate's libraries precede the C library, so the linker uses these functions instead of its own.
 fn memory() {
     if target("ENV") != "musl" || target("ARCH") != "x86_64" {
         return;
     }
     cc::Build::new()
         .file("native/memory.c")
-        // Unoptimised it would be slower than what it replaces.
+        // Unoptimized, it would be slower than what it replaces.
         .opt_level(2)
         .warnings_into_errors(true)
-        // Or the compiler makes calls of memcpy from the loops of memcpy.
+        // Otherwise the compiler would turn the loops in memcpy into calls of memcpy.
         .flag("-fno-builtin")
         .flag_if_supported("-fno-tree-loop-distribute-patterns")
         .compile("memory");

@@ -1,4 +1,4 @@
-//! From the host's body to records ready to be written: no network, no runtime.
+//! From the host's body to records that are ready to be written: no network, no runtime.
 
 use std::hint::black_box;
 

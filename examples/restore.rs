@@ -1,4 +1,4 @@
-//! Puts documents back to what they were at a moment, with the library alone: plan, look, approve, apply.
+//! Restores documents to a moment with the library alone: plan, review, approve, apply.
 //!
 //! `cargo run --example restore -- http://127.0.0.1:8081/ 2026-11-20T14:05:00Z`
 

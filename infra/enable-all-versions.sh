@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Switches on the all-versions-and-deletes change feed of the account, when the mode asks for it. The service refuses
-# this while an account is created, so the template cannot. A provisioning puts the account again, without the feature:
-# azd runs this after each one. Whoever deploys in another way must do the same.
-# Not run where this was written: there was no Azure.
+# Enables the account's all-versions-and-deletes change feed if the mode requires it. The service refuses this while it
+# creates an account, so the template cannot do it. Each provisioning rewrites the account without the feature, so azd
+# runs this script after each one. Other deployments must do the same.
+# Never run against Azure so far, because none was available.
 #
 # Usage: infra/enable-all-versions.sh
 # Reads REWIND_MODE, AZURE_SUBSCRIPTION_ID, AZURE_RESOURCE_GROUP and REWIND_COSMOS_ACCOUNT, as azd sets them.
-# Needs the Azure CLI, signed in (az login). The service can take half an hour to switch it on.
+# Needs the Azure CLI, signed in (az login). Enabling the feature can take half an hour.
 set -euo pipefail
 
 case "${1:-}" in
@@ -25,10 +25,10 @@ for name in AZURE_SUBSCRIPTION_ID AZURE_RESOURCE_GROUP REWIND_COSMOS_ACCOUNT; do
 done
 command -v az >/dev/null || { printf 'error: the Azure CLI is not installed\n  fix: https://aka.ms/azure-cli, or switch the feature on in the portal (Features)\n' >&2; exit 1; }
 
-# The property exists in preview versions of the API only, from 2025-05-01-preview on.
+# The property exists only in preview versions of the API, since 2025-05-01-preview.
 url="https://management.azure.com/subscriptions/$AZURE_SUBSCRIPTION_ID/resourceGroups/$AZURE_RESOURCE_GROUP/providers/Microsoft.DocumentDB/databaseAccounts/$REWIND_COSMOS_ACCOUNT?api-version=2025-11-01-preview"
 read_account() { az rest --method get --url "$url" --query "$1" --output tsv; }
-# The account takes no other change while one is under way.
+# The account accepts no other change while one is in progress.
 settled() {
   for _ in $(seq 60); do
     [[ $(read_account properties.provisioningState) == Succeeded ]] && return 0

@@ -1,4 +1,5 @@
-// Everything cosmos-rewind needs on Azure, in a resource group of its own. No keys: every connection is an identity.
+// Everything that cosmos-rewind needs on Azure, in its own resource group. There are no keys: every connection uses an
+// identity.
 // Deployed by `azd up`, or by: az deployment sub create --location <region> --template-file infra/main.bicep
 targetScope = 'subscription'
 
@@ -12,7 +13,7 @@ param environmentName string
 param location string
 
 @allowed(['latest', 'all-versions'])
-@description('Which change feed is captured. all-versions has deletes and every intermediate version; it is switched on by infra/enable-all-versions.sh after the account exists, because the service refuses it at creation.')
+@description('The change feed mode. all-versions includes deletes and every intermediate version; infra/enable-all-versions.sh enables it after the account exists, because the service refuses it at creation.')
 param mode string = 'latest'
 
 @allowed(['Continuous7Days', 'Continuous30Days'])
@@ -21,12 +22,12 @@ param backupRetention string = 'Continuous7Days'
 
 @minValue(30)
 @maxValue(730)
-@description('Days that logs are kept.')
+@description('Retention of logs in days.')
 param logRetentionDays int = 30
 
 @minValue(40)
 @maxValue(1000)
-@description('Most instances of the function app. More than the source container has physical partitions are idle.')
+@description('Maximum number of instances of the function app. More instances than physical partitions of the source container stay idle.')
 param maximumInstances int = 40
 
 @description('Whether the account is serverless. Chosen once: the service does not change it.')
@@ -42,7 +43,7 @@ param databaseName string = 'dev'
 @description('Live container whose change feed is captured.')
 param sourceContainerName string = 'events'
 
-@description('Whether the live container is made here. false: it exists, and its time to live and indexing stay as they are.')
+@description('Whether to create the live container. false: it exists, and its time to live and indexing are not changed.')
 param createSource bool = true
 
 @description('History container.')
@@ -54,18 +55,18 @@ param leaseContainerName string = 'leases'
 @description('Partition key path of the live container: one path, not /id. Other shapes need a change in modules/cosmos.bicep.')
 param sourcePartitionKey string = '/pk'
 
-@description('What a timer function of the app removes from the history, as flags of prune (docs/operate/prune.md). Empty: nothing, and the app may not delete from it.')
+@description('What a timer function of the app removes from the history, as flags of prune (docs/operate/prune.md). Empty: nothing, and the app has no permission to delete from it.')
 param pruneFlags string = ''
 
-@description('Object id of who may restore, prune and erase with the command line. Empty: nobody yet.')
+@description('Object id of the principal that may restore, prune and erase with the command line. Empty: none yet.')
 param operatorPrincipalId string = ''
 
 @allowed(['User', 'Group', 'ServicePrincipal'])
-@description('What operatorPrincipalId is.')
+@description('The kind of principal of operatorPrincipalId.')
 param operatorPrincipalType string = 'User'
 
 var tags = { 'azd-env-name': environmentName }
-// Storage accounts and Cosmos accounts share their names with the whole world.
+// Names of storage and Cosmos accounts are globally unique.
 var suffix = toLower(uniqueString(subscription().id, environmentName, location))
 
 resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = {
@@ -140,7 +141,7 @@ module app 'modules/app.bicep' = {
     location: location
     planName: 'plan-rewind-${suffix}'
     name: 'func-rewind-${suffix}'
-    // azd finds the app of the service by this tag.
+    // azd finds the service's app by this tag.
     tags: union(tags, { 'azd-service-name': 'capture' })
     identityId: identity.outputs.id
     identityClientId: identity.outputs.clientId
@@ -158,7 +159,7 @@ module app 'modules/app.bicep' = {
   }
 }
 
-// azd keeps these as environment values: the hooks and the command line read them.
+// azd stores these as environment values, for its hooks and for the command line.
 output AZURE_RESOURCE_GROUP string = group.name
 output REWIND_MODE string = mode
 output REWIND_FUNCTION_APP string = app.outputs.name

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Usage: scripts/bank-account.sh
-# A bank account on the local Cosmos DB: a follower captures every booking and tells of every overdraft, then the
-# history answers what the balance was, and the account is put back. Needs a built cosmos-rewind (COSMOS_REWIND names
+# A bank account on the local Cosmos DB: one follower captures every booking, another reports every overdraft. Then the
+# history shows the earlier balance, and the account is restored. Needs a built cosmos-rewind (COSMOS_REWIND names
 # another one than target/release or target/debug). Everything is in memory and gone at the end.
 set -euo pipefail
 case "${1:-}" in
@@ -25,10 +25,10 @@ finish() {
 }
 trap finish EXIT
 
-# Waits until a file has a line with a text.
+# Waits until a line of a file contains a text.
 await() {
   for _ in $(seq 200); do grep -q -- "$2" "$1" 2>/dev/null && return; sleep 0.1; done
-  echo "error: waited in vain for $2 in $1" >&2
+  echo "error: timed out waiting for $2 in $1" >&2
   exit 1
 }
 show() { echo; echo "\$ cosmos-rewind $*"; }
@@ -66,7 +66,7 @@ book 4.50 "paid in 100"
 await overdrafts.txt balance
 sleep 1
 
-echo; echo "the other follower has told of the overdraft, and of nothing else:"
+echo; echo "the other follower reported the overdraft and nothing else:"
 cat overdrafts.txt
 show "history --id acct-1 --pk acct-1 --changes-of /balance"
 "$program" history --id acct-1 --pk acct-1 --changes-of /balance

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Usage: scripts/bench-capture.sh [--load] [--peers] [--package FILE.zip] [--csv FILE] [--steady] [--batches N] [--warm-up N] [--documents N] [--size BYTES] [--leases N] [--ranges N] [--latency-ms N] [--rounds N] [--scenario shared|own|own-bulk|dates] [--handler PATH]
-# Measures the whole handler under a simulated Functions host against an endpoint that answers every write at once:
-# documents/s, CPU microseconds per document (of the handler's process alone), peak memory, ms from spawn to ready. Beside it
-# a program that only forwards the same bytes, and with --peers handlers in Node and Python with the official SDKs
-# (benches/peers; scripts/install-test-peers.sh is run first), with --package the program in a package of scripts/package.sh. --csv FILE begins the file anew and writes every round there.
-# A key for each document is measured twice: own is single writes (REWIND_BULK=off), own-bulk requests that hold writes of many keys
-# (REWIND_BULK=auto). Node's two kinds of bulk operations take part in the second; Python's SDK has none. --ranges are the partition
-# key ranges of the history, --latency-ms is how long a write takes. --steady measures 100,000 documents after 10,000 (of 100 a batch).
-# --load measures the command `load` instead, with each write alone and packed.
+# Measures the whole handler under a simulated Functions host, against an endpoint that answers every write at once:
+# documents/s, CPU microseconds per document (of the handler's process alone), peak memory, ms from spawn to ready. For
+# comparison, it also measures a program that only forwards the same bytes, with --peers handlers in Node and Python
+# with the official SDKs (benches/peers; scripts/install-test-peers.sh runs first), and with --package the program in a
+# package of scripts/package.sh. --csv FILE overwrites the file and writes every round to it.
+# A key for each document is measured twice: own uses single writes (REWIND_BULK=off), own-bulk uses requests with
+# writes of many keys (REWIND_BULK=auto). Both bulk methods of the Node SDK are measured in the latter; the Python SDK
+# has none. --ranges is the number of partition key ranges of the history, --latency-ms is the duration of a write.
+# --steady measures 100,000 documents after 10,000, in batches of 100.
+# --load measures the command `load` instead, with single and with packed writes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 arguments=()
@@ -44,6 +46,6 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-# The client library takes a backtrace for every operation otherwise.
+# Without this, the client library captures a backtrace for every operation.
 export RUST_BACKTRACE=0
 cargo bench --quiet --bench handler -- "${arguments[@]}"

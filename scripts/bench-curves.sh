@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Usage: scripts/bench-curves.sh [--quick] [--only capture,follow,plan,partitions] [--rounds N] [--out DIR] [--binary PATH] [--bench PATH]
-# Measures how time and memory grow, each part on a local account of its own, and keeps every single result in DIR
-# (docs/performance), in files that are begun anew:
-#   capture  capture-size.csv, capture-leases.csv, capture-body.csv: CPU and memory of the handler, and of a program that only forwards
-#            the same bytes, against the size of a document, leases, and the size of an invocation
-#   follow   follow.csv: CPU and memory of `follow --sink file` against the number of changes and the size of a document
-#   plan     plan.csv, verify.csv: `restore --all --dry-run` against documents and versions of each, `verify` against versions
-#   partitions  partitions.csv: a plan, `verify` and `follow` of 10,000 changes against physical partitions
-# --quick takes fewer points and one round. --binary and --bench name programs that are built already (the second is benches/handler). scripts/plot.sh makes the plots and tables of it.
+# Measures how time and memory grow, each part on its own local account, and keeps every single result in DIR
+# (docs/performance), in files that it overwrites:
+#   capture     capture-size.csv, capture-leases.csv, capture-body.csv: CPU and memory of the handler, and of a program that only
+#               forwards the same bytes, by size of a document, number of leases, and size of an invocation
+#   follow      follow.csv: CPU and memory of `follow --sink file` by number of changes and size of a document
+#   plan        plan.csv, verify.csv: `restore --all --dry-run` by documents and versions of each, `verify` by versions
+#   partitions  partitions.csv: a plan, `verify` and `follow` of 10,000 changes by number of physical partitions
+# --quick measures fewer points in one round. --binary and --bench name existing builds (the second is benches/handler).
+# scripts/plot.sh makes the plots and tables.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD quick='' only=capture,follow,plan,partitions rounds='' out=docs/performance bin='' bench=''
@@ -48,7 +49,7 @@ capture() {
   handler() { "$bench" --handler "$bin" --rounds "$rounds" --scenario shared --scenario own-bulk "$@" | grep '^| [oa]'; }
   rm -f "$out"/capture-{size,leases,body}.csv
   for size in $(points "1024 4096 16384 65536 262144 1048576 1992294" "1024 65536 1992294"); do
-    # An invocation stays below 32 MB, all of them together at some 128 MB.
+    # An invocation stays below 32 MB, and all of them together at about 128 MB.
     documents=$((33554432 / size > 100 ? 100 : 33554432 / size))
     batches=$((134217728 / (size * documents)))
     batches=$((batches > 100 ? 100 : batches))
@@ -73,14 +74,14 @@ documents() { # prefix of the ids, how many, bytes of each
 quiet() {
   "$bin" "$@" >"$dir/out" 2>"$dir/err" || { tail -n 5 "$dir/err" >&2; exit 1; }
 }
-# What a follower of this name is called with, into a file of this name.
+# The arguments of a follower with this name and an output file of the same name.
 from() { echo follow --mode all-versions --from now --until-caught-up --poll 10 --lease 2 --sink "file:$dir/$1.jsonl" --name "$1"; }
 
 follow() {
   local round size changes before=0 count sizes
   account --no-trigger
   rm -f "$out/follow.csv"
-  # So many changes lie behind each of these names when all are written.
+  # Each of these names has this many changes ahead of it once all are written.
   starts() { for round in $(seq "$rounds"); do quiet $(from "$1-$round"); done; }
   follows() { # name, changes, size
     for round in $(seq "$rounds"); do
@@ -119,10 +120,10 @@ plan() {
     kilobytes "$documents" >"$dir/documents.jsonl"
     done_versions=0 at=''
     for versions in $(points "1 5 20" "1 5"); do
-      # 50,000 documents with 20 versions are more than the account holds in a few minutes.
+      # 50,000 documents with 20 versions are more than the account can store in a few minutes.
       [ $((documents * versions)) -le 250000 ] || continue
       say "$documents documents, $versions versions of each"
-      # Each run writes all documents once, and updates.
+      # Each run writes all documents once, and then updates.
       quiet populate --file "$dir/documents.jsonl" --concurrency 64 --updates $((documents * (versions - done_versions - 1)))
       done_versions=$versions
       captured $((documents * versions))

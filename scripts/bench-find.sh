@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Usage: scripts/bench-find.sh [--documents N] [--versions N] [--long N] [--binary PATH]
-# Measures `find` on the local account: N documents (100,000) of 1 KB with so many versions each (10), a second apart, whose last
-# version made every hundredth one bad; and one document of so many versions (100,000), bad from its middle on. The records are
-# written into the history as they would be captured. Prints seconds, versions/s, CPU time and peak memory of the command, and request units (the emulator's model).
+# Measures `find` on the local account: N documents (100,000) of 1 KB with --versions versions each (10), a second
+# apart, in which the last version damaged every hundredth document; and one document with --long versions (100,000),
+# damaged from its middle on. The records are written into the history in their captured form. Prints seconds,
+# versions/s, CPU time and peak memory of the command, and request units (the emulator's model).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 documents=100000 versions=10 long=100000
@@ -15,7 +16,7 @@ cd "$dir"
 "$bin" provision >out 2>err
 start=1700000000
 
-# One record a line: of each document in turn one version after the other, or of one document all.
+# Writes one record per line: the versions of each document in order, or all versions of one document.
 records() { # documents, versions, prefix, the version from which on the price is negative, of every so many documents
   awk -v n="$1" -v v="$2" -v prefix="$3" -v bad="$4" -v every="$5" -v start=$start 'BEGIN { pad = sprintf("%900s", ""); gsub(/ /, "x", pad)
     for (i = 0; i < n; i++) for (j = 0; j < v; j++) {

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Usage: scripts/bench-follow.sh [--changes N] [--documents N] [--sinks LIST] [--binary PATH]
-# Measures a follower on the local account: N (50,000) changes of 1 KB, each of a document of its own (or of so many
-# documents, in turn), all versions, each sink of LIST (stdout,changes,file,blob) by itself, from the same start until it
-# has caught up. Prints changes/s, CPU microseconds a change (of the follower's process alone, /proc/PID/stat) and its
-# peak memory. Builds the release binary unless --binary names one. The blob sink needs Azurite
-# (scripts/install-test-peers.sh); without it that sink is skipped, and said to be.
+# Measures a follower on the local account: N (50,000) changes of 1 KB, each to its own document (or to --documents
+# documents in turn), in all-versions mode, for each sink of LIST (stdout,changes,file,blob), from the same start until
+# it has caught up. Prints changes/s, CPU microseconds per change (of the follower's process alone, /proc/PID/stat) and
+# its peak memory. Builds the release binary unless --binary names one. The blob sink needs Azurite
+# (scripts/install-test-peers.sh); without it that sink is skipped with a message.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 changes=50000 documents='' sinks=stdout,changes,file,blob
@@ -26,7 +26,7 @@ if [[ ,$sinks, == *,blob,* ]]; then
   if [ -f "$azurite" ] && command -v node >/dev/null; then
     blob_store
     blob=$blob/bench
-    # Azurite's only account and the key that Microsoft publishes for it: no secret.
+    # Azurite's default account; Microsoft publishes its key, so it is not a secret.
     BLOB=$blob node -e '
       const crypto = require("crypto"), http = require("http"), url = new URL(process.env.BLOB + "?restype=container");
       const key = Buffer.from("Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==", "base64");
@@ -38,11 +38,11 @@ if [[ ,$sinks, == *,blob,* ]]; then
         answer.resume();
       }).end();'
   else
-    echo "SKIPPED: the blob sink: Azurite is not installed; scripts/install-test-peers.sh does that" >&2
+    echo "SKIPPED: the blob sink: Azurite is not installed; run scripts/install-test-peers.sh" >&2
   fi
 fi
 
-# The start of every follower, then the documents: of about 1 KB, in keys of ten documents each.
+# The start of every follower, then the documents: about 1 KB each, ten to a partition key.
 follow() { "$bin" follow --mode all-versions --from now --until-caught-up --poll 10 --lease 2 "$@"; }
 for sink in ${sinks//,/ }; do follow --name "bench-$sink" --sink stdout >/dev/null 2>follow.err || { cat follow.err >&2; exit 1; }; done
 awk -v n="$changes" -v m="${documents:-$changes}" 'BEGIN { pad = sprintf("%900s", ""); gsub(/ /, "x", pad)
@@ -57,7 +57,7 @@ measure() { # sink, its argument
   local pid=$!
   pids+=($pid)
   watch_process "$pid"
-  [ "$status" = 0 ] || { echo "error: the follower of $1 ended with exit code $status" >&2; tail -n 5 follow.err >&2; exit 1; }
+  [ "$status" = 0 ] || { echo "error: the follower with sink $1 exited with code $status" >&2; tail -n 5 follow.err >&2; exit 1; }
   to=$(date +%s.%N)
   grep -q ": $(printf "%'d" "$changes" | tr -d ,) changes\? read" <(tr -d , <follow.err) || { echo "error: $1 did not read $changes changes" >&2; tail -n 3 follow.err >&2; exit 1; }
   awk -v s="$1" -v n="$changes" -v a="$from" -v b="$to" -v c="$ticks" -v t="$hz" -v p="$peak" \

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Usage: scripts/bench-memory.sh [--documents N] [--binary PATH]
-# Measures the peak memory of the commands that read much, on the local account with its trigger: 2,500 documents of 100 KB in
-# keys of fifty; 1,500 versions of 100 KB of one document, written as fast as they can be; N documents of 1 KB (100,000).
-# Prints a table for each; docs/performance has them.
+# Measures the peak memory of the commands that read a lot, on the local account with its trigger: 2,500 documents of
+# 100 KB, fifty to a partition key; 1,500 versions of 100 KB of one document, written as fast as possible; N documents
+# of 1 KB (100,000). Prints a table for each, as in docs/performance.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 documents=100000
@@ -11,20 +11,20 @@ flags "documents=number binary=file" "$@"
 dir=$(mktemp -d)
 program
 
-# So many documents of about 100 KB a line, in keys of so many; all of one id when the third argument names it.
+# Writes documents of about 100 KB, one per line; all have the same id when the third argument names it.
 large() { # how many, how many a key, id
   awk -v n="$1" -v k="$2" -v id="${3:-}" 'BEGIN {
     pad = "x"; while (length(pad) < 100000) pad = pad pad; pad = substr(pad, 1, 100000)
     for (i = 0; i < n; i++) print "{\"id\":\"" (id == "" ? "doc-" i : id) "\",\"pk\":\"key-" (id == "" ? int(i / k) : 0) "\",\"n\":" i ",\"text\":\"" pad "\"}" }'
 }
 
-# Ends the account of the part before, so that each begins with an empty one.
+# Stops the account of the previous part, so that each part starts with an empty one.
 account() {
   end_account
   local_account --mode all-versions
 }
 
-# What reads many documents.
+# The commands that read many documents.
 many() { # how many
   header documents
   measured "show --where" "$1" show --where "c.n >= 0"

@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 # Usage: scripts/bench-mongodb.sh [--changes N] [--sinks LIST] [--binary PATH]
-# Measures a follower of a MongoDB change stream beside a loop over the same stream as people write it with pymongo
-# (benches/peers/python/mongodb_watch.py): N (100,000) changes of 1 KB, each of a document of its own, each sink of LIST
-# (stdout,file,blob) by itself. Both saved where the stream stood before the changes, and both go on there until nothing
-# is left, one after the other; the server keeps the history of all of them. Prints changes/s, CPU microseconds a change
-# (of the reading process alone, /proc/PID/stat: the server's is not in it) and its peak memory, and how many times as
-# much the loop takes. Blobs are written by two loops: over a bare connection, and with the storage SDK. The server and the
-# blob store are those of the tests (scripts/install-test-peers.sh is run first).
-# Builds the release binary unless --binary names one.
+# Measures a follower of a MongoDB change stream, and a typical pymongo loop over the same stream
+# (benches/peers/python/mongodb_watch.py): N (100,000) changes of 1 KB, each to its own document, for each sink of LIST
+# (stdout,file,blob). Both save the stream position before the changes, and then run one after the other from there
+# until they have caught up; the server's oplog keeps all changes. Prints changes/s, CPU microseconds per change (of the
+# reading process alone, /proc/PID/stat, without the server) and peak memory, and the loop's multiples of these. Two
+# loops write blobs: over a bare connection, and with the storage SDK. Server and blob store are the test peers
+# (scripts/install-test-peers.sh runs first). Builds the release binary unless --binary names one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD changes=100000 sinks=stdout,file,blob
@@ -26,7 +25,7 @@ cd "$dir"
 trap 'end_processes; rm -rf "$dir"' EXIT
 
 : >server.err
-# It looks at what it may forget with every thousandth write: it must keep what both have to read.
+# The server trims its oplog on every thousandth write; it must keep everything that both have to read.
 "$python" -m secantus --host 127.0.0.1 --port 0 --storage-path "$dir/data" --oplog-max-entries $((changes * 2 + 10000)) \
   >/dev/null 2>server.err &
 pids+=($!)
@@ -39,7 +38,7 @@ if [[ ,$sinks, == *,blob,* ]]; then
   for who in ours loop sdk; do "${peer[@]}" container "$blob/$who"; done
 fi
 
-# Where a sink of either of them is.
+# The location of a sink.
 place() { # whose, sink
   case $2 in
     stdout) echo stdout ;;
@@ -69,7 +68,7 @@ measure() { # whose, sink; leaves its figures in `figures`
   local pid=$!
   pids+=($pid)
   watch_process "$pid"
-  [ "$status" = 0 ] || { echo "error: $1 of $2 ended with exit code $status" >&2; tail -n 5 read.err >&2; exit 1; }
+  [ "$status" = 0 ] || { echo "error: $1 of $2 exited with code $status" >&2; tail -n 5 read.err >&2; exit 1; }
   to=$(date +%s.%N)
   grep -qE "(^|[^0-9])$changes changes? read" <(tr -d , <read.err) || { echo "error: $1 of $2 did not read $changes changes" >&2; tail -n 3 read.err >&2; exit 1; }
   figures=$(awk -v n="$changes" -v a="$from" -v b="$to" -v c="$ticks" -v t="$hz" -v p="$peak" \

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Usage: scripts/bench-restore.sh [--documents N] [--versions N] [--dir DIR]
-# Measures the rewind commands on the local account: N documents (10,000) with so many versions each (10, at least 2) on average,
-# captured by the handler as they are written; then plan, restore, a second restore, undo and backups of the moment
-# before the updates. Prints seconds, documents/s, CPU time and peak memory of the command, and request units (the emulator's model).
+# Measures the rewind commands on the local account: N documents (10,000) with --versions versions each on average (10,
+# at least 2), captured by the handler as they are written; then plan, restore, a second restore, undo, and backups of
+# the moment before the updates. Prints seconds, documents/s, CPU time and peak memory of the command, and request units
+# (the emulator's model).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 documents=10000 versions=10 dir=$(mktemp -d)
@@ -28,6 +29,6 @@ measured "restore" "$documents" restore --all --at "$at" --yes --max "$documents
 id=$(sed -n 's/^undo *cosmos-rewind undo \([^ ]*\).*/\1/p' err)
 measured "restore again" "$documents" restore --all --at "$at" --yes --max "$documents"
 measured "undo" "$documents" undo "$id" --yes --max "$documents"
-# Held at a limit: request units used by the seconds it took.
+# With a limit: request units used per second of run time.
 measured "restore, --ru-limit 20000" "$documents" restore --all --at "$at" --yes --max "$documents" --ru-limit 20000
 measured "load, everything replaced" "$documents" load documents.jsonl --no-trailer --mode upsert

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Usage: scripts/bench-revert.sh [--documents N] [--past N] [--binary PATH]
-# Measures `revert` and `at` on the local account with its trigger. N documents (10,000) of 1 KB get ten versions each: five honest
-# writes, one bad write of a price, four honest writes that keep the bad price; then the bad one is planned and taken back. And an
-# account of N documents (100,000) of 1 KB as it was: seconds until it listens, of a point read meanwhile, and until all is loaded.
+# Measures `revert` and `at` on the local account with its trigger. N documents (10,000) of 1 KB get ten versions each:
+# five honest writes, one bad write of a price, and four honest writes that keep the bad price; then the bad write is
+# planned and reverted. For `at`, an account of the past with --past documents (100,000) of 1 KB: seconds until it
+# listens, of a point read meanwhile, and until everything is loaded.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 documents=10000 past=100000
@@ -13,7 +14,7 @@ program
 local_account --mode all-versions
 cd "$dir"
 
-# One round of writes: everybody counts, and only the job sets a price.
+# One round of writes: every writer increments a counter, and only the job sets a price.
 round() { # number, price, who
   awk -v n="$documents" -v r="$1" -v price="$2" -v by="$3" 'BEGIN { pad = sprintf("%860s", ""); gsub(/ /, "x", pad)
     for (i = 0; i < n; i++) printf "{\"id\":\"doc-%07d\",\"pk\":\"key-%06d\",\"n\":%d,\"price\":%s,\"updatedBy\":\"%s\",\"text\":\"%s\"}\n", i, i / 10, r, (price == "" ? i % 100 + 1 : price), by, pad }' >round.jsonl
@@ -34,7 +35,7 @@ measured "revert --dry-run" "$documents" "${revert[@]}" --dry-run --format csv
 measured "revert" "$documents" "${revert[@]}" --yes --max "$documents"
 id=$(sed -n 's/^undo *cosmos-rewind undo \([^ ]*\).*/\1/p' err)
 bad() { "$bin" query --count "SELECT c.id FROM c WHERE c.price < 0 OR c.n != 9" 2>/dev/null | grep -oE '[0-9,]+'; }
-[ "$(bad)" = 0 ] || { echo "error: not all is taken back, or an honest write is lost" >&2; exit 1; }
+[ "$(bad)" = 0 ] || { echo "error: the bad writes are not fully reverted, or an honest write is lost" >&2; exit 1; }
 measured "undo" "$documents" undo "$id" --yes --max "$documents"
 
 # The past as an account.

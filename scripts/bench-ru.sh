@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Usage: scripts/bench-ru.sh [--csv FILE] [--size BYTES] [--batches N] [--documents N]
-# Counts what a captured document costs in each layout of the history (keyed as `provision` does, and as existing containers may
-# be), with own and with shared keys: requests, bytes, and what the local account charges. From the records that were
-# written it calculates what the service charges under each index policy. --csv FILE begins the file anew.
+# Measures the cost of a captured document for each layout of the history (keyed as by `provision`, and as in older
+# containers), with separate and with shared keys: requests, bytes, and the local account's charge. From the written
+# records it calculates the service's charge under each index policy. --csv FILE overwrites the file.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 arguments=(--ru --batches 10)
@@ -19,7 +19,7 @@ while [ $# -gt 0 ]; do
   esac
   shift 2
 done
-# The client library takes a backtrace for every operation otherwise.
+# Without this, the client library captures a backtrace for every operation.
 export RUST_BACKTRACE=0
-# It counts and takes no times, so the quick build will do.
+# It only counts and measures no times, so the quick build is enough.
 exec cargo bench --quiet --profile dev --bench handler -- "${arguments[@]}"

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Usage: scripts/bench-upkeep.sh [--documents N] [--versions N] [--binary PATH]
-# Measures what keeps a history one to trust, on the local account: N documents (10,000) with so many versions each (10) on
-# average, captured by the handler as they are written; then backfill, verify in its depths, coverage, status, and prune: counted, half
-# of the versions removed, and once more. Prints seconds, versions/s, CPU time and peak memory of the command, and request units (the emulator's model).
+# Measures the maintenance commands on the local account: N documents (10,000) with --versions versions each on average
+# (10), captured by the handler as they are written; then backfill, verify at its depths, coverage, status, and prune: a
+# dry run, the removal of half of the versions, and a second run. Prints seconds, versions/s, CPU time and peak memory
+# of the command, and request units (the emulator's model).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 documents=10000 versions=10

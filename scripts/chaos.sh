@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Usage: scripts/chaos.sh [--changes N] [--minutes M] [--seed S] [--release]
-# Four writers append unique numbers to lists (100,000 changes by default, or as many as fit into M minutes) while the
-# handler, its host and a follower are killed at random, partitions are split and merged, and a proxy between them and the
-# account rejects, delays, cuts and truncates. Then every document's history must be exactly its appended numbers, in
-# order. On the local Cosmos DB, loopback only; with the debug build unless --release is given.
+# Four writers append unique numbers to lists (100,000 changes by default, or as many as fit into M minutes), while the
+# handler, its host and a follower are killed at random, partitions split and merge, and a proxy in front of the account
+# rejects, delays, cuts and truncates. At the end, every document's history must be exactly its appended numbers, in
+# order. Uses the local Cosmos DB, on loopback only, with the debug build unless --release is given.
 set -euo pipefail
 wrong() { echo "usage: $0 [--changes N] [--minutes M] [--seed S] [--release]" >&2; exit 2; }
 changes=100000 minutes=60 seed=1 profile=()

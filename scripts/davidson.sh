@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Usage: scripts/davidson.sh [PATH-OF-BINARY]
-# The walk-through (docs/start/walk-through.md) on an account of its own: every command of the original demo in its order, with what it
-# prints. Nothing is left behind. Without an argument the release binary is built first.
+# The walk-through (docs/start/walk-through.md) on its own account: every command of the original demo in order, with
+# its output. Leaves no files behind. Without an argument, the release binary is built first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ $# -gt 0 ]; then
@@ -30,7 +30,7 @@ run() { # prints a command as it would be typed, and what it says
   "$@" 2>&1
 }
 
-# Until the trigger has delivered what was written.
+# Waits until the trigger has delivered the writes.
 captured() { until [ "$(cosmos-rewind query --in changes --count "SELECT c.id FROM c" 2>/dev/null | grep -oE '[0-9,]+' | tr -d , | head -n 1)" -ge "$1" ]; do sleep 0.2; done; }
 
 run cosmos-rewind provision
@@ -44,7 +44,7 @@ run cosmos-rewind history --id 28036 --pk 28036
 sleep 2
 at=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 sleep 2
-# Somebody misspells the town.
+# A writer misspells the town.
 cosmos-rewind query --format jsonl "SELECT * FROM c WHERE c.city_name = 'Davidson'" 2>/dev/null |
   sed 's/"city_name":"Davidson"/"city_name":"Davidsen"/; s/"seq":\([0-9]*\)/"seq":1\1/' >damaged.jsonl
 cosmos-rewind load --mode upsert --no-trailer damaged.jsonl >/dev/null 2>&1

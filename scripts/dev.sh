@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Starts this function app for development, in the nearest thing to Azure that is there: the real Functions host
-# (Core Tools) against the Cosmos DB emulator in Docker, or `cosmos-rewind local`, which plays both. It says which and
-# why. Ctrl-C ends everything.
+# Starts this function app for development, as close to Azure as the machine allows: the real Functions host (Core
+# Tools) against the Cosmos DB emulator in Docker, or `cosmos-rewind local`, which simulates both. It reports the choice
+# and the reason. Ctrl-C stops everything.
 #
 # Usage: scripts/dev.sh [--mode latest|all-versions] [--port N] [--profile release|dev] [--no-build]
 #                       [--with auto|func|local]
-#   --mode MODE      change feed of the local environment [default: what function.json says, else latest];
+#   --mode MODE      change feed mode of the local environment [default: that of function.json, else latest];
 #                    Core Tools take it from function.json
-#   --port N         where the account listens [default: 8081, what local.settings.example.json says]
-#   --profile NAME   release or dev [default: release, what host.json starts]
-#   --no-build       start what was built before
-#   --with WHAT      func: Core Tools and the emulator, or an error; local: never them [default: auto]
-# local.settings.json is made from the example when there is none; one that is there stays as it is.
-# The way with Core Tools and the emulator was not run where this was written: neither was there.
+#   --port N         port of the account [default: 8081, as in local.settings.example.json]
+#   --profile NAME   release or dev [default: release, which host.json starts]
+#   --no-build       start the existing build
+#   --with WHAT      func: Core Tools and the emulator, or an error; local: never those [default: auto]
+# A missing local.settings.json is created from the example; an existing one is not changed. The combination of Core
+# Tools and the emulator has never been run, because neither was available.
 set -euo pipefail
 
 usage() { sed -n '/^# Usage/,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
@@ -52,7 +52,7 @@ cd "$(dirname "$0")/.."
 
 if [[ $build == yes ]]; then
   command -v cargo >/dev/null || fail "cargo is not installed" "install Rust: https://rustup.rs"
-  # Stdout belongs to what is started.
+  # Stdout belongs to the started program.
   cargo build --locked --profile "$profile" --bin cosmos-rewind >&2
 fi
 [[ -x $built ]] || fail "$built is not there" "leave --no-build out"
@@ -64,7 +64,7 @@ else
   say "settings   local.settings.json, made from the example"
 fi
 
-# Why the real host cannot be used; empty when it can.
+# Prints why the real host cannot be used; empty when it can.
 image=mcr.microsoft.com/cosmosdb/linux/azure-cosmos-emulator:vnext-preview
 why=
 if [[ $with == local ]]; then
@@ -80,7 +80,7 @@ fi
 if [[ -n $why ]]; then
   [[ $with != func ]] || fail "$why" "install it, or use --with local"
   say "with       cosmos-rewind local, because: $why"
-  # It takes this process over, and with it Ctrl-C.
+  # It replaces this process and therefore receives Ctrl-C.
   exec "$built" local --port "$port" ${mode:+--mode "$mode"}
 fi
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Usage: scripts/incident.sh
-# An incident, step by step (docs/restore/incident.md), on an account of its own: people work, a deployment ruins prices, people go on
-# working; then find, look at the past, take the deployment back, prove that everybody else's work is there, and undo. Needs a built
-# cosmos-rewind (COSMOS_REWIND names another one than target/release or target/debug). Everything is in memory and gone at the end.
+# An incident, step by step (docs/restore/incident.md), on its own account: users work, a deployment ruins prices, users
+# continue to work. Then find the damage, look at the past, revert the deployment, prove that all other work is intact,
+# and undo. Needs a built cosmos-rewind (COSMOS_REWIND names another one than target/release or target/debug).
+# Everything is in memory and gone at the end.
 set -euo pipefail
 case "${1:-}" in
   "") ;;
@@ -27,7 +28,7 @@ trap finish EXIT
 
 await() { # file text: waits until a file has a line with a text
   for _ in $(seq 300); do grep -q -- "$2" "$1" 2>/dev/null && return; sleep 0.1; done
-  echo "error: waited in vain for $2 in $1" >&2
+  echo "error: timed out waiting for $2 in $1" >&2
   exit 1
 }
 run() { # prints a command as it would be typed, and what it says; 3 means that something was left alone
@@ -46,7 +47,7 @@ await ready.json endpoint
 endpoint=$(sed -E 's/.*"endpoint":"([^"]*)".*/\1/' ready.json)
 export CosmosDB__accountEndpoint=$endpoint
 
-# What is in the shop, and what would be there without the deployment.
+# The contents of the shop, and its contents without the deployment.
 declare -A price stock by honest
 product() { printf '{"id":"%s","pk":"%s","price":%s,"stock":%s,"updatedBy":"%s"}\n' "$1" "$1" "$2" "$3" "$4"; }
 changes=()
@@ -73,7 +74,7 @@ for id in cup desk engine fan globe harp; do cost "$id" -1 job-42; done; save
 sleep 1.2
 to=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 sleep 1.2
-echo "14:06      the shop sells on, and ann corrects one price by hand"
+echo "14:06      the shop continues to sell, and ann corrects one price by hand"
 for id in desk engine kite; do sell "$id" bob; done
 cost harp 899 ann
 save
@@ -81,7 +82,7 @@ captured 26
 
 echo; echo "What happened, and when?"
 run find --when 'doc.price < 0' --actor /updatedBy
-echo; echo "What was it like before? Any tool may look, here the query command:"
+echo; echo "What did it look like before? Any tool can tell, here the query command:"
 "$program" at "$good" >past.json 2>past.log &
 pids+=($!)
 await past.json loaded
@@ -91,7 +92,7 @@ cat past.json
 run query --endpoint "$past" "SELECT c.id, c.price FROM c WHERE c.price >= 900"
 run query "SELECT c.id, c.price FROM c WHERE c.price >= 900"
 
-echo; echo "Taken back, without the work of others:"
+echo; echo "The revert, without the work of others:"
 revert=(revert --from "$from" --to "$to" --filter 'doc.updatedBy == "job-42"' --bookkeeping /updatedBy)
 run "${revert[@]}" --dry-run
 run "${revert[@]}" --yes | tee reverted | tail -n 4
@@ -102,11 +103,11 @@ proof() {
   cmp -s expected found
 }
 echo
-proof || { echo "error: the shop is not what it should be" >&2; diff expected found >&2; exit 1; }
-echo "proof      ${#products[@]} products: every price that people set and every sale is there, no price of the deployment"
+proof || { echo "error: the shop is not in the expected state" >&2; diff expected found >&2; exit 1; }
+echo "proof      ${#products[@]} products: every price set by a user and every sale is intact, no price of the deployment is left"
 
-echo; echo "And back again, because a plan was carried out and not a guess:"
+echo; echo "And undone, because the revert was a recorded plan:"
 run undo "$(sed -n 's/^undo *cosmos-rewind undo \([^ ]*\).*/\1/p' reverted)" --yes | tail -n 3
-if proof; then echo "error: nothing was undone" >&2; exit 1; fi
+if proof; then echo "error: the undo had no effect" >&2; exit 1; fi
 run "${revert[@]}" --yes >/dev/null
 proof && echo "proof      reverted once more, the same"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs the programs that some tests use as a second opinion: the Python and JavaScript SDKs of Cosmos DB, Azurite (a
-# blob store), and SecantusDB (a MongoDB server, GPL: only ever a process of its own, never linked or shipped) with
-# pymongo; the benchmarks compare with the SDKs. They go to target/test-peers. Running it again does nothing.
+# Installs the third-party programs that some tests and benchmarks use: the Python and JavaScript SDKs of Cosmos DB,
+# Azurite (a blob store), and SecantusDB (a MongoDB server, GPL: only run as a separate process, never linked or
+# shipped) with pymongo. They go to target/test-peers. Running it again does nothing.
 #
 # Usage: scripts/install-test-peers.sh [--force]
-#   --force   install again, even when this version is there
-# Needs python3 and node 20 or newer with npm. Where python3 has no venv module, it is installed with apt-get (root).
+#   --force   install again, even if this version is installed
+# Needs python3, and node 20 or newer with npm. If python3 has no venv module, it is installed with apt-get (as root).
 set -euo pipefail
 
 case "${1:-}" in
@@ -18,7 +18,7 @@ cd "$(dirname "$0")/.."
 peers=target/test-peers
 mkdir -p "$peers"
 
-# What is asked for; kept beside what was installed, so that a change of versions installs again.
+# The requested versions. They are stored with the installation, so that a change of versions installs again.
 wanted=$(cat tests/sdk/requirements.txt tests/sdk/package.json)
 if [[ "${1:-}" != --force && -f $peers/installed && "$(cat "$peers/installed")" == "$wanted" ]]; then
   echo "test peers: up to date in $peers"
@@ -33,7 +33,7 @@ done
 echo "test peers: Python SDK"
 rm -rf "$peers/venv"
 if ! python3 -m venv "$peers/venv" 2>/dev/null; then
-  # Debian and Ubuntu keep venv (and the pip it brings) in a package of their own.
+  # Debian and Ubuntu ship venv (and the pip it brings) as a separate package.
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv
   rm -rf "$peers/venv"
@@ -46,7 +46,7 @@ mkdir -p "$peers/node"
 cp tests/sdk/package.json "$peers/node/package.json"
 npm install --prefix "$peers/node" --omit=dev --no-package-lock --no-audit --no-fund --loglevel=error
 
-# Each of them starts.
+# Checks that each program starts.
 "$peers/venv/bin/python" -c 'import azure.cosmos; print("azure-cosmos", azure.cosmos.__version__)'
 "$peers/venv/bin/python" -c 'import pymongo; print("pymongo", pymongo.version)'
 "$peers/venv/bin/python" -m secantus --help >/dev/null

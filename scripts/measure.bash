@@ -1,16 +1,16 @@
-# What the benchmarks share; sourced by them, with the repository as working directory.
+# Shared by the benchmarks, which source it with the repository as working directory.
 #
-#   flags KINDS ARGUMENT...         reads flags with values into variables of their names, as KINDS has them; a wrong one ends the script
-#   program                         $bin is the program that --binary named; else the release binary is built
-#   local_account ARGUMENT...       starts the embedded account with its trigger; ends it when the script ends
-#   blob_store                      starts Azurite with its blobs in memory; $blob is its URL
-#   measured LABEL COUNT ARG...     runs the program once and prints a row of `header`: seconds, COUNT a second, CPU seconds and peak
-#                                   memory of the process, and what it said about request units; its output is in DIR/out and DIR/err
-#   watch_process PID               waits until a process ends, and says what it used
-# They need $dir, a folder for what is written. Every process of $pids ends with the script; a script with a trap of its own calls
+#   flags KINDS ARGUMENT...         parses flags with values into variables of their names, by KINDS; an invalid one ends the script
+#   program                         sets $bin to the program of --binary, or builds the release binary
+#   local_account ARGUMENT...       starts the embedded account with its trigger; stops it when the script ends
+#   blob_store                      starts Azurite with in-memory blobs; sets $blob to its URL
+#   measured LABEL COUNT ARG...     runs the program once and prints a row of `header`: seconds, COUNT per second, CPU seconds and peak
+#                                   memory of the process, and its reported request units; its output is in DIR/out and DIR/err
+#   watch_process PID               waits until a process ends, and reports its usage
+# They need $dir, a folder for output. Every process of $pids ends with the script; a script with its own trap must call
 # `end_processes` there.
 
-# The client library takes a backtrace for every operation otherwise.
+# Without this, the client library captures a backtrace for every operation.
 export RUST_BACKTRACE=0
 pids=()
 
@@ -47,7 +47,7 @@ flags() { # words such as documents=number, then the script's arguments
 program() {
   bin=${binary:-}
   [ -n "$bin" ] || release_binary
-  [ -x "$bin" ] || { echo "error: $bin is no program" >&2; exit 1; }
+  [ -x "$bin" ] || { echo "error: $bin is not a program" >&2; exit 1; }
 }
 
 release_binary() {
@@ -64,7 +64,7 @@ local_account() {
   export CosmosDB__accountEndpoint
 }
 
-# Ends the account before another one is started.
+# Stops the account before another one is started.
 end_account() {
   [ -n "${local_pid:-}" ] || return 0
   kill "$local_pid" 2>/dev/null || true
@@ -73,7 +73,7 @@ end_account() {
   unset CosmosDB__accountEndpoint
 }
 
-# Where the tests' blob store is, once scripts/install-test-peers.sh has run.
+# The path of the tests' blob store, once scripts/install-test-peers.sh has run.
 azurite=$PWD/target/test-peers/node/node_modules/azurite/dist/src/blob/main.js
 
 blob_store() {
@@ -85,13 +85,13 @@ blob_store() {
   blob=$(sed -n -E 's/.*listens on +([^ ]+).*/\1/p' "$dir/azurite.out" | head -n 1)/devstoreaccount1
 }
 
-# One document of about 1 KB a line, in keys of ten documents each.
+# Writes documents of about 1 KB, one per line, ten to a partition key.
 kilobytes() { # how many
   awk -v n="$1" 'BEGIN { pad = sprintf("%900s", ""); gsub(/ /, "x", pad)
     for (i = 0; i < n; i++) printf "{\"id\":\"doc-%07d\",\"pk\":\"key-%06d\",\"n\":%d,\"text\":\"%s\"}\n", i, i / 10, i, pad }'
 }
 
-# Waits until the history has so many items.
+# Waits until the history has this many items.
 captured() { # how many
   local count=0
   until [ "$count" = "$1" ]; do
@@ -106,14 +106,14 @@ header() { # what is counted
   echo "|---|---|---|---|---|---|"
 }
 
-# Waits until a process ends. $ticks is the CPU time that it had used when it was last there, in clock ticks, user and system, and
-# $peak its peak memory in KB; $status is its exit code.
+# Waits until a process ends. Sets $ticks to its last observed CPU time in clock ticks (user and system), $peak to its
+# peak memory in KB, and $status to its exit code.
 watch_process() { # its id
   local stat line fields
   ticks=0 peak=0 status=0
   while kill -0 "$1" 2>/dev/null; do
     if { read -r stat <"/proc/$1/stat"; } 2>/dev/null; then
-      # The name in brackets may hold anything; utime and stime are the 12th and 13th behind it.
+      # The name in brackets may contain anything; utime and stime are the 12th and 13th fields after it.
       read -r -a fields <<<"${stat##*) }"
       [ "${fields[0]}" = Z ] || ticks=$((fields[11] + fields[12]))
     fi

@@ -1,15 +1,15 @@
-"""The people of scripts/mongodb-archive.sh, and its judge: what is written and what is right, by pymongo alone.
+"""The writers and the checks of scripts/mongodb-archive.sh, which use only pymongo.
 
-Usage: mongodb-archive.py absent              fails when the database is there
-       mongodb-archive.py drop                drops it
-       mongodb-archive.py write LOG COUNT     COUNT writes, each with a line in LOG once the server has taken it
-       mongodb-archive.py container URL       makes a blob container
+Usage: mongodb-archive.py absent              fails if the database exists
+       mongodb-archive.py drop                drops the database
+       mongodb-archive.py write LOG COUNT     makes COUNT writes, each with a line in LOG once the server has accepted it
+       mongodb-archive.py container URL       creates a blob container
        mongodb-archive.py count URL           counts its blobs
-       mongodb-archive.py check LOG URL       whether there is one blob for each write, and the right one
-       mongodb-archive.py pick LOG            the id of a document that is alive
-       mongodb-archive.py show ID             the document, with a digest of its bytes
-       mongodb-archive.py damage ID           an update that ruins it
-The server is the one of MONGODB_URI.
+       mongodb-archive.py check LOG URL       checks that there is exactly one correct blob for each write
+       mongodb-archive.py pick LOG            prints the id of an existing document
+       mongodb-archive.py show ID             prints the document, with a digest of its bytes
+       mongodb-archive.py damage ID           damages the document with an update
+MONGODB_URI names the server.
 """
 
 import base64
@@ -29,14 +29,14 @@ from bson.raw_bson import RawBSONDocument
 from mongodb_people import Database, act, read_log, text_of
 
 DATABASE = Database("rewind_archive", "orders")
-# Azurite's only account and the key that Microsoft publishes for it: no secret.
+# Azurite's default account; Microsoft publishes its key, so it is not a secret.
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 OPS = {"insert": "create", "update": "update", "replace": "replace", "delete": "delete"}
 
 
 def identity(text):
-    """An ObjectId is known by its digits, an integer by its own, a text by itself."""
+    """The text of an id: the hex digits of an ObjectId, the digits of an integer, a string itself."""
     if len(text) == 24:
         return ObjectId(text)
     return int(text) if text.isdigit() else text
@@ -61,7 +61,7 @@ def write(log, count):
                 assert orders.replace_one({"_id": key}, RawBSONDocument(raw)).matched_count == 1
             elif op == "update":
                 assert orders.update_one({"_id": key}, {"$set": {"total": price, "state": f"paid-{n}"}}).modified_count == 1
-                # Nobody else writes: this is the document as the update left it.
+                # There is no other writer, so this is the document after the update.
                 raw = orders.find_one({"_id": key}).raw
             else:
                 assert orders.delete_one({"_id": key}).deleted_count == 1
@@ -74,7 +74,7 @@ def write(log, count):
 
 
 class Blobs:
-    """A container, over one connection and without the storage SDK."""
+    """A blob container, accessed over one connection without the storage SDK."""
 
     def __init__(self, url):
         self.url = urllib.parse.urlsplit(url)
@@ -121,21 +121,21 @@ def check(log, url):
         got = sorted(came.get(key, []), key=lambda event: (event["ts"], event["lsn"]))
         if [OPS[line["op"]] for line in wrote] != [event["op"] for event in got]:
             ops = [line["op"] for line in wrote], [event["op"] for event in got]
-            sys.exit(f"FAILED     {key}: {ops[0]} were written, and the blobs are {ops[1]}")
+            sys.exit(f"FAILED     {key}: {ops[0]} were written, but the blobs contain {ops[1]}")
         for at, (line, event) in enumerate(zip(wrote, got)):
-            # The text of an update is looked up when the server reads the update: it may be a later one of the same document.
+            # The server looks up the document of an update when it reads the update, so it may be a later version.
             allowed = [later["bson"] for later in wrote[at:]] if line["op"] == "update" else [line["bson"]]
             if event.get("bson") not in allowed:
-                sys.exit(f"FAILED     {key}: write {line['n']} left other bytes than the blob has")
+                sys.exit(f"FAILED     {key}: the bytes of write {line['n']} differ from the blob")
             if event.get("bson") != line["bson"]:
                 looked_up, gone = looked_up + 1, gone + (event.get("bson") is None)
     writes = sum(map(len, lives.values()))
     if len(names) != writes:
         sys.exit(f"FAILED     {writes} writes and {len(names)} blobs")
-    print(f"proved     {writes} writes of {len(lives)} documents, {len(names)} blobs: none missing, none doubled, each in order")
-    print(f"exact      {writes - looked_up} have the bytes that the write left")
+    print(f"proved     {writes} writes of {len(lives)} documents, {len(names)} blobs: none missing, none duplicated, each in order")
+    print(f"exact      {writes - looked_up} have the bytes as written")
     if looked_up:
-        print(f"looked up  {looked_up} updates have the bytes of a later write, {gone} of them none: a delete")
+        print(f"looked up  {looked_up} updates have the document of a later write, {gone} of them none because of a delete")
 
 
 def container(url):
@@ -148,7 +148,7 @@ def count(url):
 
 def pick(log):
     lives = {line["id"]: line for line in read_log(log)}
-    # The last write is a whole document, so that what is in the archive is the document itself.
+    # The last write is a full document, so that the archive contains the document itself.
     print(next(line["id"] for line in lives.values() if line["op"] in ("insert", "replace") and line["id"].startswith("order")))
 
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Usage: scripts/mongodb-archive.sh [--mongodb URL]
-# An archive of a MongoDB collection from its first document on (docs/mongodb/archive.md): a follower waits for a collection that
-# does not exist yet and writes each version into a blob of its own. It is killed (SIGKILL) while people write, started again, and
-# the blob store goes away for some seconds. At the end there is one blob for each write that pymongo logged: none missing, none
-# doubled. Then a document is damaged, put back from the archive, and the restore is undone. Needs a built cosmos-rewind
-# (COSMOS_REWIND names another one than target/release or target/debug) and scripts/install-test-peers.sh.
-#   --mongodb URL   a server of your own, instead of the test server; uses its database rewind_archive, which must not exist
+# An archive of a MongoDB collection from its first document on (docs/mongodb/archive.md): a follower waits for a
+# collection that does not exist yet, and writes each version into its own blob. It is killed (SIGKILL) during writes
+# and restarted, and the blob store is unavailable for some seconds. At the end there is exactly one blob for each write
+# that pymongo logged. Then a document is damaged and restored from the archive, and the restore is undone. Needs a
+# built cosmos-rewind (COSMOS_REWIND names another one than target/release or target/debug) and
+# scripts/install-test-peers.sh.
+#   --mongodb URL   your own server instead of the test server; uses its database rewind_archive, which must not exist
 set -euo pipefail
 script=$(realpath "$0")
 source "$(dirname "$script")/mongodb.bash"
@@ -30,7 +31,7 @@ show "${follow[@]}" "&"
 start
 await follow.log 'start of every range saved'
 "${people[@]}" absent || failed "the follower made the collection"
-echo "waits      there is no collection yet"
+echo "waits      the collection does not exist yet"
 
 : >writes.jsonl
 "${people[@]}" write writes.jsonl 600 &
@@ -50,7 +51,7 @@ wait "$store_pid" 2>/dev/null || true
 echo "no store   the blob store was stopped at write $(written)"
 until_written 500
 blob_store
-echo "store      it is there again at write $(written)"
+echo "store      available again at write $(written)"
 wait "$writer"
 echo "written    600 writes: $(sed -E 's/.*"op": "([a-z]+)".*/\1/' writes.jsonl | sort | uniq -c | awk '{ printf "%s%s %s", n++ ? ", " : "", $1, $2 }')"
 for _ in $(seq 300); do
@@ -73,14 +74,14 @@ for _ in $(seq 300); do
   sleep 0.1
 done
 
-echo; echo "Put back from the archive; the account keeps what is overwritten, and the journal:"
+echo; echo "Restored from the archive; the account stores the overwritten version and the journal:"
 containers=(--changes orders-changes --leases orders-leases)
 run provision "${of[@]}" "${containers[@]}"
 run restore "${of[@]}" "${containers[@]}" --from-archive "blob:$store/archive/orders" --id "$id" --pk "$id" --at "$good" \
   --no-stamp --yes | tee restored
 "${people[@]}" show "$id" | tee after
 cmp -s before after || failed "the document is not what it was"
-echo "proof      pymongo reads the bytes that were there before"
+echo "proof      pymongo reads the original bytes"
 
 echo; echo "And undone:"
 run undo "${of[@]}" "${containers[@]}" "$(sed -n 's/^undo *cosmos-rewind undo \([^ ]*\).*/\1/p' restored)" --yes

@@ -1,13 +1,13 @@
-"""The people of scripts/mongodb-bank.sh, and its judge: what is written and what is right, by pymongo alone.
+"""The writers and the checks of scripts/mongodb-bank.sh, which use only pymongo.
 
-Usage: mongodb-bank.py absent                    fails when the database is there
-       mongodb-bank.py drop                      drops it
-       mongodb-bank.py make                      makes a collection that keeps what documents were before and after each change
-       mongodb-bank.py write LOG SEED UPDATES    operations until so many of them were updates, each with a line in LOG
-       mongodb-bank.py due LOG NAME              how many events a listener has to be told
-       mongodb-bank.py tell NAME                 what the first two events of a listener say
-       mongodb-bank.py check LOG                 whether all listeners were told what happened, and the count is right
-The server is the one of MONGODB_URI.
+Usage: mongodb-bank.py absent                    fails if the database exists
+       mongodb-bank.py drop                      drops the database
+       mongodb-bank.py make                      creates a collection with pre- and post-images
+       mongodb-bank.py write LOG SEED UPDATES    writes until UPDATES of the operations were updates, each with a line in LOG
+       mongodb-bank.py due LOG NAME              prints how many events a listener should receive
+       mongodb-bank.py tell NAME                 prints the first two events of a listener
+       mongodb-bank.py check LOG                 checks the events of all listeners, and the count
+MONGODB_URI names the server.
 """
 
 import base64
@@ -21,8 +21,8 @@ from bson import Decimal128
 from mongodb_people import Database, act, read_log, text_of
 
 DATABASE = Database("rewind_bank", "accounts")
-# The test server looks the text after an update up when it reads the update, even where the collection keeps it: so an account
-# has peace for so many operations. A server that keeps it needs no such care.
+# The test server looks up the document after an update when it reads the update, even with post-images. So an account
+# is left alone for this many operations. A server that stores post-images does not need that.
 CALM = 10
 
 
@@ -48,7 +48,7 @@ def write(log, seed, updates):
             elif op == "delete":
                 assert accounts.delete_one({"_id": key}).deleted_count == 1
             else:
-                # Money goes in or out, or the owner moves, which is no deposit.
+                # A deposit or a withdrawal, or the owner moves, which is not a deposit.
                 change = rng.choice([{"$set": {"balance": money(rng)}}, {"$set": {"street": f"street-{n}"}}])
                 assert accounts.update_one({"_id": key}, change).modified_count == 1
                 left -= 1
@@ -94,14 +94,14 @@ def check(log):
         wanted = [(line["op"], line["id"], line["after"]) for line in writes if is_for(line)]
         if said != wanted:
             first = next((i for i, pair in enumerate(zip(said, wanted)) if pair[0] != pair[1]), min(len(said), len(wanted)))
-            sys.exit(f"FAILED     {name}: {len(said)} events and {len(wanted)} in the log; the first difference is at {first}")
+            sys.exit(f"FAILED     {name}: {len(said)} events and {len(wanted)} in the log; first difference at {first}")
         if name != "counter":
-            print(f"told       {name}: {len(said)} of {len(writes)} operations, exactly those of the log")
+            print(f"told       {name}: {len(said)} of {len(writes)} operations, exactly those in the log")
     counted = events("counter")
     if len({event["version"] for event in counted}) != len(writes):
         sys.exit("FAILED     the counter has a version twice")
-    print(f"proved     the counter has 1 to {len(counted)}: no number is missing, none is doubled, in the order of the log")
-    # What the events add up to, by their bytes alone.
+    print(f"proved     the counter has 1 to {len(counted)}: no number missing or duplicated, in the order of the log")
+    # The collection that results from the events' bytes alone.
     sum_of = {}
     for event in counted:
         if event["op"] == "delete":
@@ -109,9 +109,9 @@ def check(log):
         else:
             sum_of[event["id"]] = base64.b64decode(event["bson"])
     if sum_of != {found["_id"]: bytes(found.raw) for found in DATABASE.collection().find({})}:
-        sys.exit("FAILED     the events add up to another collection than there is")
+        sys.exit("FAILED     the sum of the events differs from the collection")
     total = sum(bson.decode(raw)["balance"].to_decimal() for raw in sum_of.values())
-    print(f"agrees     {len(sum_of)} accounts with {total} in all: what the events add up to is the collection, byte by byte")
+    print(f"agrees     {len(sum_of)} accounts with {total} in total: the sum of the events equals the collection, byte by byte")
 
 
 if __name__ == "__main__":

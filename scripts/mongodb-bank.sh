@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Usage: scripts/mongodb-bank.sh [--mongodb URL]
-# A bank on MongoDB (docs/mongodb/bank.md): four listeners, each with a filter, a name and a file of its own, are told of accounts
-# that are opened in the red, of deposits, of closed accounts, and of replaced ones. A fifth counts every operation; it is killed
-# (SIGKILL) for some seconds after every five updates, while people go on. At the end its count must have no number missing or
-# doubled, and what its events add up to must be the collection as pymongo reads it. No account of Cosmos DB is needed. Needs a built
-# cosmos-rewind (COSMOS_REWIND names another one than target/release or target/debug) and scripts/install-test-peers.sh.
-#   --mongodb URL   a server of your own, instead of the test server; uses its database rewind_bank, which must not exist
+# A bank on MongoDB (docs/mongodb/bank.md): four listeners, each with its own filter, name and file, report accounts
+# opened in the red, deposits, closed accounts, and replaced ones. A fifth listener counts every operation. It is killed
+# (SIGKILL) for some seconds after every five updates, while writes continue. At the end its count must be complete and
+# free of duplicates, and the sum of its events must equal the collection as pymongo reads it. Needs no Cosmos DB
+# account, but a built cosmos-rewind (COSMOS_REWIND names another one than target/release or target/debug) and
+# scripts/install-test-peers.sh.
+#   --mongodb URL   your own server instead of the test server; uses its database rewind_bank, which must not exist
 set -euo pipefail
 script=$(realpath "$0")
 source "$(dirname "$script")/mongodb.bash"
@@ -46,19 +47,19 @@ echo
 for round in 1 2 3 4 5 6; do
   "${people[@]}" write writes.jsonl "$round" 5
   counted
-  # A quiet follower saves its checkpoint within a second. What is written between that and a kill is written again.
+  # An idle follower saves its checkpoint within a second. Events between that and a kill are written again.
   sleep 1.2
   kill -9 "$counter"
   wait "$counter" 2>/dev/null || true
   at=$(count)
   "${people[@]}" write writes.jsonl "1$round" 2
   sleep 2
-  [[ $(count) == "$at" ]] || failed "somebody counted while nobody did"
+  [[ $(count) == "$at" ]] || failed "the count changed while no counter ran"
   missed=$(($(written) - at))
   listen counter
   counter=$pid
   counted
-  echo "killed     at $at; $missed operations later it went on from $((at + 1)) to $(count)"
+  echo "killed     at $at; resumed after $missed more operations, from $((at + 1)) to $(count)"
 done
 for name in red deposits closed replaced; do
   for _ in $(seq 50); do [[ $(wc -l <"$name.jsonl") -lt $("${people[@]}" due writes.jsonl "$name") ]] || break; sleep 0.2; done
@@ -67,7 +68,7 @@ listeners+=("$counter")
 kill "${listeners[@]}"
 for pid in "${listeners[@]}"; do wait "$pid" || failed "a listener did not end well"; done
 
-echo; echo "the first two events of each of the four:"
+echo; echo "the first two events of each listener:"
 for name in red deposits closed replaced; do "${people[@]}" tell "$name"; done
 echo
 "${people[@]}" check writes.jsonl

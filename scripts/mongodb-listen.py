@@ -1,12 +1,12 @@
-"""The people of scripts/mongodb-listen.sh, and its judge: what is written and what is right, by pymongo alone.
+"""The writers and the checks of scripts/mongodb-listen.sh, which use only pymongo.
 
-Usage: mongodb-listen.py absent            fails when the database is there
-       mongodb-listen.py drop              drops it
-       mongodb-listen.py make              makes a collection that keeps what documents were before and after each change
-       mongodb-listen.py write LOG PART    the writes of a part (first, second), each with a line in LOG
-       mongodb-listen.py told LOG          whether the listeners have told as many events as they have to
-       mongodb-listen.py check LOG         whether these are the right ones
-The server is the one of MONGODB_URI.
+Usage: mongodb-listen.py absent            fails if the database exists
+       mongodb-listen.py drop              drops the database
+       mongodb-listen.py make              creates a collection with pre- and post-images
+       mongodb-listen.py write LOG PART    makes the writes of a part (first, second), each with a line in LOG
+       mongodb-listen.py told LOG          checks that the listeners have reported the expected number of events
+       mongodb-listen.py check LOG         checks the events themselves
+MONGODB_URI names the server.
 """
 
 import base64
@@ -19,8 +19,8 @@ from bson.raw_bson import RawBSONDocument
 from mongodb_people import Database, act, read_log, text_of
 
 DATABASE = Database("rewind_listen", "accounts")
-# The test server looks the text after an update up when it reads the update, even where the collection keeps it: so nothing is
-# changed again in a part once it was updated. A server that keeps it needs no such care.
+# The test server looks up the document after an update when it reads the update, even with post-images. So within a
+# part, no document changes after an update. A server that stores post-images does not need that.
 PARTS = {
     "first": [
         ("insert", {"_id": "ada", "balance": Int64(100), "city": "Turin"}),
@@ -66,7 +66,7 @@ def decoded(text):
 
 
 def wanted(log):
-    """What each of the listeners has to tell of, by its name."""
+    """The expected events of each listener by name."""
     lines = read_log(log)
     balance = lambda text: (decoded(text) or {}).get("balance")
     moved = lambda line: line["op"] == "update" and balance(line["before"]) != balance(line["after"])
@@ -91,12 +91,12 @@ def check(log):
         said = [(event["op"].replace("create", "insert"), event["id"], event.get("bson")) for event in came]
         due = [(line["op"], line["id"], line["after"]) for line in lines]
         if said != due:
-            sys.exit(f"FAILED     {name} was told {said}, and it was {due}")
+            sys.exit(f"FAILED     {name} reported {said}, expected {due}")
         for line, event in zip(lines, came):
-            # The member id is not the document's own: it is _id as text.
+            # The field id is not part of the document: it is _id as text.
             before = {k: v for k, v in (event["previous"] or {}).items() if k != "id"}
             if json_util.loads(json.dumps(before)) != (decoded(line["before"]) or {}):
-                sys.exit(f"FAILED     {name}: another document before than it was: {before}")
+                sys.exit(f"FAILED     {name}: wrong document before the change: {before}")
             if event["op"] != "delete" and bson.decode(base64.b64decode(event["bson"])) != json_util.loads(
                 json.dumps({k: v for k, v in event["doc"].items() if k != "id"})
             ):
@@ -104,7 +104,7 @@ def check(log):
         with open(f"{name}-before.txt", encoding="utf-8") as one, open(f"{name}.txt", encoding="utf-8") as two:
             heads = [line for line in one.read().splitlines() + two.read().splitlines() if not line.startswith(" ")]
         if len(heads) != len(lines):
-            sys.exit(f"FAILED     {name} printed {len(heads)} events, and it was {len(lines)}")
+            sys.exit(f"FAILED     {name} printed {len(heads)} events, expected {len(lines)}")
     counts = ", ".join(f"{name} {len(lines)}" for name, lines in lists.items())
     print(f"proved     of {writes} writes exactly those that were asked for, before and after exact: {counts}")
 

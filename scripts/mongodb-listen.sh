@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Usage: scripts/mongodb-listen.sh [--mongodb URL]
-# Two listeners on a MongoDB collection (docs/mongodb/listen.md): one is told of new and deleted documents, one of updates that
-# changed the balance, with the balance before. Both are stopped, people write on, and both go on behind their tokens. At the end
-# each must have told exactly what pymongo's log says, with the documents as they were before and after. No account of Cosmos DB is
-# needed. Needs a built cosmos-rewind (COSMOS_REWIND names another one than target/release or target/debug) and
-# scripts/install-test-peers.sh.
-#   --mongodb URL   a server of your own, instead of the test server; uses its database rewind_listen, which must not exist
+# Two listeners on a MongoDB collection (docs/mongodb/listen.md): one reports new and deleted documents, the other
+# reports updates that changed the balance, with the previous balance. Both are stopped while writes continue, and both
+# resume from their tokens. At the end each must have reported exactly the events in pymongo's log, with the documents
+# before and after. Needs no Cosmos DB account, but a built cosmos-rewind (COSMOS_REWIND names another one than
+# target/release or target/debug) and scripts/install-test-peers.sh.
+#   --mongodb URL   your own server instead of the test server; uses its database rewind_listen, which must not exist
 set -euo pipefail
 script=$(realpath "$0")
 source "$(dirname "$script")/mongodb.bash"
@@ -39,21 +39,21 @@ await balances.log 'start of every range saved'
 : >writes.jsonl
 "${people[@]}" write writes.jsonl first
 told
-echo; echo "new and deleted ones:"; cat doors.txt
-echo; echo "balances, with what they were:"; cat balances.txt
+echo; echo "new and deleted documents:"; cat doors.txt
+echo; echo "balances, with the previous ones:"; cat balances.txt
 
 kill -INT "${listeners[@]}"
 for pid in "${listeners[@]}"; do wait "$pid" || failed "a listener did not end well"; done
 echo; echo "stopped    $(tail -n 1 balances.log)"
 echo "token      $(sed -n -E 's/.*"after\\":\\"([^\\]*).*/\1/p' balances.json | cut -c 1-60)..."
 "${people[@]}" write writes.jsonl second
-echo "meanwhile  $(grep -c second writes.jsonl) writes, and nobody listens"
+echo "meanwhile  $(grep -c second writes.jsonl) writes while no listener runs"
 mv doors.txt doors-before.txt; mv balances.txt balances-before.txt
 both
 await doors.log 'going on from the checkpoint'
 await balances.log 'going on from the checkpoint'
 told
-echo; echo "told behind the token:"; cat doors.txt balances.txt
+echo; echo "reported after the token:"; cat doors.txt balances.txt
 echo; echo "the same as JSON, the last line of balances.jsonl:"; tail -n 1 balances.jsonl
 
 kill -INT "${listeners[@]}"

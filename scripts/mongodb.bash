@@ -1,12 +1,12 @@
-# What the stories with MongoDB share; sourced by them with $script, their own file, and with the arguments that they were given.
+# Shared by the MongoDB scripts, which source it with $script, their own path, and with their arguments.
 #
-#   setup ARGUMENT...   reads --help and --mongodb URL, finds the program and the peers, goes to a folder of its own, and starts the
-#                       test server unless a URL was given; exports MONGODB_URI. Everything that is in $pids ends with the script.
+#   setup ARGUMENT...   parses --help and --mongodb URL, finds the program and the peers, changes to a temporary folder, and starts
+#                       the test server unless a URL was given; exports MONGODB_URI. All processes of $pids end with the script.
 #   account             starts the embedded account for history and leases; exports CosmosDB__accountEndpoint
-#   await FILE TEXT     waits until a file has a line with a text
+#   await FILE TEXT     waits until a line of a file contains a text
 #   show WORD...        prints a command as it would be typed
-#   run WORD...         the same, and runs it
-#   failed TEXT         ends the script: something is not as it has to be
+#   run WORD...         prints and runs a command
+#   failed TEXT         ends the script with a failure
 
 export RUST_BACKTRACE=0 PYTHONDONTWRITEBYTECODE=1
 pids=()
@@ -25,7 +25,7 @@ finish() {
 
 await() {
   for _ in $(seq 300); do grep -q -- "$2" "$1" 2>/dev/null && return; sleep 0.1; done
-  echo "error: waited in vain for $2 in $1" >&2
+  echo "error: timed out waiting for $2 in $1" >&2
   tail -n 5 -- *.log >&2 || true
   exit 1
 }
@@ -68,7 +68,7 @@ setup() {
   work=$(mktemp -d)
   cd "$work"
   trap finish EXIT
-  # Ctrl-C ends what was started as well.
+  # Ctrl-C stops the started processes as well.
   trap 'exit 130' INT TERM
   if [[ -z $uri ]]; then
     "$peers/venv/bin/secantusd-py" --host 127.0.0.1 --port 0 --storage-path "$work/data" --oplog-max-entries 1000000 \
@@ -88,7 +88,8 @@ account() {
   export CosmosDB__accountEndpoint
 }
 
-# Azurite, with its blobs in a folder, on a free port the first time and on the same port again. Sets $store and $store_pid.
+# Azurite with its blobs in a folder: on a free port the first time, and on the same port after a restart. Sets $store
+# and $store_pid.
 blob_store() {
   local port=${store_port:-0}
   : >store.log

@@ -1,4 +1,4 @@
-"""What the people of the stories with MongoDB share: a database of their own on the server of MONGODB_URI, and how they are called."""
+"""Shared by the Python parts of the MongoDB scripts: a database on the server of MONGODB_URI, and the command line."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ from bson.raw_bson import RawBSONDocument
 
 
 class Database:
-    """The database of one story. Its public methods can be called from the command line, as `act` says."""
+    """The database of one script. Its public methods can be called from the command line through `act`."""
 
     def __init__(self, name, collection):
         self.name, self._collection = name, collection
@@ -20,12 +20,12 @@ class Database:
         return pymongo.MongoClient(os.environ["MONGODB_URI"])
 
     def collection(self):
-        """Its documents come and go as bytes."""
+        """The collection; documents are read and written as raw bytes."""
         raw = CodecOptions(document_class=RawBSONDocument)
         return self.client()[self.name].get_collection(self._collection, codec_options=raw)
 
     def absent(self):
-        """Fails when the database is there."""
+        """Fails if the database exists."""
         if self.name in self.client().list_database_names():
             sys.exit(1)
 
@@ -33,23 +33,23 @@ class Database:
         self.client().drop_database(self.name)
 
     def make(self):
-        """Makes the collection, which keeps what documents were before and after each change."""
+        """Creates the collection with pre- and post-images."""
         self.client()[self.name].create_collection(self._collection, changeStreamPreAndPostImages={"enabled": True})
 
 
 def text_of(raw):
-    """The bytes of a document as a line of a log has them; nothing stays nothing."""
+    """The bytes of a document as encoded in a log; None stays None."""
     return raw and base64.b64encode(raw).decode()
 
 
 def read_log(path):
-    """What was written, a line each."""
+    """The logged writes, one per line."""
     with open(path, encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 
 def act(usage, *parts):
-    """Calls the part that the first word of the command line names with the other words; else says how it is used."""
+    """Calls the part named by the first argument with the remaining ones, or prints the usage."""
     what, *args = sys.argv[1:] or [""]
     known = {part.__name__: part for part in parts}
     if what not in known:

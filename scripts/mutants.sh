@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Usage: scripts/mutants.sh [--seeds N] [NAME...]
-# Whether the simulation notices what it should: breaks the program on purpose, in one way after the other
-# (tests/simulation/mutants/*.patch), and runs the simulations of one thread, which must fail. All breakages are built
-# at once, each behind a switch, in a temporary worktree, with what is compiled of the dependencies (target/debug) linked
-# into a target folder of its own. N is how many seeds of the whole are asked at most, 20 by default. Minutes; what is not committed is not tested.
+# Checks that the simulations detect defects: breaks the program on purpose, in one way after the other
+# (tests/simulation/mutants/*.patch), and runs the single-threaded simulations, which must fail. All breakages are built
+# at once, each behind a switch, in a temporary worktree whose target folder links to the compiled dependencies
+# (target/debug). N is the maximum number of seeds of the whole simulation, 20 by default. Takes minutes; tests the
+# committed state only.
 set -euo pipefail
 if [[ ${1:-} == -h || ${1:-} == --help ]]; then sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0; fi
 cd "$(dirname "$0")/.."
@@ -18,23 +19,23 @@ for name in "${names[@]}"; do [[ -f $patches/$name.patch ]] || { echo "no such b
 folder=$(mktemp -d)
 linked=$(mktemp -d "$PWD/target/mutants.XXXXXX")
 trap 'git worktree remove --force "$folder/broken" 2>/dev/null || true; rm -rf "$folder" "$linked"' EXIT
-# Links, and none of what is this package's own: another worktree's build would pass for this one's.
+# Links the dependencies, but nothing of this package itself: another worktree's build would be taken for this one's.
 mkdir "$linked/debug"
 cp -al target/debug/{deps,build,.fingerprint} "$linked/debug/"
 find "$linked/debug" -depth \( -name '*cosmos[-_]rewind*' -o -path '*/deps/main-*' -o -path '*/deps/bench*' \) -exec rm -rf {} +
 export CARGO_TARGET_DIR=$linked RUST_BACKTRACE=0
 git worktree add --quiet --detach "$folder/broken" HEAD
 cd "$folder/broken"
-for patch in "$patches"/*.patch; do git apply --unidiff-zero "$patch" || { echo "$patch does not apply any more" >&2; exit 1; }; done
+for patch in "$patches"/*.patch; do git apply --unidiff-zero "$patch" || { echo "$patch no longer applies" >&2; exit 1; }; done
 cargo test --quiet --no-run --test main
 program=$(find "$linked/debug/deps" -name 'main-*' -type f -executable | head -n 1)
-# Capture alone, 30 seeds; when none of them notices, lives in memory, 40 seeds; then the whole, seed after seed until one does. What is about sinks that
-# neither has is the business of the model of followers, with real processes (names that begin with follow-), or of the tests of find.
-# Honest writers and a bad one, 40 seeds, are asked after lives in memory. What nobody sees, the tests of revert and of what an outside
-# audit found have to: guards, layouts and records of before.
+# First capture alone, 30 seeds; if none detects the breakage, whole lives in memory, 40 seeds, then honest writers and
+# a bad one, 40 seeds; then the whole simulation, seed by seed until one detects it. Breakages of sinks, which these do
+# not have, are left to the model of followers with real processes (names that begin with follow-) or to the tests of
+# find. The remaining ones are left to the tests of revert and of the external audit: guards, layouts and old records.
 notices() { COSMOS_REWIND_MUTANT=$1 timeout 300 "$program" "$2" >"$folder/log" 2>&1 && return 1 || return 0; }
 survived=0
-if COSMOS_REWIND_ALONE_SEEDS=2 notices none simulation::alone; then echo "the simulation fails without any breakage" >&2; tail -n 20 "$folder/log" >&2; exit 1; fi
+if COSMOS_REWIND_ALONE_SEEDS=2 notices none simulation::alone; then echo "the simulation fails without a breakage" >&2; tail -n 20 "$folder/log" >&2; exit 1; fi
 for name in "${names[@]}"; do
   begun=$SECONDS
   by=

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Builds the package that Azure Functions runs: a zip with host.json, the function folders and a static Linux binary
-# without the local environment. Nothing of the machine or the time of the build goes into it.
+# Builds the package for Azure Functions: a zip with host.json, the function folders and a static Linux binary without
+# the local environment. The result does not depend on the machine or the time of the build.
 #
 # Usage: scripts/package.sh [--out FILE.zip] [--profile dist|release|dev] [--mode latest|all-versions] [--target TRIPLE]
 #                           [--jobs N] [--config FILE] [--binary FILE]
-#   --out FILE.zip   where the package goes [default: target/package/cosmos-rewind-TRIPLE.zip]
-#   --profile NAME   dist: smallest, slow to build [default]; release: bigger, faster to build; dev: large and slow, for
-#                    tests of the package only
-#   --mode MODE      all-versions: write the change feed mode into the package
-#                    [default: latest, what the repository's files say]
+#   --out FILE.zip   path of the package [default: target/package/cosmos-rewind-TRIPLE.zip]
+#   --profile NAME   dist: smallest, slow to build [default]; release: larger, faster to build; dev: large and slow, only for
+#                    tests of the package
+#   --mode MODE      all-versions: write this change feed mode into the package
+#                    [default: latest, as in the repository's files]
 #   --target TRIPLE  [default: x86_64-unknown-linux-musl]
-#   --jobs N         parallel compiler jobs [default: cargo's]
-#   --config FILE    more configuration for cargo, an absolute path
+#   --jobs N         number of parallel compiler jobs [default: cargo's]
+#   --config FILE    additional configuration for cargo, an absolute path
 #   --binary FILE    pack this static binary instead of building one
-# Needs Rust, python3, and a C compiler for musl. The Rust target is added with rustup, the compiler installed with
-# apt-get when run as root; otherwise it says what is missing. SOURCE_DATE_EPOCH sets the files' time; without it, it is
-# the time of the last commit.
+# Needs Rust, python3, and a C compiler for musl. The Rust target is added with rustup, and the compiler is installed
+# with apt-get when run as root; otherwise the script reports what is missing. SOURCE_DATE_EPOCH sets the files' time;
+# the default is the time of the last commit.
 set -euo pipefail
 
 usage() { sed -n '/^# Usage/,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
@@ -48,7 +48,7 @@ case $profile in dist | release | dev) ;; *) fail "profile $profile is not known
 case $mode in latest | all-versions) ;; *) fail "mode $mode is not known" "latest or all-versions" 2 ;; esac
 case $target in *-linux-musl) ;; *) fail "$target is not a static Linux target" "x86_64-unknown-linux-musl or aarch64-unknown-linux-musl" 2 ;; esac
 
-# What is given is relative to where the caller stands.
+# Relative arguments refer to the caller's working directory.
 [[ -z $out || $out == /* ]] || out=$PWD/$out
 [[ -z $binary || $binary == /* ]] || binary=$PWD/$binary
 cd "$(dirname "$0")/.."
@@ -69,7 +69,7 @@ build() {
     rustup target add "$target" || fail "rustup could not add $target" "rustup target add $target"
   fi
 
-  # The allocator and the cryptography are C.
+  # The allocator and the cryptography library are C code.
   variable=${target//-/_}
   compiler_variable=CC_$variable
   compiler=${!compiler_variable:-}
@@ -87,24 +87,25 @@ build() {
     "apt-get install musl-tools (as root), or set $compiler_variable to your compiler"
   export "$compiler_variable=$compiler"
 
-  # Paths of this machine would make the bytes depend on it; they would also tell where it was built.
+  # Paths of this machine would change the bytes, and reveal where the package was built.
   cargo_home=${CARGO_HOME:-$HOME/.cargo}
-  # The allocator has the time of its compilation in it. A constant, because a cached object would keep another one.
+  # The allocator contains its compilation time. It is a constant here, because a cached object would contain another
+  # time.
   local c="-ffile-prefix-map=$root=/build -ffile-prefix-map=$cargo_home=/cargo"
   c+=' -Wno-builtin-macro-redefined -D__DATE__="1980-01-01" -D__TIME__="00:00:00"'
   export "CFLAGS_$variable=$c"
   upper=$(tr '[:lower:]' '[:upper:]' <<<"$variable")
-  # Relocations in the short form: the long one is a megabyte that every start reads, and that stays in memory.
+  # Relocations in the compact form: the long form is a megabyte that every start reads and that stays in memory.
   local link=-Clink-arg=-Wl,-z,pack-relative-relocs
   export "CARGO_TARGET_${upper}_RUSTFLAGS=--remap-path-prefix=$root=/build --remap-path-prefix=$cargo_home=/cargo $link"
-  # These would take the place of the flags above.
+  # These would override the flags above.
   unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS
 
   export CARGO_TARGET_DIR=$root/target
   begun=$SECONDS
-  # SOURCE_DATE_EPOCH is for the zip: the C crates would be compiled again for each value, to the same bytes.
+  # SOURCE_DATE_EPOCH only concerns the zip: for each value, the C crates would be recompiled to the same bytes.
   env -u SOURCE_DATE_EPOCH cargo build --locked --no-default-features --bin cosmos-rewind --profile "$profile" --target "$target" ${more[@]+"${more[@]}"}
-  # The profile dev has a folder of another name.
+  # The folder of the profile dev has a different name.
   binary=$root/target/$target/${profile/#dev/debug}/cosmos-rewind
   echo "built      profile $profile in $((SECONDS - begun)) s"
 }
@@ -124,14 +125,14 @@ def fail(text):
 
 
 def changed(path, change):
-    """The file's JSON after a change, in its own order; the repository's file stays as it is."""
+    """The file's JSON with a change, in the original order; the repository's file is not modified."""
     value = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     change(value)
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def host(value):
-    # In the repository the handler is where cargo puts it; in the package it lies beside host.json.
+    # In the repository, the handler is in cargo's output folder; in the package it is next to host.json.
     value["customHandler"]["description"]["defaultExecutablePath"] = executable
 
 
@@ -140,10 +141,10 @@ def function(value):
         for binding in value["bindings"]:
             if binding["type"].lower() == "cosmosdbtrigger":
                 binding["changeFeedMode"] = "AllVersionsAndDeletes"
-                # The trigger refuses leases that were made in the other mode.
+                # The trigger refuses leases that were created in the other mode.
                 if "leaseContainerPrefix" in binding:
                     binding["leaseContainerPrefix"] += "-all-versions"
-                # This mode starts now or goes on from a lease; the trigger refuses a start from the beginning.
+                # This mode starts now or resumes from a lease; the trigger refuses a start from the beginning.
                 binding.pop("startFromBeginning", None)
                 binding.pop("startFromTime", None)
 
@@ -167,7 +168,7 @@ for path in functions:
 if mode == "all-versions" and not any(b"AllVersionsAndDeletes" in content for _, content in files.values()):
     fail("no function has a Cosmos DB trigger to set the mode of")
 
-# A zip's times begin in 1980 and have two seconds' resolution.
+# Times in a zip start in 1980 and have a resolution of two seconds.
 when = time.gmtime(max(int(epoch), 315532800) // 2 * 2)[:6]
 temporary = out + ".new"
 with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as package:

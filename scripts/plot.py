@@ -2,9 +2,9 @@
 """Plots and tables of docs/performance/*.md from the raw results in docs/performance (see scripts/plot.sh).
 
 Usage: plot.py [--tables | --check]
---tables makes no plots, --check changes nothing and fails when a table is not what the raw results say.
-A table stands between the lines `<!-- table NAME -->` and `<!-- end -->` of one of the pages and is replaced there. Figures are
-medians of the rounds. The plots have neither dates nor random names in them: the same results make the same files.
+--tables makes no plots; --check changes nothing and fails when a table does not match the raw results.
+A table stands between the lines `<!-- table NAME -->` and `<!-- end -->` of a page and is replaced there. Figures are medians
+of the rounds. The plots contain neither dates nor random names: the same results make the same files.
 """
 
 import csv
@@ -22,14 +22,14 @@ SCENARIOS = {
     "own-bulk": "a key for each document (bulk)",
     "dates": "one key, documents with dates, `REWIND_FIDELITY=payload`",
 }
-# What the curves compare: documents that share keys, and a key for each, written as is the default.
+# The scenarios of the curves: documents that share keys, and a key for each, both with the default kind of writes.
 CURVES = {"shared": "shared", "own-bulk": "own"}
 HANDLERS = {
     "cosmos-rewind": "cosmos-rewind", "package": "cosmos-rewind, as packaged", "forward": "only forwards bytes", "node": "Node",
     "node-bulk": "Node, `items.bulk`", "python": "Python",
 }
 
-# What is measured against partitions.
+# The measurements by number of partitions.
 STEPS = ("plan", "verify", "follow")
 
 
@@ -48,7 +48,7 @@ def rows_of(name):
 
 
 def medians(name, by):
-    """One row for each combination of the columns `by`, in the order in which they were measured."""
+    """One row for each combination of the columns `by`, in the order of measurement."""
     groups = {}
     for row in rows_of(name):
         groups.setdefault(tuple(row[column] for column in by), []).append(row)
@@ -202,7 +202,7 @@ def write_tables(check):
     for page, text in pages.items():
         if check:
             if text != before[page]:
-                sys.exit(f"error: tables of {page.name} are not what the raw results say; scripts/plot.sh makes them anew")
+                sys.exit(f"error: tables of {page.name} do not match the raw results; run scripts/plot.sh")
             continue
         page.write_text(text, encoding="utf-8")
         print(f"tables: {page.relative_to(ROOT)}")

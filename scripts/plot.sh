@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Usage: scripts/plot.sh [--tables]
-# Makes the plots (docs/performance/*.svg) and the tables of docs/performance/*.md from the raw results beside the plots, which
-# scripts/bench-capture.sh --csv, scripts/bench-curves.sh and scripts/bench-ru.sh write. With --tables only the tables, which
-# needs python3 alone; matplotlib is installed into target/plot otherwise (scripts/plot-requirements.txt).
+# Makes the plots (docs/performance/*.svg) and the tables of docs/performance/*.md from the raw results next to the
+# plots, which scripts/bench-capture.sh --csv, scripts/bench-curves.sh and scripts/bench-ru.sh write. --tables makes
+# only the tables and needs only python3; otherwise matplotlib is installed into target/plot
+# (scripts/plot-requirements.txt).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case ${1:-} in

@@ -9,7 +9,7 @@ import collections
 import re
 import sys
 
-# The first that matches a function's name, or the file it is in, names its part.
+# The first pattern that matches a function's name, or its file, determines the part.
 PARTS = (
     ("kernel: sockets, files, scheduling", r"\[kernel|\[guest|\[k\]|\[vdso"),
     ("allocation", r"\bmi_|_mi_|mimalloc|alloc::alloc|__rust_alloc|__rdl_|raw_vec|malloc|realloc|cfree"),

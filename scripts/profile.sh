@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Usage: scripts/profile.sh capture|capture-own|follow|plan|verify [--count N] [--binary PATH] [--bench PATH] [--functions]
-# Where the CPU time goes of `follow --sink file`, `restore --all --dry-run` or `verify`, part by part: samples of the release binary
-# by perf (Linux; the package linux-perf), each counted for the function that ran, on a local account with N (100,000) changes or versions.
-# Or of the handler, in batches of one key or of a key for each document, N of them, against the endpoint of scripts/bench-capture.sh;
-# --bench names that program (benches/handler) when it is built already.
-# A function that was inlined counts for the one that holds it. --functions names the functions of each part.
+# Shows the CPU time of `follow --sink file`, `restore --all --dry-run` or `verify` by part of the program: samples of
+# the release binary by perf (Linux; the package linux-perf), each attributed to the running function, on a local
+# account with N (100,000) changes or versions. For capture, samples the handler with N batches of one key, or of a key
+# for each document, against the endpoint of scripts/bench-capture.sh; --bench names that program (benches/handler) if
+# it is already built. Inlined functions count for their caller. --functions lists the functions of each part.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-} count=100000 bin='' bench='' functions=()

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Usage: scripts/resume-proof.sh [UPDATES]
-# Proof that a follower goes on where it was: one document is counted up (20 times by default), and every 5 updates the
-# follower is killed (SIGKILL) for a few seconds while the counting goes on. At the end, what it printed must be 1, 2, 3,
-# ... without a number missing or doubled, and so must be the history. On the local Cosmos DB; needs a built
-# cosmos-rewind (COSMOS_REWIND names another one than target/release or target/debug).
+# Proof that a follower resumes where it stopped: a counter in one document is incremented (20 times by default), and
+# after every 5 updates the follower is killed (SIGKILL) for a few seconds while the updates continue. At the end, its
+# output must be 1, 2, 3, ... without missing or duplicate numbers, and so must the history. Runs on the local Cosmos
+# DB; needs a built cosmos-rewind (COSMOS_REWIND names another one than target/release or target/debug).
 set -euo pipefail
 updates=20
 case "${1:-}" in
@@ -32,7 +32,7 @@ trap finish EXIT
 # Waits until a command succeeds.
 await() {
   for _ in $(seq 300); do "$@" 2>/dev/null && return; sleep 0.1; done
-  echo "error: waited in vain: $*" >&2
+  echo "error: timed out waiting for: $*" >&2
   cat follow.log >&2
   exit 1
 }
@@ -45,12 +45,12 @@ export CosmosDB__accountEndpoint
 
 : >printed.jsonl
 follow=("$program" follow --mode all-versions --name counter --lease 2 --poll 100 --sink stdout --sink changes)
-# Not in a function: the pid must be the program's own, or the kill would hit a shell around it.
+# Not in a function: the pid must be the program's own, or the kill would hit a wrapping shell.
 printed() { sed -E 's/.*"doc":\{[^}]*"n":([0-9]+).*/\1/' printed.jsonl; }
 has_printed() { [[ $(printed | tail -1) == "$1" ]]; }
 count_to() { echo "{\"id\":\"counter\",\"pk\":\"counter\",\"n\":$1}" | "$program" populate --file - >/dev/null 2>&1; }
 
-# The start of every range is fixed, then the counting begins.
+# The start of every range is saved, then the updates begin.
 "${follow[@]}" --until-caught-up >>printed.jsonl 2>>follow.log
 "${follow[@]}" >>printed.jsonl 2>>follow.log &
 follower_pid=$!
@@ -59,7 +59,7 @@ for n in $(seq "$updates"); do
   count_to "$n"
   if ((n % 5 == 3)) && [[ -n $follower_pid ]]; then
     await has_printed "$n"
-    # A quiet follower saves its checkpoint within a second. What is printed between that and a kill is printed again.
+    # An idle follower saves its checkpoint within a second. Events between that and a kill are printed again.
     sleep 1.2
     kill -9 "$follower_pid"
     wait "$follower_pid" 2>/dev/null || true
@@ -83,12 +83,12 @@ fi
 
 seq "$updates" >wanted
 if ! printed | diff wanted - >differences; then
-  echo "FAILED     missing (<) or doubled (>):" && cat differences
+  echo "FAILED     missing (<) or duplicated (>):" && cat differences
   exit 1
 fi
 captured=$("$program" query --in changes --pk counter --format jsonl "SELECT c.n FROM c" 2>/dev/null | sed -E 's/.*"n":([0-9]+).*/\1/' | sort -n)
 if ! diff wanted - <<<"$captured" >differences; then
-  echo "FAILED     the history, missing (<) or doubled (>):" && cat differences
+  echo "FAILED     the history, missing (<) or duplicated (>):" && cat differences
   exit 1
 fi
 echo "proved     killed $kills times, it printed 1 to $updates, each once and in order; the history has each once"

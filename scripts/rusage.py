@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Runs a program and appends what it used to a file of raw results: wall seconds, CPU seconds, peak memory.
+"""Runs a program and appends its usage to a file of raw results: wall seconds, CPU seconds, peak memory.
 
 Usage: rusage.py CSV NAMES VALUES -- PROGRAM ARGUMENT...
-NAMES and VALUES (with commas) are columns that say what was run. Output of the program goes to nowhere, its errors are
-shown when it fails. The figures are the kernel's, of this process alone.
+NAMES and VALUES (comma-separated) are columns that describe the run. The program's output is discarded; its errors are shown
+when it fails. The figures come from the kernel and cover only this process.
 """
 
 import os

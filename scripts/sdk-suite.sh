@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Runs the test suite of Microsoft's Python SDK for Cosmos DB against the local account, and prints how many of its tests
-# pass, by file. docs/reference/sdk-suite.md has the table, with the reason for each test that fails.
+# Runs the test suite of Microsoft's Python SDK for Cosmos DB against the local account, and prints how many of its
+# tests pass, by file. docs/reference/sdk-suite.md has the table, with the reason for each failing test.
 #
 # Usage: scripts/sdk-suite.sh [--binary PATH] [FILE...]
-#   --binary PATH   the program to test, instead of a debug build of this checkout
+#   --binary PATH   the program to test instead of a debug build of this checkout
 #   FILE            only these files of the suite, such as test_query.py
-# The suite is in the SDK's source distribution, which pip downloads to target/sdk-suite. Its tests that talk to an account
-# with a key, synchronously, are run; the tools of its own repository that it imports are replaced by a few lines.
-# The suite leaves functions of the SDK replaced when a test fails, so what fails is run once more by itself.
-# Needs python3 with venv. The exit code is 0 when the suite could be run, whatever the tests said.
+# The suite is part of the SDK's source distribution, which pip downloads to target/sdk-suite. The synchronous tests
+# with an account key are run; stubs replace the tools that the suite imports from its own repository. When a test
+# fails, the suite leaves some functions of the SDK patched, so each failing test is run again by itself. Needs python3
+# with venv. The exit code is 0 when the suite could be run, whatever its results.
 set -euo pipefail
 
 version=4.17.1
@@ -62,7 +62,7 @@ fi
 
 rm -rf "$folder/results"
 mkdir -p "$folder/results" "$folder/empty"
-# One physical partition where nothing is asked for, as the service has it.
+# One physical partition by default, as in the service.
 (cd "$folder/empty" && RUST_BACKTRACE=0 exec "$binary" local --no-trigger --port 0 --partitions 1) \
   >"$folder/local.out" 2>"$folder/local.err" &
 account=$!

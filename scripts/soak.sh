@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Usage: scripts/soak.sh [--minutes N | --seeds A..B]
-# Runs the random tests against their models, seed after seed: the simulations of the whole (with real processes, and in
-# one thread), the capture use case alone, the follower and the commands. For N minutes (10 by default) from a random
-# seed on, or for the seeds from A to B; then more of those in one thread. At the end it says how many seeds were run, and
-# how each one that failed is repeated. Everything listens on loopback only.
+# Runs the random tests against their models, seed by seed: the whole simulation (with real processes, and in one
+# thread), the capture use case alone, the follower and the commands. Runs for N minutes (10 by default) from a random
+# seed, or for the seeds A to B; then adds seeds of the single-threaded simulations. At the end it prints the number of
+# seeds, and the command that repeats each failed one. Everything listens on loopback only.
 set -euo pipefail
 usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
 wrong() { echo "usage: $0 [--minutes N | --seeds A..B]" >&2; exit 2; }
@@ -17,7 +17,7 @@ while (($#)); do
   esac
 done
 cd "$(dirname "$0")/.."
-# Otherwise the client library takes a backtrace for every operation.
+# Without this, the client library captures a backtrace for every operation.
 export RUST_BACKTRACE=0
 cargo test --quiet --no-run --test main
 seed=${first:-$((RANDOM * 32768 + RANDOM))}
@@ -29,7 +29,7 @@ child=''
 trap '[[ -z $child ]] || kill "$child" 2>/dev/null || true' EXIT
 while if [[ -n $last ]]; then ((seed <= last)); else ((SECONDS < end)); fi; do
   for model in simulation follow_model rewind_model; do
-    # A seed that hangs has failed, too.
+    # A seed that hangs counts as failed.
     COSMOS_REWIND_SEED=$seed REWIND_MODEL_SEED=$seed timeout 300 \
       cargo test --quiet --test main -- "$model" >"$logs/$model-$seed.log" 2>&1 &
     child=$!
@@ -44,7 +44,8 @@ while if [[ -n $last ]]; then ((seed <= last)); else ((SECONDS < end)); fi; do
   runs=$((runs + 1))
   seed=$((seed + 1))
 done
-# In one thread a seed takes a tenth of a second (capture alone) or a few seconds (the whole): more of them, after these.
+# In one thread, a seed takes a tenth of a second (capture alone) or a few seconds (the whole), so further seeds are run
+# afterwards.
 more() { # NAME TEST VARIABLE SEEDS
   if env "COSMOS_REWIND_$3_FROM=$((seed * 100))" "COSMOS_REWIND_$3_SEEDS=$4" timeout 3600 cargo test --quiet --test main -- --nocapture "simulation::$2" >"$logs/$2.log" 2>&1; then
     grep 'seeds in' "$logs/$2.log" | sed "s/^\.*/$(printf '%-10s' "$1") /"

@@ -1,4 +1,4 @@
-//! The function app's files, the route and the settings' names belong together; nothing else holds them so.
+//! The function app's files, the route and the names of settings must agree; only these tests check that.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use serde_json::{Map, Value};
 
 use crate::support::{Handler, TestApp, body_of};
 
-/// Settings in the example that belong to the host or to the runtime.
+/// Settings in the example for the host or the runtime.
 const OF_OTHERS: &[&str] = &["FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage", "RUST_BACKTRACE"];
 
-/// What the trigger's extension 4.x reads. The names of 3.x (`collectionName`, `connectionStringSetting`, ...) are
-/// ignored without a word, `cardinality` and `dataType` change the payload, and with an identity the container of the
-/// leases cannot be created by the trigger.
+/// The fields that version 4.x of the trigger extension reads. Names of 3.x (`collectionName`,
+/// `connectionStringSetting`, ...) are silently ignored, `cardinality` and `dataType` change the payload, and with an
+/// identity the trigger cannot create the lease container.
 const BINDING_FIELDS: &[&str] = &[
     "type",
     "direction",
@@ -66,12 +66,12 @@ fn host_json_starts_the_handler_with_serve() {
     let executable = Path::new(description["defaultExecutablePath"].as_str().unwrap());
     assert!(executable.is_relative());
     assert_eq!(executable.file_name(), Path::new(env!("CARGO_BIN_EXE_cosmos-rewind")).file_name());
-    // The working directory is the app root: settings and function folders are looked for there.
+    // The working directory is the app root, in which the handler looks for settings and function folders.
     assert_eq!(description["workingDirectory"], "");
     assert_eq!(host["customHandler"].as_object().unwrap().keys().collect::<Vec<_>>(), ["description"]);
     // The deprecated form, and routes that would not match a function.json.
     assert!(host.get("httpWorker").is_none() && host.get("http").is_none());
-    // The first bundle that has the all-versions mode, and that can leave dates alone when it is told to.
+    // The first bundle with the all-versions mode and with the setting that leaves dates alone.
     assert_eq!(
         host["extensionBundle"],
         serde_json::json!({"id": "Microsoft.Azure.Functions.ExtensionBundle", "version": "[4.37.1, 5.0.0)"})
@@ -83,7 +83,7 @@ fn host_json_starts_the_handler_with_serve() {
 }
 
 #[test]
-fn function_json_has_one_trigger_that_retries_for_ever() {
+fn function_json_has_one_trigger_that_retries_forever() {
     let function = function();
     // Without a retry policy the trigger loses a failed batch.
     assert_eq!(function["retry"]["maxRetryCount"], -1);
@@ -95,10 +95,10 @@ fn function_json_has_one_trigger_that_retries_for_ever() {
     assert_eq!(binding["name"], DEFAULT_BINDING);
     assert!(DEFAULT_BINDING.chars().all(|c| c.is_ascii_alphanumeric()));
     for name in binding.keys() {
-        assert!(BINDING_FIELDS.contains(&name.as_str()), "{name} is no field of the 4.x trigger, or not one to set");
+        assert!(BINDING_FIELDS.contains(&name.as_str()), "{name} is unknown to the 4.x trigger, or must not be set");
     }
     assert_eq!(binding["createLeaseContainerIfNotExists"], false);
-    // Two functions on one lease container need prefixes of their own.
+    // Two functions with the same lease container need different prefixes.
     assert_eq!(binding["leaseContainerPrefix"], DEFAULT_FUNCTION);
 }
 
@@ -114,7 +114,7 @@ fn every_setting_that_function_json_names_is_known_and_in_the_example() {
     }
     assert!(named.len() > 5, "{named:?}");
     for name in &named {
-        assert!(is_setting(name), "{name} is no setting of the handler");
+        assert!(is_setting(name), "{name} is not a setting of the handler");
         assert!(example.contains_key(name), "{name} is not in the example");
     }
     for field in ["databaseName", "containerName", "leaseDatabaseName", "leaseContainerName"] {
@@ -129,7 +129,7 @@ fn the_example_settings_are_strings_of_known_names_with_the_defaults() {
     for (name, value) in example() {
         let text = value.as_str().unwrap_or_else(|| panic!("{name}: Core Tools accept strings only"));
         assert!(is_setting(&name) || OF_OTHERS.contains(&name.as_str()), "{name} is unknown");
-        // The connection has no default; everything else in the example says what holds anyway.
+        // The connection has no default; every other value in the example is the default.
         if let Some(setting) = SETTINGS.iter().find(|s| s.name == name && !s.default.is_empty()) {
             assert_eq!(text, setting.default, "{name}");
         }
@@ -138,14 +138,14 @@ fn the_example_settings_are_strings_of_known_names_with_the_defaults() {
 }
 
 #[tokio::test]
-async fn a_folder_with_just_these_files_is_served_under_the_function_s_route() {
+async fn a_folder_with_only_these_files_is_served_under_the_functions_route() {
     let app = TestApp::start().await;
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join(DEFAULT_FUNCTION)).unwrap();
     for path in ["host.json", "CaptureChanges/function.json"] {
         std::fs::copy(path, folder.path().join(path)).unwrap();
     }
-    // As a person does it: the example copied, with the connection of their own account in it.
+    // As a user does it: a copy of the example with the connection of their own account.
     let mut settings = file("local.settings.example.json");
     settings["Values"]["CosmosDB"] = app.local.connection_string().into();
     std::fs::write(folder.path().join("local.settings.json"), settings.to_string()).unwrap();

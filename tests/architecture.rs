@@ -1,4 +1,4 @@
-//! The layers of docs/architecture.md hold: a module imports only from the lines above its own.
+//! Checks the layers of docs/architecture.md: a module only imports from the lines above its own.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,15 +7,15 @@ use std::{
 
 use crate::support::files_of_kind;
 
-/// The lines of the list, from the bottom.
+/// The lines of the list, from bottom to top.
 fn layers() -> BTreeMap<String, usize> {
     let text = std::fs::read_to_string("docs/architecture.md").unwrap();
-    let list = text.split("```layers\n").nth(1).expect("docs/architecture.md has the list of layers");
+    let list = text.split("```layers\n").nth(1).expect("docs/architecture.md contains the list of layers");
     let lines = list.split("```").next().unwrap().lines().enumerate();
     lines.flat_map(|(line, names)| names.split_whitespace().map(move |name| (name.to_owned(), line))).collect()
 }
 
-/// Every source file, with its module.
+/// Every source file with its module.
 fn files() -> Vec<(String, PathBuf)> {
     let module = |path: PathBuf| {
         let inside = path.strip_prefix("src").unwrap();
@@ -27,14 +27,14 @@ fn files() -> Vec<(String, PathBuf)> {
     files
 }
 
-/// The code of a file without its comments and its unit tests.
+/// A file's code without comments and unit tests.
 fn code(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap();
     let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
     lines.filter(|line| !line.trim_start().starts_with("//")).map(|line| line.to_owned() + "\n").collect()
 }
 
-/// The modules that a file names: `crate::x::...`, and `use crate::{x::..., y}`.
+/// The modules that some code refers to: `crate::x::...`, and `use crate::{x::..., y}`.
 fn named(code: &str) -> BTreeSet<String> {
     let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let mut names = BTreeSet::new();
@@ -90,7 +90,7 @@ fn imports_are_found_in_groups_and_by_themselves() {
     assert_eq!(named(code), ["change", "cosmos", "history"].map(String::from).into());
 }
 
-/// The pure plan: no account, no archive, no web server.
+/// Planning is pure: no account, no archive, no web server.
 #[test]
 fn the_plan_of_a_restore_is_pure() {
     let of_plan = ["src/restore/plan.rs", "src/restore/step.rs"];
@@ -108,8 +108,8 @@ fn the_plan_of_a_restore_is_pure() {
     }
 }
 
-/// Functions whose error is a text, and why that is right: they are parsers. Text comes in, of a person or of a file, and
-/// a value comes out; nobody decides by what is wrong, somebody reads it. Any function named `parse…` or `from_str` is one.
+/// Functions that may return a text as their error, with the reason. They are parsers: their input is text from a user
+/// or a file, and the error is only shown, never matched on. Functions named `parse…` or `from_str` are exempt.
 const PARSERS: [(&str, &[&str], &str); 7] = [
     ("src/change/edit.rs", &["set", "set_in", "remove"], "scan the text of a JSON object"),
     ("src/cli/connection.rs", &["ru_limit", "container"], "flags' values"),
@@ -120,7 +120,7 @@ const PARSERS: [(&str, &[&str], &str); 7] = [
     ("src/restore/step.rs", &["item"], "the key of a plan's line"),
 ];
 
-/// The functions of some code that name a `Result` with a text for an error.
+/// The functions in some code whose `Result` has a text as its error.
 fn text_errors(code: &str) -> BTreeSet<String> {
     let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let mut names = BTreeSet::new();
@@ -130,7 +130,7 @@ fn text_errors(code: &str) -> BTreeSet<String> {
         let mut arguments = vec![String::new()];
         for (place, c) in inside.char_indices() {
             match c {
-                // The arrow of a function's type closes nothing.
+                // The arrow of a function type does not close a bracket.
                 '>' if inside[..place].ends_with('-') => {}
                 '>' if depth == 0 => break,
                 '<' | '(' | '[' => depth += 1,
@@ -143,7 +143,7 @@ fn text_errors(code: &str) -> BTreeSet<String> {
             }
             arguments.last_mut().unwrap().push(c);
         }
-        // A list over several lines ends with a comma.
+        // An argument list over several lines ends with a comma.
         arguments.retain(|argument| !argument.trim().is_empty());
         if arguments.len() == 2 && arguments[1].trim() == "String" {
             let function = code[..at].rfind("fn ").map_or("", |f| &code[f + 3..]);
@@ -153,9 +153,9 @@ fn text_errors(code: &str) -> BTreeSet<String> {
     names
 }
 
-/// The embedded account is left out: what it says to a client is the answer's text, as the service's own is.
+/// The embedded account is exempt: like the service's errors, its errors are the text of the response.
 #[test]
-fn an_error_has_a_type_wherever_something_may_be_decided_by_it() {
+fn an_error_has_a_type_wherever_a_decision_may_depend_on_it() {
     let mut left: BTreeSet<(String, String)> = BTreeSet::new();
     for (file, names, _) in PARSERS {
         left.extend(names.iter().map(|name| (file.to_owned(), (*name).to_owned())));
@@ -174,17 +174,17 @@ fn an_error_has_a_type_wherever_something_may_be_decided_by_it() {
             }
         }
     }
-    assert!(wrong.is_empty(), "Result<_, String>: give the error a type, or say why it is a parser: {wrong:#?}");
-    assert!(left.is_empty(), "no parsers any more, take them from the list: {left:#?}");
+    assert!(wrong.is_empty(), "Result<_, String>: give the error a type, or list it as a parser: {wrong:#?}");
+    assert!(left.is_empty(), "not parsers any more, remove them from the list: {left:#?}");
 }
 
 #[test]
-fn nothing_is_decided_by_the_words_of_a_message() {
+fn nothing_is_decided_by_the_text_of_a_message() {
     let words = ["contains(", "starts_with(", "ends_with(", "strip_prefix(", "eq(", "as_str() ==", "find("];
     let texts = ["message", "problem", "reason", "hint", "to_string()"];
     let mut wrong = Vec::new();
     for (_, path) in files() {
-        // The service's words lose the status that is shown already: shown, not decided by.
+        // This code shortens the service's message for display, and does not decide anything by it.
         let is_shown = path.ends_with("cosmos/failure.rs");
         for (number, line) in code(&path).lines().enumerate() {
             let asks = texts.iter().any(|text| words.iter().any(|word| line.contains(&format!("{text}.{word}"))));
@@ -197,22 +197,22 @@ fn nothing_is_decided_by_the_words_of_a_message() {
 }
 
 #[test]
-fn a_text_for_an_error_is_found_wherever_it_is() {
+fn functions_with_a_text_error_are_found() {
     let code = "fn a() -> Result<String, io::Error> {}\nfn b(f: impl Fn(u8) -> Result<(A, String), String>) {}\n\
                 fn c() -> Result<\n    Vec<Result<A, B>>,\n    String,\n> {}\nfn d() -> io::Result<String> {}\n";
     assert_eq!(text_errors(code), ["b", "c"].map(String::from).into());
 }
 
-/// Every Rust file that people read here, with its text.
+/// Every maintained Rust file with its text.
 fn sources() -> Vec<(String, String)> {
     let paths = ["src", "tests", "benches", "examples"].into_iter().flat_map(|folder| files_of_kind(folder, "rs"));
     paths.map(|path| (path.display().to_string(), std::fs::read_to_string(&path).unwrap())).collect()
 }
 
-/// A file of more lines than this is about more than one thing.
+/// A longer file usually covers more than one topic.
 const MOST_LINES: usize = 400;
 
-/// Whether a file is too long, and its first comment does not say why it is better in one piece.
+/// Whether a file is too long and its first comment does not justify that.
 fn is_grab_bag(text: &str) -> bool {
     let first: String = text.lines().map_while(|line| line.strip_prefix("//!")).collect();
     let sentences = first.split(". ").map(str::trim_start);
@@ -220,7 +220,7 @@ fn is_grab_bag(text: &str) -> bool {
 }
 
 #[test]
-fn a_file_is_about_one_thing_or_says_why_it_is_in_one_piece() {
+fn a_file_covers_one_topic_or_says_why_it_is_in_one_piece() {
     let long: BTreeSet<String> =
         sources().into_iter().filter(|(_, text)| is_grab_bag(text)).map(|(path, _)| path).collect();
     assert!(long.is_empty(), "more than {MOST_LINES} lines, split by topic: {long:#?}");
@@ -233,16 +233,16 @@ fn a_file_is_about_one_thing_or_says_why_it_is_in_one_piece() {
     assert!(!is_grab_bag("x\n"));
 }
 
-/// The code of a file that prints, or takes the process's streams to do so.
+/// Returns what a file's code prints with, or how it accesses the process's streams.
 fn printing(code: &str) -> Option<&'static str> {
     let ways = ["println!(", "print!(", "dbg!(", "io::stdout()", "io::stderr()"];
-    // To ask whether a stream is a terminal is not to write on it.
+    // Asking whether a stream is a terminal does not write to it.
     let code = code.replace("io::stdout().is_terminal()", "").replace("io::stderr().is_terminal()", "");
     ways.into_iter().find(|way| code.contains(way))
 }
 
 #[test]
-fn nothing_prints_but_what_is_given_to_commands_for_it() {
+fn commands_print_only_through_the_ui() {
     let prints = |path: &PathBuf| {
         let code = code(path);
         !code.contains("#![cfg(test)]") && printing(&code).is_some()
@@ -258,7 +258,7 @@ fn printing_is_found() {
     assert_eq!(printing("if std::io::stdout().is_terminal() {}"), None);
 }
 
-/// A command that is longer does more than turn flags into a request, and a report into lines.
+/// A longer command does more than turn flags into a request and a report into lines.
 const MOST_OF_A_COMMAND: usize = 150;
 
 #[test]
@@ -272,13 +272,10 @@ fn a_command_only_asks_and_renders() {
         .collect();
     assert!(commands.len() > 20, "{commands:?}");
     let long: Vec<_> = commands.iter().filter(|(_, lines)| *lines > MOST_OF_A_COMMAND).collect();
-    assert!(
-        long.is_empty(),
-        "what a use case does belongs into the library, what is shown into console/render: {long:?}"
-    );
+    assert!(long.is_empty(), "move use cases into the library, and output into console/render: {long:?}");
 }
 
-/// The numbers of the lines that import everything of the module above, outside of unit tests.
+/// The line numbers of glob imports from the parent module, outside of unit tests.
 fn imports_of_all(text: &str) -> Vec<usize> {
     let mut lines = Vec::new();
     let mut is_test = false;
@@ -301,7 +298,7 @@ fn imports_of_all(text: &str) -> Vec<usize> {
                     '*' if is_first && depth <= 1 => lines.push(number + 1),
                     _ => {}
                 }
-                // Of `super::{a, *}` the star is a name of its own; of `super::{a::*}` it is of `a`.
+                // In `super::{a, *}` the star is a name of its own; in `super::{a::*}` it belongs to `a`.
                 is_first = matches!(c, '{' | ',') || (is_first && c.is_whitespace());
             }
             if tree.starts_with("super::*") {
@@ -314,7 +311,7 @@ fn imports_of_all(text: &str) -> Vec<usize> {
 }
 
 #[test]
-fn what_a_file_uses_of_the_module_above_is_named() {
+fn imports_from_the_parent_module_are_named() {
     let wrong: Vec<String> = sources()
         .into_iter()
         .flat_map(|(path, text)| imports_of_all(&text).into_iter().map(move |line| format!("{path}:{line}")))
@@ -334,7 +331,8 @@ fn what_a_file_uses_of_the_module_above_is_named() {
     assert_eq!(imports_of_all(&code), [1, 2, 8, 12]);
 }
 
-/// Names of two words and more in the prose of comments: `Name` and [`Name`] are links, and code in a comment is no prose.
+/// Names of two or more words in the prose of comments. `Name` and [`Name`] are links, and code in a comment is not
+/// prose.
 fn names_in_prose(text: &str) -> Vec<String> {
     let mut is_code = false;
     let mut found = Vec::new();
@@ -356,9 +354,9 @@ fn names_in_prose(text: &str) -> Vec<String> {
     found
 }
 
-/// A type that gets another name takes words of sentences along when all of a file is replaced.
+/// Renaming a type throughout a file can also replace ordinary words in sentences.
 #[test]
-fn no_sentence_of_a_comment_has_the_name_of_a_type_for_a_word() {
+fn no_comment_uses_the_name_of_a_type_as_a_word() {
     let sources = sources();
     let types: BTreeSet<&str> = sources
         .iter()
@@ -372,7 +370,7 @@ fn no_sentence_of_a_comment_has_the_name_of_a_type_for_a_word() {
         .flat_map(|(path, text)| names_in_prose(text).into_iter().map(move |name| format!("{path}: {name}")))
         .filter(|wrong| types.contains(wrong.rsplit(' ').next().unwrap()))
         .collect();
-    assert!(wrong.is_empty(), "say it in words, or in backticks: {wrong:#?}");
+    assert!(wrong.is_empty(), "use words or backticks: {wrong:#?}");
 
     let comments = "/// DecodedBatch back, `HashRange`, [`Scan`].\n/// ```\n/// TestApp\n/// ```\n// Cosmos, JSON.\nlet x = TestApp;";
     assert_eq!(names_in_prose(comments), ["DecodedBatch"]);

@@ -1,5 +1,5 @@
-//! `at`: what any SDK reads from the account of a moment is what was written until then. The oracle is the list of writes that
-//! the test keeps.
+//! `at`: any SDK reads from the account of a moment what was written until then. The test's own list of writes is the
+//! oracle.
 
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     support::{TestApp, eventually, peers},
 };
 
-/// A write: when, of which document, and what was stored; `None` of a delete.
+/// A write: time, document id, and the stored document; `None` for a delete.
 type Write = (i64, String, Option<Value>);
 
 fn plain(mut document: Value) -> Value {
@@ -31,7 +31,7 @@ fn plain(mut document: Value) -> Value {
     document
 }
 
-/// What there was, by the list of writes.
+/// The documents at a moment, from the list of writes.
 fn then(writes: &[Write], at: i64) -> BTreeMap<String, Value> {
     let mut documents = BTreeMap::new();
     for (_, id, stored) in writes.iter().filter(|(ts, ..)| *ts <= at) {
@@ -43,7 +43,7 @@ fn then(writes: &[Write], at: i64) -> BTreeMap<String, Value> {
     documents
 }
 
-/// A life of some documents, an hour long; the last second of it.
+/// Writes random changes to some documents over an hour.
 async fn life(seed: u64, writes: usize) -> (Life, Vec<Write>) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut life = Life::start().await;
@@ -55,7 +55,7 @@ async fn life(seed: u64, writes: usize) -> (Life, Vec<Write>) {
         let exists = then(&log, ts).contains_key(&id);
         let document = (!exists || rng.random_bool(0.75))
             .then(|| json!({"n": n, "nested": {"big": 12345678901_i64, "x": 1.5}, "list": [null, "ä"]}));
-        // What is gone by a delete that the service's address cannot name is another test's matter.
+        // The service's address cannot name `..` in a delete; another test covers that.
         let document = if id == ".." && document.is_none() { Some(json!({"n": n})) } else { document };
         let stored = life.write_at(ts, &id, document).await;
         log.push((ts, id, stored));
@@ -121,7 +121,7 @@ async fn a_hundred_moments_are_read_as_they_were() {
             let (expected, told) = (then(&writes, at), format!("seed {seed}, at {at}"));
             let past = started(&life, &request(at)).await.unwrap();
             let events = opened(&past, "events").await;
-            // By name, before anything is loaded.
+            // By id, before anything is loaded.
             for id in ["a", "ü ö", "e", "never"] {
                 assert_eq!(read(&events, id).await.as_ref(), expected.get(id), "{told}: {id}, fetched");
             }
@@ -139,7 +139,7 @@ async fn a_hundred_moments_are_read_as_they_were() {
 }
 
 #[tokio::test]
-async fn nothing_can_be_changed_but_in_a_copy() {
+async fn only_a_copy_can_be_changed() {
     let (life, writes) = life(7, 20).await;
     let at = life.now - 600;
     let expected = then(&writes, at);
@@ -153,7 +153,7 @@ async fn nothing_can_be_changed_but_in_a_copy() {
 
     let copy = started(&life, &PastRequest { writable: true, ..request(at) }).await.unwrap();
     let events = opened(&copy, "events").await;
-    // A write waits until everything is loaded: what it deletes does not come back.
+    // A write waits until everything is loaded, so that a document that it deletes is not loaded again.
     let id = expected.keys().find(|id| *id != "..").unwrap().clone();
     let (step, gone) = (Silent.begin("loading", None), key(&id));
     let (loaded, deleted) = tokio::join!(copy.load(&*step), events.delete(&gone, &id, None));
@@ -166,7 +166,7 @@ async fn nothing_can_be_changed_but_in_a_copy() {
         documents.values().filter(|d| d["id"] != id.as_str()).map(|d| json!([d["id"], d["n"], d["_ts"]])).collect()
     };
     assert_eq!(times(&documents), times(&expected));
-    // Conditions hold.
+    // Conditions are honoured.
     let other = documents.keys().find(|id| *id != "..").cloned();
     if let Some(other) = other {
         let etag = documents[&other]["_etag"].as_str().unwrap();
@@ -175,13 +175,13 @@ async fn nothing_can_be_changed_but_in_a_copy() {
         events.replace(&key(&other), &other, body(), etag).await.unwrap();
         assert_eq!(read(&events, &other).await.unwrap()["m"], 1);
     }
-    assert!(!queried(&life.app.events().await).await.contains_key("new"), "the account itself is not touched");
+    assert!(!queried(&life.app.events().await).await.contains_key("new"), "the source account is not touched");
 }
 
 #[tokio::test]
-async fn what_nobody_knows_is_listed_and_what_is_too_much_is_refused_before() {
+async fn unknown_documents_are_listed_and_too_many_are_refused_up_front() {
     let life = Life::start().await;
-    // Captured in latest-version mode, after the moment: what it was then, nobody knows.
+    // Captured in latest-version mode after the moment, so its state at the moment is unknown.
     let mut stored = life.app.put(json!({"id": "late", "pk": "late", "ssn": "1", "n": 1})).await;
     stored["_ts"] = (life.now - 60).into();
     life.app.capture(&[stored]).await;
@@ -199,7 +199,7 @@ async fn what_nobody_knows_is_listed_and_what_is_too_much_is_refused_before() {
     );
     let refused = started(&life, &PastRequest { max_memory: 100, ..request(at) }).await.unwrap_err();
     assert!(matches!(refused, PastError::TooLarge { most: 100, .. }), "{refused}");
-    // Values may be left out, or hashed.
+    // Values can be left out or hashed.
     let mask = vec!["/ssn".parse().unwrap(), "/n=hash".parse().unwrap()];
     let masked = started(&life, &PastRequest { mask, ..request(life.now) }).await.unwrap();
     masked.load(&*Silent.begin("loading", None)).await.unwrap();
@@ -209,7 +209,7 @@ async fn what_nobody_knows_is_listed_and_what_is_too_much_is_refused_before() {
     assert!(matches!(started(&life, &wrong).await, Err(PastError::Mask(_))));
 }
 
-/// What an HTTP client reads of a container's description.
+/// A container's description as an HTTP client reads it.
 async fn described(account: &Plain) -> Value {
     let (status, description) = account.ask(Method::GET, "events", "", None).await;
     assert_eq!(status, 200, "{description}");
@@ -247,7 +247,7 @@ async fn the_container_of_the_past_has_the_policies_of_the_live_one_and_nothing_
     assert_eq!(expected["indexingPolicy"]["compositeIndexes"], composite);
     assert_eq!((&expected["defaultTtl"], expected["uniqueKeyPolicy"].is_null()), (&json!(TTL), false));
     assert_eq!((described(&shown).await, described(&copy).await), (expected.clone(), expected));
-    // Unique keys hold in a copy, but for one whose values are masked: they are all the same then.
+    // Unique keys are enforced in a copy, except for one with masked values, which may all be equal.
     let write = async |account: &Plain, mail: &str| {
         let document = json!({"id": mail, "pk": "a", "mail": mail});
         account.ask(Method::POST, "events/docs", "a", Some(&document)).await.0
@@ -255,7 +255,7 @@ async fn the_container_of_the_past_has_the_policies_of_the_live_one_and_nothing_
     assert_eq!((write(&copy, "a@x").await, write(&copy, "c@x").await, write(&copy, "b@x").await), (409, 201, 201));
     assert_eq!(described(&masked).await["uniqueKeyPolicy"], Value::Null);
     assert_eq!(write(&masked, "a@x").await, 201);
-    // Live documents expire; those of then stay, also one that is written in the copy.
+    // Live documents expire. Documents of the past do not, nor does one that is written in the copy.
     copy.edit("b", json!({"n": 2})).await;
     let gone = async || live.get("a").await.is_none().then_some(());
     eventually("the live document expires", gone).await;
@@ -272,7 +272,7 @@ async fn run(mut command: Command) -> std::process::Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
-/// The program itself, and what two other SDKs read from it: documents by a query and by name, and the status of a write.
+/// The real program, and what two other SDKs read from it: documents by query and by id, and the status of a write.
 #[tokio::test]
 async fn the_program_shows_the_past_to_other_sdks() {
     let (life, writes) = life(3, 40).await;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{BINARY, TestApp, eventually};
 
-/// A document whose text says much; its numbers are written as the service gives them back.
+/// A document with many kinds of values; numbers are spelled as the service returns them.
 fn exact(id: &str) -> String {
     format!(r#"{{"id":"{id}","pk":"p","price":1.25,"when":"2020-01-01T00:00:00.000Z","ü":"\u00e9\n"}}"#)
 }
@@ -23,7 +23,7 @@ fn trailer(text: &str) -> Value {
     serde_json::from_str::<Value>(text.lines().last().unwrap()).unwrap()["_backup"].clone()
 }
 
-/// Every live document's own text, sorted.
+/// The text of every live document without system properties, sorted.
 async fn live(app: &TestApp) -> Vec<String> {
     let found = app.events().await.query_all("SELECT * FROM c", &[], None).await.unwrap();
     let mut texts: Vec<String> = found.iter().map(|d| record::own_text(d.get()).unwrap()).collect();
@@ -37,7 +37,7 @@ async fn put_text(app: &TestApp, id: &str, text: String) {
 }
 
 #[tokio::test]
-async fn what_was_backed_up_comes_back_exactly() {
+async fn a_backup_is_loaded_exactly() {
     let app = TestApp::start().await;
     for n in 0..250 {
         let id = format!("d{n}");
@@ -64,7 +64,7 @@ async fn what_was_backed_up_comes_back_exactly() {
             let lines = String::from_utf8(bytes).unwrap();
             let trailer = trailer(&lines);
             assert_eq!((&trailer["documents"], &trailer["source"]), (&json!(250), &json!("dev/events")), "{trailer}");
-            assert!(lines.lines().any(|line| line == stored), "the text is not the document's own");
+            assert!(lines.lines().any(|line| line == stored), "the backup does not contain the document's exact text");
         }
         assert_eq!(app.run(&["truncate", "source", "--yes"]).await.code, 0);
         let loaded = app.run(&["load", &text, "--format", "json"]).await.json();
@@ -72,14 +72,14 @@ async fn what_was_backed_up_comes_back_exactly() {
             |l: &Value| ["written", "created", "updated", "skipped", "failed"].map(|f| l[f].as_u64().unwrap());
         assert_eq!(figures(&loaded), [250, 250, 0, 0, 0]);
         assert_eq!(live(&app).await, before);
-        // Running it again is harmless.
+        // A second load is harmless.
         let again = app.run(&["load", &text, "--format", "json"]).await.json();
         assert_eq!(figures(&again), [0, 0, 0, 250, 0]);
         let again = app.run(&["load", &text, "--mode", "upsert", "--format", "json"]).await.json();
         assert_eq!(figures(&again), [250, 0, 250, 0, 0]);
         assert_eq!(live(&app).await, before);
     }
-    // A file is never overwritten.
+    // An existing file is never overwritten.
     let (path, text) = file(&app, "all.jsonl");
     let old = std::fs::read(&path).unwrap();
     let refused = app.run(&["backup", "--all", "--out", &text]).await;
@@ -137,7 +137,7 @@ async fn a_moment_is_backed_up_from_the_history() {
     assert_eq!(app.run(&["load", &text]).await.code, 0);
     assert_eq!(live(&app).await, documents);
 
-    // Of a document that was never captured nothing can be known.
+    // The state of a document that was never captured is unknown.
     app.put(json!({"id": "unseen", "pk": "p"})).await;
     let (path, text) = file(&app, "unknown.jsonl");
     let incomplete = app.run(&["backup", "--all", "--at", "10m", "--out", &text]).await;
@@ -178,10 +178,10 @@ async fn a_damaged_file_is_refused_before_anything_is_written() {
         assert!(refused.code == 1 && refused.stderr.contains(words), "{what}: {refused:?}");
         assert!(live(&app).await.is_empty(), "{what}: something was written");
     }
-    // Of standard input the end is not known before; it is noticed.
+    // The end of standard input is not known in advance, so damage is only noticed at the end.
     let streamed = app.run_with_input(&["load", "-"], &good.replacen("1.25", "1.75", 1)).await;
     assert!(streamed.code == 3 && streamed.stderr.contains("checksum"), "{streamed:?}");
-    // What exists is left alone, unless it is asked for: a pipe that broke has overwritten nothing.
+    // Existing documents are left alone unless requested: the damaged pipe has overwritten nothing.
     assert_eq!(app.run_with_input(&["load", "-"], &good).await.code, 0);
     assert_ne!(live(&app).await, before);
     assert_eq!(app.run_with_input(&["load", "-", "--mode", "upsert"], &good).await.code, 0);
@@ -189,7 +189,7 @@ async fn a_damaged_file_is_refused_before_anything_is_written() {
 }
 
 #[tokio::test]
-async fn documents_that_exist_are_treated_as_the_mode_says() {
+async fn existing_documents_are_treated_according_to_the_mode() {
     let app = TestApp::start().await;
     for id in ["a", "b"] {
         app.put(json!({"id": id, "pk": "p", "n": 1})).await;
@@ -212,7 +212,7 @@ async fn documents_that_exist_are_treated_as_the_mode_says() {
         }
         app.events().await.delete(&key, "b", None).await.unwrap();
     }
-    // The same file, said to be of later: the live document is older than that.
+    // The same file with a later time: the live documents are older.
     let lines = std::fs::read_to_string(&text).unwrap();
     let (later, later_text) = file(&app, "later.jsonl");
     std::fs::write(later, lines.replace("\"at\":null", "\"at\":\"2100-01-01T00:00:00Z\"")).unwrap();
@@ -278,7 +278,7 @@ async fn wrong_flags_are_refused_and_leave_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_killed_backup_left_is_named_and_kept() {
+async fn the_remains_of_a_killed_backup_are_reported_and_kept() {
     let app = TestApp::start().await;
     let (path, text) = file(&app, "x.jsonl");
     let part = app.folder.path().join("x.jsonl.part");
@@ -288,12 +288,12 @@ async fn what_a_killed_backup_left_is_named_and_kept() {
     assert_eq!(std::fs::read_to_string(&part).unwrap(), "half");
     assert!(!path.exists());
     std::fs::remove_file(part).unwrap();
-    // Nothing is a backup too.
+    // A backup of zero documents is valid.
     assert_eq!(app.run(&["backup", "--all", "--out", &text, "--format", "json"]).await.json()["documents"], 0);
     assert_eq!(app.run(&["load", &text, "--format", "json"]).await.json()["written"], 0);
 }
 
-/// Kills a backup when its first checkpoint is there, and runs it again.
+/// Kills a backup when its first checkpoint exists, and runs it again.
 async fn interrupted(app: &TestApp, name: &str, ru_limit: &str, more: &[&str]) -> Vec<String> {
     let (path, text) = file(app, name);
     let whole = app.folder.path().join(format!("whole-{name}"));
@@ -301,7 +301,7 @@ async fn interrupted(app: &TestApp, name: &str, ru_limit: &str, more: &[&str]) -
         ["backup", "--all", "--out", &text, "--format", "json"].into_iter().chain(more.iter().copied()).collect();
     let mut child = std::process::Command::new(BINARY)
         .args(&args)
-        // As slow as it takes to be caught.
+        // Slow enough to be caught in progress.
         .args(["--ru-limit", ru_limit])
         .current_dir(app.folder.path())
         .env("CosmosDB", app.local.connection_string())
@@ -310,7 +310,7 @@ async fn interrupted(app: &TestApp, name: &str, ru_limit: &str, more: &[&str]) -
         .spawn()
         .unwrap();
     let progress = app.folder.path().join(format!("{name}.part.json"));
-    let documents = eventually("a checkpoint is there", async || {
+    let documents = eventually("a checkpoint exists", async || {
         let state: Value = serde_json::from_slice(&std::fs::read(&progress).ok()?).ok()?;
         state["documents"].as_u64().filter(|n| *n > 0)
     })
@@ -319,7 +319,7 @@ async fn interrupted(app: &TestApp, name: &str, ru_limit: &str, more: &[&str]) -
     child.wait().unwrap();
     assert!(!path.exists());
 
-    // It is no other backup's.
+    // The checkpoint belongs to this backup only.
     let other = app.run(&["backup", "--where", "true", "--out", &text]).await;
     assert!(other.code == 2 && other.stderr.contains("of another backup"), "{other:?}");
 
@@ -329,7 +329,7 @@ async fn interrupted(app: &TestApp, name: &str, ru_limit: &str, more: &[&str]) -
     assert!(summary["documents"].as_u64().unwrap() > documents, "{summary}");
     assert!(!progress.exists());
     let loaded = app.run(&["load", &text, "--mode", "create-only", "--format", "json"]).await.json();
-    assert_eq!((&loaded["skipped"], &loaded["failed"]), (&summary["documents"], &json!(0)), "the file is not whole");
+    assert_eq!((&loaded["skipped"], &loaded["failed"]), (&summary["documents"], &json!(0)), "the file is incomplete");
 
     let all = whole.to_str().unwrap();
     let args: Vec<&str> =
@@ -355,7 +355,7 @@ async fn interrupted(app: &TestApp, name: &str, ru_limit: &str, more: &[&str]) -
 }
 
 #[tokio::test]
-async fn a_backup_that_was_killed_goes_on_where_it_was() {
+async fn a_killed_backup_resumes_at_its_checkpoint() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let text = "x".repeat(300_000);
@@ -371,7 +371,7 @@ async fn a_backup_that_was_killed_goes_on_where_it_was() {
     assert_eq!(lines.len(), 48);
     app.captured_from_now().await;
     let at = Utc::now().timestamp().to_string();
-    // Versions are read one by one at first, and large ones cost much.
+    // Versions are first read one by one, and large ones are expensive.
     let lines = interrupted(&app, "past.jsonl.gz", "8000", &["--at", &at]).await;
     assert_eq!(lines.len(), 48);
 }

@@ -1,4 +1,4 @@
-//! Which clock a backup goes by.
+//! The clock of a backup.
 
 use std::sync::Arc;
 
@@ -23,9 +23,9 @@ impl Clock for Ahead {
     }
 }
 
-/// Otherwise `--mode if-newer` would overwrite what was written within an hour after the backup.
+/// With the machine's clock, `--mode if-newer` would overwrite documents written within an hour after the backup.
 #[tokio::test]
-async fn a_backup_is_of_the_time_of_the_account() {
+async fn a_backup_uses_the_accounts_time() {
     let app = TestApp::start().await;
     app.put(json!({"id": "a", "pk": "p", "n": 1})).await;
     let path = app.folder.path().join("ahead.jsonl");

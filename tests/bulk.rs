@@ -1,6 +1,6 @@
-//! Writes of different partition keys in one request, by the real handler and the real commands, against the local account
-//! behind a proxy: how many requests there are, what is made of failures, and what becomes of an account that takes no
-//! such request.
+//! Bulk requests with writes of different partition keys, by the real handler and commands against the local account
+//! behind a proxy. Covers the number of requests, the handling of failures, and an account that does not accept bulk
+//! requests.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn an_account_that_refuses_bulk_is_written_to_one_by_one_and_nothing_is_lo
         let said = handler.log().iter().filter(|line| line.contains("does not take bulk requests")).count();
         assert_eq!(said, 1, "{:#?}", handler.log());
         assert!(app.dead_letters().is_empty());
-        // Once it is switched off it stays off: an account that takes them later is asked no more.
+        // Bulk writes stay off once they are switched off, even if the account would accept them later.
         app.proxy.refuse_bulk(None);
         let before = app.proxy.writes();
         assert_eq!(handler.deliver(&of_many_keys(20)).await.0, 200);
@@ -36,7 +36,7 @@ async fn an_account_that_refuses_bulk_is_written_to_one_by_one_and_nothing_is_lo
 }
 
 #[tokio::test]
-async fn a_busy_account_delays_packed_writes_and_changes_nothing_else() {
+async fn a_busy_account_only_delays_packed_writes() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     for fault in [
@@ -62,17 +62,17 @@ async fn a_busy_account_delays_packed_writes_and_changes_nothing_else() {
 }
 
 #[tokio::test]
-async fn one_bad_record_is_a_dead_letter_and_holds_up_nobody() {
+async fn one_bad_record_becomes_a_dead_letter_and_delays_no_other() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let mut batch = of_many_keys(10);
-    // More than the service keeps, and no way to make it less.
+    // Larger than the service accepts, and not compressible.
     let noise: String = (0..3_000_000).map(|_| char::from(rand::random_range(b'#'..b'['))).collect();
     batch[3]["noise"] = json!(noise);
     let (status, body) = handler.deliver(&batch).await;
     assert_eq!(status, 200, "{body}");
     assert_eq!(app.dead_letters().len(), 1);
-    // Of the tenth there is a record that it was there.
+    // The tenth version has a record that says only that it existed.
     let fidelities: Vec<Value> =
         app.history().await.iter().map(|record| record["_change"]["fidelity"].clone()).collect();
     let is_absent = |fidelity: &&Value| **fidelity == "absent";
@@ -80,7 +80,7 @@ async fn one_bad_record_is_a_dead_letter_and_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn commands_that_write_much_pack_it() {
+async fn commands_with_many_writes_pack_them() {
     let app = TestApp::start().await;
     let lines: String =
         (0..300).map(|n| json!({"id": format!("d{n}"), "pk": format!("p{n}")}).to_string() + "\n").collect();
@@ -98,9 +98,9 @@ async fn commands_that_write_much_pack_it() {
     }
 }
 
-/// A batch that needs more than a container gives before the deadline. What it comes to is counted by the account.
+/// A batch that needs more request units than the container provides before the deadline. The account counts the usage.
 #[tokio::test]
-async fn a_batch_that_is_too_much_for_one_deadline_comes_to_its_end() {
+async fn a_batch_that_is_too_large_for_one_deadline_is_finished() {
     const DOCUMENTS: u64 = 40;
     let mut batch = of_many_keys(DOCUMENTS);
     for document in &mut batch {
@@ -117,7 +117,7 @@ async fn a_batch_that_is_too_much_for_one_deadline_comes_to_its_end() {
 
         let app = TestApp::start().await;
         let handler = app.handler(settings).await;
-        // Four deadlines would do, were there no pauses.
+        // Without pauses, four deadlines would be enough.
         app.proxy.throttle(once / 8.0, once / DOCUMENTS as f64);
         let mut answers = Vec::new();
         while answers.last().is_none_or(|(status, _): &(u16, Value)| *status != 200) {
@@ -130,7 +130,7 @@ async fn a_batch_that_is_too_much_for_one_deadline_comes_to_its_end() {
             let text = error.split(before).nth(1).and_then(|rest| rest.split(after).next());
             text.and_then(|text| text.trim().parse().ok()).unwrap_or_else(|| panic!("{answers:#?}"))
         };
-        // It says what it needs and what it gets.
+        // The message says how much is needed and how much is available.
         let (needs, gets) = (number("need about ", " RU"), number("gave ", " RU/s"));
         assert!((needs / once - 1.0).abs() < 0.2, "{needs} of {once}: {error}");
         assert!(gets > once / 40.0 && gets < once * 1.5, "{gets} of {}: {error}", once / 8.0);
@@ -138,19 +138,19 @@ async fn a_batch_that_is_too_much_for_one_deadline_comes_to_its_end() {
         assert!(app.proxy.used() < once * 1.3, "{} RU, one pass takes {once}", app.proxy.used());
         app.proxy.throttle(1e9, 0.0);
         assert_eq!(app.history().await.len() as u64, DOCUMENTS);
-        // Delivered once more, the account is asked again: what was remembered is of unfinished batches only.
-        // On a busy machine two seconds may be too short for 6 MB, whatever the account gives.
+        // A further delivery writes to the account again, because only the writes of unfinished batches are remembered.
+        // On a busy machine two seconds may be too short for 6 MB, whatever the account's throughput.
         let mut again = 0;
         while handler.deliver(&batch).await.0 != 200 {
             again += 1;
-            assert!(again < 12, "never stored once more");
+            assert!(again < 12, "not stored again");
         }
         assert!(app.proxy.used() >= DOCUMENTS as f64, "{} RU", app.proxy.used());
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn writers_that_know_nothing_of_each_other_all_come_to_their_end() {
+async fn independent_writers_all_finish() {
     let app = TestApp::start().await;
     let events = app.events().await;
     let writer = |n: usize| {
@@ -165,7 +165,7 @@ async fn writers_that_know_nothing_of_each_other_all_come_to_their_end() {
     };
     let all: Vec<_> = (0..24).map(|n| tokio::spawn(writer(n))).collect();
     let ended = tokio::time::timeout(Duration::from_secs(100), futures::future::join_all(all)).await;
-    assert!(ended.expect("a writer waits for ever").into_iter().all(|end| end.is_ok()));
+    assert!(ended.expect("a writer waits forever").into_iter().all(|end| end.is_ok()));
     let count = events.query_all("SELECT c.id FROM c", &[], None).await.unwrap().len();
     assert_eq!(count, 24 * 60);
 }

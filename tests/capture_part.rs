@@ -1,4 +1,4 @@
-//! `serve` with `REWIND_FIELDS` and `REWIND_REDACT`: only a part of each document is stored.
+//! `serve` with `REWIND_FIELDS` and `REWIND_REDACT`: only part of each document is stored.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::support::{Fault, TestApp};
 const KEY: (&str, &str) = ("REWIND_REDACT_KEY", "pepper");
 
 #[tokio::test]
-async fn what_is_redacted_is_in_no_record_however_its_document_came() {
+async fn redacted_fields_are_in_no_record_however_their_document_was_delivered() {
     let app = TestApp::start().await;
     let handler = app
         .handler(&[
@@ -21,7 +21,8 @@ async fn what_is_redacted_is_in_no_record_however_its_document_came() {
         json!({"id": id, "pk": "p", "name": "Ann", "when": when, "ssn": "SECRET-1", "other": "SECRET-2",
             "card": {"number": "SECRET-3", "bank": "SECRET-4"}})
     };
-    // As it is; altered by the host, so that it is read again; with the version before, and gone.
+    // An unchanged document; one that the host has altered, so that it is read again; one with a previous image; and a
+    // delete.
     let plain = app.put(secret("plain", "once")).await;
     let mut rewritten = app.put(secret("rewritten", "2020-01-01T00:00:00.1000Z")).await;
     rewritten["when"] = json!("2020-01-01T00:00:00.1Z");
@@ -71,7 +72,7 @@ async fn a_wrong_setting_stops_the_start_and_is_named_with_the_fix() {
         ("REWIND_REDACT", "/a=rot13", "neither hash nor drop"),
         ("REWIND_REDACT", "/a=hash", "set REWIND_REDACT_KEY"),
         ("REWIND_REDACT", "/id", "identity"),
-        // Known only when the source was asked.
+        // Only detected by asking the source.
         ("REWIND_REDACT", "/pk", "partition key"),
         ("CaptureChanges__REWIND_REDACT", "/pk=drop", "partition key"),
     ] {
@@ -83,10 +84,10 @@ async fn a_wrong_setting_stops_the_start_and_is_named_with_the_fix() {
 }
 
 #[tokio::test]
-async fn a_letter_holds_what_is_left_and_one_of_a_whole_item_is_shaped_when_it_is_replayed() {
+async fn a_letter_is_redacted_and_one_with_a_whole_item_is_redacted_on_replay() {
     let app = TestApp::start().await;
     let handler = app.handler(&[("REWIND_REDACT", "/ssn")]).await;
-    // A record that the service refuses; what is no document at all stays as it was delivered.
+    // A record that the service refuses becomes a redacted letter; an item that is not a document is kept as delivered.
     app.proxy.only_if_body_has("long~");
     app.proxy.fail_always(Some(Fault::Reject(403, 1014)));
     let long = json!({"id": "long", "pk": "p", "when": "2020-01-01T00:00:00.1000Z", "ssn": "SECRET", "_etag": "\"e\"", "_ts": 1});
@@ -98,7 +99,7 @@ async fn a_letter_holds_what_is_left_and_one_of_a_whole_item_is_shaped_when_it_i
     assert_eq!((refused["item"].get("ssn"), &refused["partial"]), (None, &json!(r#"{"dropped":["/ssn"]}"#)));
     assert_eq!(of(&json!(null))["item"], json!({"ssn": "SECRET"}));
 
-    // A letter of the time before the setting.
+    // A letter from before the setting was changed.
     let folder = app.folder.path().join(".dead-letters");
     std::fs::remove_dir_all(&folder).unwrap();
     std::fs::create_dir(&folder).unwrap();

@@ -27,7 +27,7 @@ impl Shell {
         let stdin = stdin.to_owned();
         tokio::task::spawn_blocking(move || {
             let mut child = command.spawn().unwrap();
-            // A command that ends without reading closes its end, which is its right.
+            // A command may exit without reading its input, so a failed write is fine.
             let _ = std::io::Write::write_all(&mut child.stdin.take().unwrap(), stdin.as_bytes());
             child.wait_with_output().unwrap()
         })
@@ -35,7 +35,7 @@ impl Shell {
         .unwrap()
     }
 
-    /// Runs a command that must end with `code`, and returns its stdout and stderr.
+    /// Runs a command that must exit with `code`; returns its stdout and stderr.
     async fn expect(&self, code: i32, args: &[&str], stdin: &str) -> (String, String) {
         let output = self.run(args, stdin).await;
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -85,7 +85,7 @@ async fn documents_are_populated_queried_and_truncated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_is_written_once_each_updated_at_random_and_its_bad_lines_named() {
+async fn populate_writes_each_line_once_then_random_updates_and_reports_bad_lines() {
     let shell = Shell::start().await;
     shell.expect(0, &["provision"], "").await;
     let from = ["populate", "--file", "-", "--id-from", "/zip", "--pk-from", "/zip"];
@@ -118,7 +118,7 @@ async fn history_shows_versions_and_the_report_of_both_containers() {
     ]
     .map(|record| record.to_string())
     .join("\n");
-    // The changes container as the source: the only writer of records that needs no capture.
+    // Records are written by populating the changes container directly, because there is no capture here.
     shell.expect(0, &["populate", "--source", "changes", "--changes", "none", "--file", "-"], &records).await;
     shell.expect(0, &["populate", "--file", "-"], r#"{"id":"a","pk":"p","city":"Davidson"}"#).await;
 
@@ -159,7 +159,7 @@ async fn a_refused_query_says_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_on_the_command_line_ends_with_2_and_says_where() {
+async fn errors_on_the_command_line_exit_with_2_and_name_the_argument() {
     let shell = Shell::start().await;
     shell.expect(0, &["provision", "--pk", "/tenant", "--pk", "/user"], "").await;
     for sql in ["SELEC c.id FROM c", "SELECT * FROM c WHERE", "SELECT VALUE NO_SUCH_FUNCTION(c.id) FROM c"] {
@@ -182,7 +182,7 @@ async fn what_is_wrong_on_the_command_line_ends_with_2_and_says_where() {
             assert!(told.contains("line 3") && told.contains(words), "{args:?}: {told}");
         }
     }
-    // No flag is swallowed as an id; an id that looks like one has a way in.
+    // A flag is never taken for an id; an id that looks like a flag can still be passed.
     for (args, flag) in [
         (&["show", "--id", "-x"][..], "--id"),
         (&["restore", "--id", "-abc", "--pk", "p", "--at", "1s"], "--id"),
@@ -200,7 +200,7 @@ async fn what_is_wrong_on_the_command_line_ends_with_2_and_says_where() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_no_container_can_have_is_refused_before_the_account_is_asked() {
+async fn an_impossible_container_name_is_refused_before_the_first_request() {
     let shell = Shell::start().await;
     shell.expect(0, &["provision"], "").await;
     for args in [
@@ -262,7 +262,7 @@ fn an_argument_or_a_setting_that_is_not_utf_8_is_a_wrong_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_value_that_is_not_understood_is_named_with_what_to_write() {
+async fn an_invalid_value_is_reported_with_the_valid_ones() {
     let shell = Shell::start().await;
     for (args, says) in [
         (&["populate", "--count", "x"][..], "write a whole number in digits"),

@@ -1,4 +1,4 @@
-//! Commands that contact nobody: sizing, completions, manual pages.
+//! Commands that need no account: sizing, completions, manual pages.
 
 use std::process::{Command, Output};
 
@@ -15,7 +15,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn the_sizing_in_the_documents_is_the_programs_own() {
+fn the_sizing_example_is_the_programs_output() {
     let document = std::fs::read_to_string("docs/deploy/sizing.md").unwrap();
     let start = document.find("$ cosmos-rewind cost ").expect("an example of cost");
     let example = document[start..].split("\n```").next().unwrap();
@@ -24,11 +24,11 @@ fn the_sizing_in_the_documents_is_the_programs_own() {
     let output = run(&args);
     assert!(output.status.success());
     assert_eq!(text(&output.stdout).trim_end(), printed.trim_end());
-    assert!(text(&output.stderr).contains("published charges"), "the rule's source is told");
+    assert!(text(&output.stderr).contains("published charges"), "the output names the source of the rule");
 }
 
 #[test]
-fn prices_come_together_and_figures_without_them_are_null() {
+fn prices_must_be_complete_and_costs_without_them_are_null() {
     let plain = ["cost", "--docs-per-day", "86400", "--format", "json"];
     let figures: Value = serde_json::from_slice(&run(&plain).stdout).unwrap();
     assert_eq!((&figures["ru_per_version"], &figures["month_storage"]), (&8.14.into(), &Value::Null));
@@ -62,7 +62,7 @@ fn every_shell_gets_a_script_that_knows_every_command() {
 #[test]
 fn bash_takes_the_script() {
     let script = run(&["completions", "bash"]).stdout;
-    // Asks the function that the script registers, as a shell does.
+    // Calls the function that the script registers, as a shell does.
     let asked = r#"f=$(complete -p cosmos-rewind | sed 's/.*-F \([^ ]*\).*/\1/')
 COMP_WORDS=(cosmos-rewind new-); COMP_CWORD=1; $f cosmos-rewind new- cosmos-rewind; echo "${COMPREPLY[@]}""#;
     let line = format!("{}\n{asked}\n", text(&script));
@@ -71,7 +71,7 @@ COMP_WORDS=(cosmos-rewind new-); COMP_CWORD=1; $f cosmos-rewind new- cosmos-rewi
 }
 
 #[test]
-fn there_is_a_page_for_the_program_and_for_each_command() {
+fn there_is_a_manual_page_for_the_program_and_for_each_command() {
     let page = run(&["man"]).stdout;
     assert!(text(&page).contains(".TH COSMOS-REWIND 1") && text(&page).contains("restore"));
     let folder = tempfile::tempdir().unwrap();

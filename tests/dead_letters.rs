@@ -1,4 +1,4 @@
-//! One suite over every kind of dead-letter store: a directory, and a blob container of Azurite.
+//! One suite for every kind of dead-letter store: a folder, and a blob container in Azurite.
 
 use std::time::Duration;
 
@@ -36,11 +36,11 @@ fn letter(function: &str, item: &str) -> DeadLetter {
     }
 }
 
-/// What holds for every store; it must be empty at the start and is empty at the end.
+/// The contract of every store. The store is empty at the start and at the end.
 async fn contract(store: &DeadLetterStore) {
     assert_eq!(store.list().await.unwrap(), Vec::<String>::new());
 
-    // Text that a value tree would alter, and a name in every alphabet.
+    // Text that parsing would alter, and an id with characters of many scripts.
     let item = r#"{"id":"a","n":1.10,"n":100000000000000000000000000,"text":"Köln 😀 \u0041"}"#;
     let first = letter("CaptureChanges", item);
     store.put(&first).await.unwrap();
@@ -49,13 +49,13 @@ async fn contract(store: &DeadLetterStore) {
     assert_eq!(found.item.get(), item);
     assert_eq!(serde_json::to_value(&found).unwrap(), serde_json::to_value(&first).unwrap());
 
-    // The same item again is the same letter, with what is known now.
+    // The same item again is the same letter, with the latest reason.
     let again = DeadLetter { reason: "still too odd".into(), ..letter("CaptureChanges", item) };
     store.put(&again).await.unwrap();
     assert_eq!(store.list().await.unwrap(), [first.name()]);
     assert_eq!(store.get(&first.name()).await.unwrap().reason, "still too odd");
 
-    // Sorted, whatever the order of writing.
+    // Listed in sorted order, whatever the order of writing.
     let mut names = vec![first.name()];
     for n in 0..20 {
         let another = letter(["Orders", "CaptureChanges"][n % 2], &format!("{{\"id\":\"{n}\"}}"));
@@ -65,14 +65,14 @@ async fn contract(store: &DeadLetterStore) {
     names.sort();
     assert_eq!(store.list().await.unwrap(), names);
 
-    // At the same time, as the batches of several leases do it.
+    // Concurrently, like the batches of several leases.
     let same = letter("CaptureChanges", r#"{"id":"same"}"#);
     for done in futures::future::join_all((0..8).map(|_| store.put(&same))).await {
         done.unwrap();
     }
     assert_eq!(store.list().await.unwrap().len(), names.len() + 1);
 
-    // A large one.
+    // A large letter.
     let large = letter("CaptureChanges", &format!("{{\"id\":\"large\",\"text\":\"{}\"}}", "x".repeat(5 << 20)));
     store.put(&large).await.unwrap();
     assert_eq!(store.get(&large.name()).await.unwrap().item.get(), large.item.get());
@@ -90,11 +90,11 @@ async fn contract(store: &DeadLetterStore) {
 #[tokio::test]
 async fn a_directory_keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
-    // It is made on first use.
+    // The folder is created on first use.
     let path = folder.path().join("deep/down");
     let store = open(path.to_str().unwrap());
     contract(&store).await;
-    // What others have put there is no letter, and neither is one that is being written.
+    // Other files are not letters, and neither is one that is still being written.
     std::fs::write(path.join("README.txt"), "").unwrap();
     std::fs::write(path.join(".CaptureChanges-1.json.part"), "").unwrap();
     assert_eq!(store.list().await.unwrap(), Vec::<String>::new());
@@ -115,7 +115,7 @@ async fn a_blob_container_s_problems_are_named_without_the_signature() {
     azurite.create("letters").await;
     let whole = azurite.container("letters");
     let refusals = [
-        // A missing container is never made here: that is not the handler's to decide.
+        // A missing container is never created here: that is not up to the handler.
         (azurite.container("nowhere"), "404: there is no such container"),
         (whole.replace("sig=", "sig=AAAA"), "refuses the caller"),
         (azurite.read_only("letters"), "refuses the caller"),
@@ -145,7 +145,7 @@ async fn a_store_that_cannot_be_reached_says_so() {
 }
 
 #[tokio::test]
-async fn a_blob_container_that_takes_no_letter_ends_serve_and_nothing_is_left_in_one_that_does() {
+async fn an_unusable_blob_container_ends_serve_and_the_check_leaves_nothing_in_a_good_one() {
     let Some(azurite) = Azurite::start() else { return };
     azurite.create("letters").await;
     let app = TestApp::start().await;
@@ -164,12 +164,12 @@ async fn a_blob_container_that_takes_no_letter_ends_serve_and_nothing_is_left_in
 }
 
 #[tokio::test]
-async fn poison_goes_to_a_blob_container_and_comes_back_from_it() {
+async fn poison_goes_to_a_blob_container_and_is_replayed_from_it() {
     let Some(azurite) = Azurite::start() else { return };
     azurite.create("letters").await;
     let url = azurite.container("letters");
     let app = TestApp::start().await;
-    // Every line that there is: the client libraries', too.
+    // All possible log lines, including those of the client libraries.
     let log = "trace,azure_core=trace,azure_data_cosmos=trace,azure_data_cosmos_driver=trace,typespec_client_core=trace,\
                azure_identity=trace,hyper=trace,reqwest=trace,h2=trace";
     let handler = app.handler(&[("REWIND_DEAD_LETTERS", &url), ("REWIND_LOG", log)]).await;
@@ -185,7 +185,7 @@ async fn poison_goes_to_a_blob_container_and_comes_back_from_it() {
     let listed = app.run_with_settings(&["replay", "--list", "--format", "json"], &settings).await;
     assert_eq!(listed.json().as_array().unwrap().len(), 4);
     let replayed = app.run_with_settings(&["replay", "--format", "json"], &settings).await;
-    // The one without an id stays, and says so in the exit code.
+    // The letter without an id stays, and the exit code reports that.
     assert_eq!(replayed.code, 3, "{replayed:?}");
     assert_eq!(app.history().await.len(), 3);
     let store = open(&url);
@@ -205,18 +205,18 @@ async fn poison_goes_to_a_blob_container_and_comes_back_from_it() {
     }
 }
 
-/// The JSON on stdout, whatever the exit code is.
+/// The JSON on stdout, whatever the exit code.
 fn printed(output: &Output) -> Value {
     serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
 }
 
-/// Letters of the default store, or what is listed as one.
+/// The number of entries in the default store that count as letters.
 fn left(app: &TestApp) -> usize {
     std::fs::read_dir(app.folder.path().join(".dead-letters")).unwrap().count()
 }
 
 #[tokio::test]
-async fn replays_at_the_same_time_take_nothing_for_unreadable() {
+async fn concurrent_replays_take_no_letter_for_unreadable() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     app.proxy.fail_always(Some(Fault::Reject(403, 1014)));
@@ -224,7 +224,7 @@ async fn replays_at_the_same_time_take_nothing_for_unreadable() {
     assert_eq!(handler.deliver(&batch).await.0, 200);
     app.proxy.fail_always(None);
     let letters = app.folder.path().join(".dead-letters");
-    // One that is listed, and gone when it is read.
+    // A letter that is listed but gone when it is read.
     std::os::unix::fs::symlink("gone", letters.join("CaptureChanges-gone.json")).unwrap();
     let replays = futures::future::join_all((0..3).map(|_| app.run(&["replay", "--format", "jsonl"]))).await;
     for replayed in replays {
@@ -235,7 +235,7 @@ async fn replays_at_the_same_time_take_nothing_for_unreadable() {
 }
 
 #[tokio::test]
-async fn a_letter_is_stored_in_no_history_of_another_container() {
+async fn a_letter_is_never_stored_in_the_history_of_another_container() {
     let app = TestApp::start().await;
     for name in ["orders", "order-changes"] {
         let paths: &[&str] = if name == "orders" { &["/pk"] } else { &["/pk", "/_originalId"] };
@@ -249,7 +249,7 @@ async fn a_letter_is_stored_in_no_history_of_another_container() {
     app.proxy.fail_always(None);
     assert_eq!(app.dead_letters()[0]["source"], "dev/events");
 
-    // As on a machine that lacks the settings of the function.
+    // As on a machine without the function's settings.
     let elsewhere = ["replay", "--source", "orders", "--changes", "order-changes", "--format", "json"];
     let replayed = app.run(&elsewhere).await;
     assert_eq!((replayed.code, &printed(&replayed)[0]["outcome"]), (3, &json!("kept")), "{replayed:?}");
@@ -262,7 +262,7 @@ async fn a_letter_is_stored_in_no_history_of_another_container() {
 }
 
 #[tokio::test]
-async fn a_letter_that_is_still_refused_stays_one_letter_when_a_part_is_left_out_by_now() {
+async fn a_still_refused_letter_stays_one_letter_after_redaction_was_added() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     app.proxy.fail_always(Some(Fault::Reject(403, 1014)));

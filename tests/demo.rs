@@ -1,10 +1,10 @@
-//! `demo`, as a person runs it.
+//! `demo`, as a user runs it.
 
 use serde_json::Value;
 
 use crate::support::{Output, run};
 
-/// Runs it with a directory for temporary files of its own, which must be empty afterwards.
+/// Runs it with its own folder for temporary files, which must be empty afterwards.
 async fn demo(args: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let temporary = folder.path().join("tmp");
@@ -16,7 +16,7 @@ async fn demo(args: &[&str]) -> Output {
     output
 }
 
-/// Timeline and summary of `--format json`.
+/// The timeline and the summary of `--format json`.
 fn parts(output: &Output) -> (Vec<Value>, Value) {
     let summary = output.json();
     (summary["timeline"].as_array().unwrap().clone(), summary)
@@ -34,7 +34,7 @@ async fn the_demo_captures_every_version_and_its_summary_says_so() {
     let said = format!("each of the 300 versions of {documents} documents is in the history exactly once, in order");
     assert!(output.stderr.contains(&said), "{output:?}");
 
-    // The document with the most versions: created, then replaced, each pointing at the one before.
+    // The document with the most versions: created, then replaced, each version with a link to the previous one.
     assert!(timeline.len() > 1, "{timeline:?}");
     for (i, version) in timeline.iter().enumerate() {
         assert_eq!(version["version"], i + 1);
@@ -54,8 +54,8 @@ async fn in_latest_mode_the_last_version_of_each_document_is_captured() {
     assert!(timeline.iter().all(|version| version["op"] == "upsert"), "{timeline:?}");
 }
 
-/// What the incident after the proof of capture must come to, with so many documents damaged and so many written by
-/// others.
+/// Checks the result of the incident after the proof of capture, with this many damaged documents and this many honest
+/// writes.
 fn assert_incident(output: &Output, damaged: u64, honest: u64) {
     assert_eq!(output.code, 0, "{output:?}");
     let summary = output.json();
@@ -65,7 +65,7 @@ fn assert_incident(output: &Output, damaged: u64, honest: u64) {
         assert_eq!(incident[step], damaged, "{step}: {output:?}");
     }
     assert_eq!(incident["honest_writes"], honest, "{output:?}");
-    // Told in its order, after the proof of capture.
+    // Reported in this order, after the proof of capture.
     let mut rest = output.stderr.as_str();
     for line in [
         "proved ",
@@ -84,7 +84,7 @@ fn assert_incident(output: &Output, damaged: u64, honest: u64) {
 }
 
 #[tokio::test]
-async fn an_incident_is_found_taken_back_without_the_work_of_others_and_undone() {
+async fn an_incident_is_found_reverted_without_the_work_of_others_and_undone() {
     let output = demo(&["--count", "300", "--format", "json"]).await;
     assert_incident(&output, 20, 50);
     let documents = output.json()["documents"].as_u64().unwrap();
@@ -129,5 +129,5 @@ async fn a_demo_that_does_not_see_everything_fails_and_says_what_is_missing() {
     assert_eq!(output.code, 1, "{output:?}");
     assert!(output.stderr.contains("changes were not delivered within 0 s"), "{output:?}");
     assert!(!output.stderr.contains("proved"), "{output:?}");
-    assert!(!output.stderr.contains("damage"), "without a whole history there is no incident: {output:?}");
+    assert!(!output.stderr.contains("damage"), "without a complete history there is no incident: {output:?}");
 }

@@ -1,5 +1,5 @@
-//! Licences, bans and sources of all dependencies, by the lists of deny.toml. `cargo deny` checks more (texts of
-//! licences, advisories), but takes minutes to install; this holds wherever the tests run.
+//! Licences, bans and sources of all dependencies against the lists of deny.toml. `cargo deny` checks more (licence
+//! texts, advisories) but takes minutes to install; this runs wherever the tests run.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 fn packages() -> Vec<Value> {
     let mut command = Command::new(env!("CARGO"));
-    // Offline: the tests were just built from these very packages.
+    // Offline works: the tests were just built from these packages.
     command.args(["metadata", "--format-version", "1", "--locked", "--offline", "--all-features"]);
     let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
-    // Packages of other systems are in the list, too, and may not have been fetched.
+    // Packages for other platforms are listed as well and may not have been fetched.
     let output = if output.status.success() {
         output
     } else {
@@ -23,7 +23,7 @@ fn packages() -> Vec<Value> {
     metadata["packages"].as_array().unwrap().clone()
 }
 
-/// The texts between quotes in `name = [ ... ]` of deny.toml.
+/// The strings in `name = [ ... ]` of deny.toml.
 fn list(name: &str) -> BTreeSet<String> {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deny.toml")).unwrap();
     let start = text.find(&format!("\n{name} = [")).unwrap_or_else(|| panic!("deny.toml has no {name}"));
@@ -33,7 +33,7 @@ fn list(name: &str) -> BTreeSet<String> {
     lines.flat_map(|line| line.split('"').skip(1).step_by(2).map(str::to_owned)).collect()
 }
 
-/// Whether an SPDX expression can be satisfied with the allowed licences. `/` is the old way to write OR.
+/// Whether an SPDX expression can be satisfied by the allowed licences. `/` is an old notation for OR.
 fn allowed(expression: &str, licences: &BTreeSet<String>) -> bool {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
@@ -92,7 +92,7 @@ fn every_dependency_has_an_allowed_licence() {
 }
 
 #[test]
-fn licence_expressions_are_read_as_they_are_meant() {
+fn licence_expressions_are_evaluated() {
     let licences: BTreeSet<String> = ["MIT", "ISC", "Apache-2.0 WITH LLVM-exception"].map(String::from).into();
     for good in [
         "MIT",

@@ -1,4 +1,4 @@
-//! The documents say what the program does, their links lead somewhere, and their pages stay short.
+//! The documents match the program, their links lead somewhere, and their pages stay short.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use cosmos_rewind::{change::time::PointInTime, cli::Cli, config::SETTINGS};
 
 use crate::support::files_of_kind;
 
-/// The documents beside the book.
+/// The documents outside the book.
 const BESIDE: [&str; 4] = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -24,12 +24,12 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// The pages and the documents beside them.
+/// All pages, and the documents outside the book.
 fn documents() -> Vec<PathBuf> {
     pages().into_iter().chain(BESIDE.map(PathBuf::from)).collect()
 }
 
-/// The lines outside code blocks, with their numbers. A fence is an empty line.
+/// The lines outside code blocks with their numbers; a fence counts as an empty line.
 fn prose(text: &str) -> Vec<(usize, &str)> {
     let mut lines = Vec::new();
     let mut in_code = false;
@@ -44,7 +44,7 @@ fn prose(text: &str) -> Vec<(usize, &str)> {
     lines
 }
 
-/// Where the links of a document lead to. What looks like a link in code is none.
+/// The targets of a document's links. Code that looks like a link is ignored.
 fn links(text: &str) -> Vec<String> {
     let mut plain = String::new();
     for (_, line) in prose(text) {
@@ -54,7 +54,7 @@ fn links(text: &str) -> Vec<String> {
     plain.split("](").skip(1).filter_map(|rest| rest.split(')').next()).map(str::to_owned).collect()
 }
 
-/// The anchor of a heading, as GitHub and mdBook make it.
+/// The anchor of a heading, as GitHub and mdBook generate it.
 fn anchor(heading: &str) -> String {
     let heading = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
@@ -65,13 +65,13 @@ fn anchors(text: &str) -> BTreeSet<String> {
     prose(text).into_iter().filter(|(_, line)| line.starts_with('#')).map(|(_, line)| anchor(line)).collect()
 }
 
-/// Whether a line is part of a paragraph: not of a heading, a table, a list, a quotation or a comment.
+/// Whether a line belongs to a paragraph, not to a heading, table, list, quotation or comment.
 fn is_of_a_paragraph(line: &str) -> bool {
     let is_numbered = line.split_once(". ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
     !line.is_empty() && !line.starts_with(['|', '#', '<', '>', ' ']) && !line.starts_with("- ") && !is_numbered
 }
 
-/// The section of a document below a heading.
+/// The section under a heading.
 fn section<'a>(text: &'a str, heading: &str) -> &'a str {
     let start = text.find(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no section {heading:?}"));
     let rest = &text[start + heading.len() + 2..];
@@ -106,7 +106,7 @@ fn every_command_is_on_the_page_of_commands() {
 }
 
 #[test]
-fn the_settings_table_is_the_programs_own() {
+fn the_settings_table_matches_the_program() {
     let text = read("docs/reference/settings.md");
     for setting in SETTINGS {
         let line = format!("| `{}` | {} | {} |", setting.name, setting.default, setting.meaning).replace("|  |", "| |");
@@ -136,7 +136,7 @@ fn every_page_is_in_the_summary_and_the_summary_names_no_other() {
     let named: BTreeSet<PathBuf> = listed.iter().map(|link| Path::new("docs").join(link)).collect();
     assert_eq!(named.len(), listed.len(), "a page is listed twice");
     let there: BTreeSet<PathBuf> = pages().into_iter().filter(|page| !page.ends_with("SUMMARY.md")).collect();
-    assert_eq!(named, there, "named by the summary (left) and there (right)");
+    assert_eq!(named, there, "named in the summary (left) and existing (right)");
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn every_page_has_fewer_than_250_lines_and_the_readme_fewer_than_200() {
 }
 
 #[test]
-fn lines_outside_tables_code_and_links_have_at_most_a_hundred_columns() {
+fn lines_outside_tables_code_and_links_have_at_most_100_columns() {
     for file in documents() {
         for (number, line) in prose(&read(&file)) {
             let is_free = line.starts_with('|') || line.contains("](") || line.contains("http");
@@ -170,7 +170,7 @@ fn no_paragraph_outside_lists_tables_and_code_has_more_than_eighty_words() {
     }
 }
 
-/// The words behind a flag in examples, without their quotes; names that stand for something are in capitals.
+/// The values of a flag in examples, without quotes. Placeholders are in capitals and ignored.
 fn values_of<'t>(text: &'t str, flag: &'t str) -> impl Iterator<Item = &'t str> {
     let lines = text.lines().filter(|line| line.contains("cosmos-rewind "));
     lines.flat_map(move |line| line.split(flag).skip(1)).filter_map(|rest| {
@@ -198,7 +198,7 @@ fn the_times_of_examples_are_times_that_the_program_reads() {
                 continue;
             }
             looked_at += 1;
-            assert!(PointInTime::parse(value, &now).is_ok(), "{value:?} is no time");
+            assert!(PointInTime::parse(value, &now).is_ok(), "{value:?} is not a time");
         }
     }
     assert!(looked_at > 20, "{looked_at}");

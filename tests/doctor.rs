@@ -1,4 +1,4 @@
-//! `doctor`: everything that is wrong at once, and what to do about it.
+//! `doctor` reports everything that is wrong at once, with advice.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use crate::support::{BINARY, ClosedPort, Fault, Kind, Output, TestApp, eventually, run};
 
-/// The worst finding of each check: result, what was found, what to do.
+/// The worst finding of each check: result, finding, advice.
 fn findings(output: &Output) -> BTreeMap<String, (String, String, String)> {
     let rows: Vec<Value> = serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
     let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
     let mut worst: BTreeMap<String, (String, String, String)> = BTreeMap::new();
     for row in &rows {
         let advice = text(row, "do");
-        assert_eq!(row["result"] == "OK", advice.is_empty(), "what is not right says what to do: {row}");
+        assert_eq!(row["result"] == "OK", advice.is_empty(), "every problem comes with advice: {row}");
         let one = (text(row, "result"), text(row, "found"), advice);
         let known = worst.entry(text(row, "check")).or_insert_with(|| one.clone());
         if known.0 != "FAILURE" && one.0 == "FAILURE" {
@@ -27,12 +27,12 @@ fn findings(output: &Output) -> BTreeMap<String, (String, String, String)> {
     worst
 }
 
-/// The checks that failed.
+/// The names of the failed checks.
 fn failed(output: &Output) -> Vec<String> {
     findings(output).into_iter().filter(|(_, one)| one.0 == "FAILURE").map(|(check, _)| check).collect()
 }
 
-/// Makes a folder the app that this repository ships, with the program under test.
+/// Copies the repository's app files into a folder, with the program under test.
 fn app_files(folder: &Path) {
     let host = std::fs::read_to_string("host.json").unwrap().replace("target/release/cosmos-rewind", BINARY);
     std::fs::write(folder.join("host.json"), host).unwrap();
@@ -42,7 +42,7 @@ const NAMES: [(&str, &str); 3] =
     [("COSMOS_DATABASE", "dev"), ("COSMOS_SOURCE_CONTAINER", "events"), ("COSMOS_LEASE_CONTAINER", "leases")];
 
 #[tokio::test]
-async fn the_mode_that_really_runs_is_told() {
+async fn the_mode_that_is_really_used_is_reported() {
     let app = TestApp::start().await;
     app_files(app.folder.path());
     for (mode, result, words) in [
@@ -55,7 +55,7 @@ async fn the_mode_that_really_runs_is_told() {
         options.mode = Some(mode);
         let trigger = Trigger::start(&app.local, options).await.unwrap();
         let check = "leases of CaptureChanges: mode";
-        let found = eventually("the leases are there", async || {
+        let found = eventually("the leases exist", async || {
             let output = app.run_with_settings(&["doctor", "--format", "json"], &NAMES).await;
             findings(&output).remove(check).filter(|found| found.1.contains(words))
         })
@@ -89,14 +89,14 @@ async fn a_good_app_is_good_and_nothing_is_left_behind() {
     let left = app.changes().await.query_all("SELECT * FROM c", &[], None).await.unwrap();
     assert!(left.is_empty(), "{left:?}");
     assert!(!app.folder.path().join(".dead-letters").exists());
-    // For people: a table, and the count.
+    // The text output: a table and the count.
     let output = app.run_with_settings(&["doctor"], &NAMES).await;
     assert!(output.stdout.starts_with("check ") && output.stderr.contains("0 failures"), "{output:?}");
 }
 
-/// What the host's own setting does behind the back of a host.json that is right.
+/// The host's own setting overrides a correct host.json.
 #[tokio::test]
-async fn an_app_setting_that_turns_the_rewriting_of_dates_on_is_seen() {
+async fn an_app_setting_that_enables_the_rewriting_of_dates_is_noticed() {
     let app = TestApp::start().await;
     app_files(app.folder.path());
     let on = ("AzureFunctionsJobHost__extensions__cosmosDB__serializerSettings__dateParseHandling", "DateTime");
@@ -107,7 +107,7 @@ async fn an_app_setting_that_turns_the_rewriting_of_dates_on_is_seen() {
 }
 
 #[tokio::test]
-async fn other_keys_and_shapes_of_the_history_are_tried_as_they_are() {
+async fn other_layouts_of_the_history_are_tested_as_they_are() {
     for (paths, verdict) in
         [(&["/pk"][..], "OK"), (&["/id"], "FAILURE"), (&["/_originalId"], "FAILURE"), (&["/somewhere/else"], "FAILURE")]
     {
@@ -122,7 +122,7 @@ async fn other_keys_and_shapes_of_the_history_are_tried_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_closed_port_still_lets_the_files_be_looked_at() {
+async fn the_files_are_checked_even_if_the_account_is_unreachable() {
     let folder = tempfile::tempdir().unwrap();
     app_files(folder.path());
     let function = folder.path().join("CaptureChanges");
@@ -140,7 +140,7 @@ async fn a_closed_port_still_lets_the_files_be_looked_at() {
 }
 
 #[tokio::test]
-async fn what_is_missing_in_the_account_is_named_with_the_command_that_makes_it() {
+async fn missing_containers_are_reported_with_the_command_that_creates_them() {
     let app = TestApp::start().await;
     let elsewhere = [("COSMOS_CHANGES_CONTAINER", "no-changes"), ("COSMOS_LEASE_CONTAINER", "no-leases")];
     let output = app.run_with_settings(&["doctor", "--format", "json"], &elsewhere).await;
@@ -158,9 +158,9 @@ async fn what_is_missing_in_the_account_is_named_with_the_command_that_makes_it(
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_told_without_the_key() {
+async fn a_wrong_key_is_reported_without_the_key() {
     let app = TestApp::start().await;
-    // The local account takes any key; the service answers so.
+    // The local account accepts any key; this is the service's response to a wrong one.
     app.proxy.fail_always_of(Kind::Definition, Some(Fault::Reject(401, 0)));
     let wrong = format!("AccountEndpoint={};AccountKey=U0VDUkVU;", app.proxy.endpoint());
     let output = app.run_with_settings(&["doctor", "--format", "json"], &[("CosmosDB", &wrong)]).await;
@@ -171,7 +171,7 @@ async fn a_wrong_key_is_told_without_the_key() {
 }
 
 #[tokio::test]
-async fn a_broken_settings_file_and_a_dead_letter_store_that_takes_nothing_are_told() {
+async fn a_broken_settings_file_and_an_unusable_dead_letter_store_are_reported() {
     let app = TestApp::start().await;
     std::fs::write(app.folder.path().join("local.settings.json"), "{\"CosmosDB\": SECRET").unwrap();
     std::fs::write(app.folder.path().join("file"), "no directory").unwrap();
@@ -182,8 +182,8 @@ async fn a_broken_settings_file_and_a_dead_letter_store_that_takes_nothing_are_t
     assert!(found["local.settings.json"].0 == "FAILURE" && !output.stdout.contains("SECRET"), "{found:#?}");
     let letters = found.iter().find(|(check, _)| check.starts_with("dead letters in")).unwrap();
     assert!(letters.1.0 == "FAILURE" && letters.1.2.contains("REWIND_DEAD_LETTERS"), "{found:#?}");
-    assert_eq!(found["account"].0, "OK", "the environment still says where: {found:#?}");
-    // Another folder than the working directory.
+    assert_eq!(found["account"].0, "OK", "the environment still names the account: {found:#?}");
+    // A folder other than the working directory.
     let elsewhere = tempfile::tempdir().unwrap();
     let path = app.folder.path().to_str().unwrap();
     let there = run(elsewhere.path(), &["doctor", "--app-root", path, "--format", "json"], &[], "").await;
@@ -192,14 +192,14 @@ async fn a_broken_settings_file_and_a_dead_letter_store_that_takes_nothing_are_t
 }
 
 #[tokio::test]
-async fn every_function_has_its_own_containers_looked_at() {
+async fn the_containers_of_every_function_are_checked() {
     let app = TestApp::start().await;
     app_files(app.folder.path());
     let more = ["new-function", "--name", "CaptureOrders", "--source", "orders", "--changes", "orders-changes"];
     assert_eq!(app.run(&more).await.code, 0);
     let made = json!({"id": "orders", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
     assert!(app.local.create_container("dev", made).await.unwrap());
-    // The file says orders, and the handler has not been told.
+    // The file names orders, and the handler lacks its settings.
     let output = app.run_with_settings(&["doctor", "--format", "json"], &NAMES).await;
     assert_eq!(failed(&output), ["CaptureOrders/function.json"]);
     let own = [
@@ -212,7 +212,7 @@ async fn every_function_has_its_own_containers_looked_at() {
 }
 
 #[tokio::test]
-async fn a_timer_has_to_know_what_to_prune() {
+async fn a_timer_needs_to_know_what_to_prune() {
     let app = TestApp::start().await;
     app_files(app.folder.path());
     let folder = app.folder.path().join("PruneHistory");
@@ -232,7 +232,7 @@ async fn a_timer_has_to_know_what_to_prune() {
 }
 
 #[tokio::test]
-async fn it_says_whether_writes_will_be_packed() {
+async fn doctor_reports_whether_writes_will_be_packed() {
     let app = TestApp::start().await;
     let packed = async |settings: &[(&str, &str)]| {
         let proxied = app.settings();
@@ -254,7 +254,7 @@ async fn it_says_whether_writes_will_be_packed() {
 }
 
 #[tokio::test]
-async fn what_a_role_may_not_do_is_told_operation_by_operation() {
+async fn missing_permissions_are_reported_for_each_operation() {
     let app = TestApp::start().await;
     app.proxy.fail_always(Some(Fault::Reject(403, 0)));
     let output = app.run_through_proxy(&["doctor", "--format", "json"]).await;
@@ -262,7 +262,7 @@ async fn what_a_role_may_not_do_is_told_operation_by_operation() {
     assert_eq!(found["changes of CaptureChanges: write"].0, "FAILURE", "{found:#?}");
     assert_eq!(found["source of CaptureChanges: read"].0, "OK", "{found:#?}");
     assert_eq!(found["clock"].0, "WARNING", "{found:#?}");
-    // Writes are allowed and the last of them, a delete, is not: told, and no failure of capture.
+    // The writes are allowed, but not the final delete: this is reported, but is not a failure of capture.
     app.proxy.fail_always(None);
     app.proxy.fail_next([vec![Fault::Pass; 5], vec![Fault::Reject(403, 0)]].concat());
     let output = app.run_through_proxy(&["doctor", "--format", "json"]).await;
@@ -270,7 +270,7 @@ async fn what_a_role_may_not_do_is_told_operation_by_operation() {
     assert_eq!(found["changes of CaptureChanges: write"].0, "OK", "{found:#?}");
     let delete = &found["changes of CaptureChanges: delete"];
     assert!(delete.0 == "WARNING" && delete.1.contains("stays") && delete.2.contains("prune"), "{found:#?}");
-    // What stays is in nobody's way.
+    // The remaining record does not affect other commands.
     for args in [&["verify", "--grace", "0s"][..], &["coverage"]] {
         let output = app.run(args).await;
         assert_eq!(output.code, 0, "{output:?}");

@@ -1,4 +1,4 @@
-//! Every trace of one document is erased, and nothing else: the real binary on the local account.
+//! Erases every trace of one document and nothing else, with the real binary on the local account.
 
 use chrono::Utc;
 use cosmos_rewind::change::key::PartitionKey;
@@ -9,10 +9,10 @@ use crate::{
     support::{Local, TestApp, eventually, peers::Azurite},
 };
 
-/// An id that is found wherever it is.
+/// An id that can be found anywhere.
 const WHO: &str = "jane-doe-4711";
 
-/// All text of a container and of the files beside it.
+/// All text in the container and in the files next to it.
 async fn everything(app: &TestApp) -> String {
     let mut text = String::new();
     for container in [app.changes().await, app.events().await] {
@@ -41,13 +41,13 @@ async fn life(app: &TestApp) {
         first = app.put(json!({"id": id, "pk": pk, "n": 2})).await;
         items.push(json!({"current": first, "metadata": metadata("replace", lsn + 2, ago + 60)}));
     }
-    // A delete that does not say of which key: poison, but where the history is not keyed by it.
+    // A delete without a partition key is poison, unless the history is not keyed by it.
     items.push(json!({"current": {}, "metadata": {"operationType": "delete", "lsn": 99, "crts": ago - 10, "id": WHO}}));
     app.capture(&items).await;
 }
 
 #[tokio::test]
-async fn every_trace_goes_and_everybody_else_stays() {
+async fn every_trace_is_erased_and_other_documents_stay() {
     for paths in [&["/pk", "/_originalId"][..], &["/pk"], &["/_originalId"]] {
         let app = TestApp::with_changes_key(paths).await;
         life(&app).await;
@@ -67,7 +67,7 @@ async fn every_trace_goes_and_everybody_else_stays() {
         let receipt = output.json();
         let names = ["versions", "dead_letters", "journals", "shared", "left"];
         let figures = names.map(|f| receipt[f].as_u64().unwrap());
-        // A delete without a key may be the other document's.
+        // A delete without a key may belong to the other document.
         let shared = 1 - letters;
         let expected = [2, letters, 2, shared, 0];
         assert_eq!((figures, &receipt["live"]), (expected, &json!(true)), "{paths:?} {receipt}");
@@ -75,15 +75,15 @@ async fn every_trace_goes_and_everybody_else_stays() {
 
         let after = everything(&app).await;
         let of_item = |line: &&str| line.contains(WHO) && !line.contains("\"q\"");
-        // A journal's item has many lines in one: what is left of them is about the other key.
+        // A journal item contains many lines; the remaining ones concern the other key.
         let lines: Vec<String> = after.replace("\\n", "\n").replace("\\\"", "\"").lines().map(String::from).collect();
         let lines: Vec<&str> = lines.iter().flat_map(|l| l.split("},{")).collect();
         let left: Vec<_> = lines.iter().filter(|l| of_item(l)).collect();
         assert!(left.iter().all(|l| l.contains(r#""op":"delete""#)), "{paths:?} {left:?}");
         assert_eq!(left.len() as u64, shared, "{paths:?} {left:?}");
-        assert_eq!(app.versions(WHO).await.len() as u64, 2 + shared, "those of the other key stay");
+        assert_eq!(app.versions(WHO).await.len() as u64, 2 + shared, "the versions of the other key stay");
 
-        // The journal is whole: the others can be put back.
+        // The journal is intact: the other documents can be restored.
         let undone = app.run(&["undo", restore, "--yes", "--format", "json"]).await.json();
         let ids: Vec<&str> = undone["outcomes"].as_array().unwrap().iter().map(|o| o["id"].as_str().unwrap()).collect();
         assert_eq!(ids.len(), 2, "{undone}");
@@ -93,11 +93,11 @@ async fn every_trace_goes_and_everybody_else_stays() {
 
         let again = app.run(&[&erase[..], &["--format", "json"]].concat()).await;
         assert!(again.stderr.contains("there is nothing of it"), "{again:?}");
-        // Another document has the id: the key may have been mistyped.
+        // Another document has this id, so the key may be mistyped.
         let receipt: Value = serde_json::from_str(&again.stdout).unwrap();
         assert_eq!((again.code, &receipt["versions"], &receipt["found"]), (3, &json!(0), &json!(false)));
 
-        // With the last document of the id everything goes.
+        // With the last document of the id, everything is erased.
         let last = ["erase", "--id", WHO, "--pk", "q", "--live", "--settle", "0s", "--yes", "--format", "json"];
         let receipt = app.run(&last).await.json();
         assert_eq!((&receipt["shared"], &receipt["left"]), (&json!(0), &json!(0)), "{paths:?} {receipt}");
@@ -106,7 +106,7 @@ async fn every_trace_goes_and_everybody_else_stays() {
 }
 
 #[tokio::test]
-async fn no_document_is_made_again_because_another_one_of_its_id_was_erased() {
+async fn erasing_a_document_does_not_recreate_another_one_of_its_id() {
     let app = TestApp::with_changes_key(&["/_originalId"]).await;
     let ago = Utc::now().timestamp() - 3600;
     let mut items: Vec<Value> = ["p", "q"]
@@ -117,7 +117,7 @@ async fn no_document_is_made_again_because_another_one_of_its_id_was_erased() {
             json!({"current": document, "metadata": {"operationType": "create", "lsn": n + 1, "crts": ago}})
         })
         .collect();
-    // One of the two was deleted, and nobody knows which.
+    // One of the two was deleted; which one is unknown.
     let metadata = json!({"operationType": "delete", "lsn": 99, "crts": ago + 60, "id": WHO});
     items.push(json!({"current": {}, "metadata": metadata}));
     app.capture(&items).await;
@@ -131,7 +131,7 @@ async fn no_document_is_made_again_because_another_one_of_its_id_was_erased() {
 }
 
 #[tokio::test]
-async fn without_live_the_document_stays_and_that_is_said() {
+async fn without_live_the_document_stays_and_that_is_reported() {
     let app = TestApp::start().await;
     life(&app).await;
     let kept = app.run(&["erase", "--id", "other", "--pk", "p", "--yes", "--format", "json"]).await;
@@ -140,25 +140,25 @@ async fn without_live_the_document_stays_and_that_is_said() {
     assert_eq!((&receipt["versions"], &receipt["live"], &receipt["left"]), (&json!(2), &json!(false), &json!(0)));
     let key = PartitionKey::parse("p").unwrap();
     assert!(app.events().await.read(&key, "other").await.unwrap().is_some());
-    assert_eq!(app.dead_letters().len(), 1, "of another document");
+    assert_eq!(app.dead_letters().len(), 1, "the letter of another document");
 }
 
 #[tokio::test]
-async fn beside_running_capture_nothing_comes_back() {
+async fn nothing_erased_comes_back_while_capture_runs() {
     let local = Local::start(&["--mode", "all-versions"]).await;
     assert_eq!(local.run(&["populate", "--count", "20"]).await.code, 0);
     local.wait_for_count("changes", 20).await;
     let live = local.run(&["query", "SELECT c.id, c.pk FROM c", "--max", "1", "--format", "json"]).await.json();
     let (id, pk) = (live[0]["id"].as_str().unwrap(), live[0]["pk"].as_str().unwrap());
-    // Generated documents may be written twice.
+    // A generated document may be written twice.
     let documents = local.count("events").await;
     let versions = local.run(&["history", "--id", id, "--pk", pk, "--format", "json"]).await.json();
     let others = 20 - versions.as_array().unwrap().len() as u64;
     let erase = ["erase", "--id", id, "--pk", pk, "--live", "--settle", "3s", "--yes", "--format", "json"];
     let first = local.run(&erase).await;
     assert!([0, 3].contains(&first.code), "{first:?}");
-    // What capture delivers later than that is found by the next run.
-    eventually("everything else is there and nothing of it", async || {
+    // Whatever capture delivers later is found by the next run.
+    eventually("only other documents are left", async || {
         let left = local.run(&erase).await;
         (left.code == 0 && local.count("changes").await == others).then_some(())
     })
@@ -167,7 +167,7 @@ async fn beside_running_capture_nothing_comes_back() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_erased_is_refused() {
+async fn an_impossible_erasure_is_refused() {
     let app = TestApp::with_changes_key(&["/city"]).await;
     let keyed = app.run(&["erase", "--id", "a", "--pk", "p", "--yes"]).await;
     assert!(keyed.code == 2 && keyed.stderr.contains("/city"), "{keyed:?}");
@@ -217,7 +217,7 @@ async fn archives_lose_the_document_and_nothing_else() {
     let folder_archive = "archive".to_owned();
     let mut archives = vec![folder_archive];
     archives.extend(sinks[1..].iter().map(|(_, args)| args.last().unwrap().clone()));
-    // The same as one file a version.
+    // The same events as one file per version.
     std::fs::create_dir(folder.join("ones")).unwrap();
     let lines = std::fs::read_to_string(folder.join("archive/events.jsonl")).unwrap();
     for (n, line) in lines.lines().enumerate() {
@@ -228,7 +228,7 @@ async fn archives_lose_the_document_and_nothing_else() {
     let erase = [&["erase", "--id", WHO, "--pk", "p", "--yes", "--format", "json"][..], &flags].concat();
     let done = app.run(&erase).await;
     let receipt = done.json();
-    // Three versions and a delete in each.
+    // Three versions and a delete in each archive.
     assert_eq!((&receipt["archived"], &receipt["left"]), (&json!(4 * archives.len()), &json!(0)), "{done:?}");
     let left = std::fs::read_to_string(folder.join("archive/events.jsonl")).unwrap();
     assert_eq!((left.lines().count(), left.matches(WHO).count() > 0), (6, true), "{left}");
@@ -236,7 +236,7 @@ async fn archives_lose_the_document_and_nothing_else() {
     assert_eq!(std::fs::read_dir(folder.join("ones")).unwrap().count(), 6);
     let again = app.run(&erase).await;
     assert_eq!((again.code, &again.json()["archived"]), (0, &json!(0)), "{again:?}");
-    // What is left can be read back, and the follower goes on where it was.
+    // The rest can be read, and the follower continues from its position.
     for archive in &archives {
         let load = app.run(&["load", "--archive", archive, "--mode", "upsert", "--format", "json"]).await;
         assert_eq!((load.code, &load.json()["written"]), (0, &json!(2)), "{load:?}");
@@ -250,7 +250,7 @@ async fn archives_lose_the_document_and_nothing_else() {
     assert_eq!((odd.code, odd.stderr.contains("odd.json is not an event of follow")), (1, true), "{odd:?}");
 }
 
-/// All functions of an app share the place of dead letters.
+/// All functions of an app share one dead-letter store.
 #[tokio::test]
 async fn a_letter_of_another_container_stays() {
     let app = TestApp::start().await;
@@ -263,15 +263,15 @@ async fn a_letter_of_another_container_stays() {
         std::fs::write(letters.join(format!("F-{n}.json")), letter.to_string()).unwrap();
     }
     let receipt = app.run(&["erase", "--id", WHO, "--pk", "p", "--yes", "--format", "json"]).await.json();
-    // With that of `life`, whose key cannot be told.
+    // Includes the letter from `life`, whose key cannot be determined.
     assert_eq!((&receipt["dead_letters"], &receipt["left"]), (&json!(3), &json!(0)));
     let left: Vec<_> = std::fs::read_dir(&letters).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["F-0.json"]);
 }
 
-/// A kill leaves a letter under the name that it had while it was written, whole or in part.
+/// A kill leaves a letter, complete or partial, under its temporary name.
 #[tokio::test]
-async fn what_a_kill_left_of_a_letter_goes_too() {
+async fn a_letter_left_by_a_kill_is_erased_too() {
     let app = TestApp::start().await;
     life(&app).await;
     let letters = app.folder.path().join(".dead-letters");
@@ -287,16 +287,16 @@ async fn what_a_kill_left_of_a_letter_goes_too() {
     put(".F-3.json.0123456789abcdef.part", "other", usize::MAX);
     put(".F-4.json.0123456789abcdef.part", "other", 100);
     let receipt = app.run(&["erase", "--id", WHO, "--pk", "p", "--yes", "--format", "json"]).await.json();
-    // With that of `life`.
+    // Includes the letter from `life`.
     assert_eq!((&receipt["dead_letters"], &receipt["left"]), (&json!(3), &json!(0)));
     let mut left: Vec<_> = std::fs::read_dir(&letters).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, [".F-3.json.0123456789abcdef.part", ".F-4.json.0123456789abcdef.part"]);
 }
 
-/// A follower that was killed within a line, and never came back to remove it.
+/// A follower was killed within a line and never restarted to remove it.
 #[tokio::test]
-async fn a_line_that_was_cut_off_goes_with_its_document() {
+async fn a_line_that_was_cut_off_is_erased_with_its_document() {
     let app = TestApp::start().await;
     let archive = app.folder.path().join("archive");
     std::fs::create_dir(&archive).unwrap();
@@ -308,7 +308,7 @@ async fn a_line_that_was_cut_off_goes_with_its_document() {
     std::fs::write(archive.join("a.jsonl"), other.clone() + cut_off).unwrap();
     std::fs::write(archive.join("b.jsonl"), cut_off).unwrap();
     std::fs::write(archive.join("c.jsonl"), other.clone() + &event("somebody")[..60]).unwrap();
-    // What a run left that was killed.
+    // A leftover of a killed run.
     std::fs::write(archive.join("a.jsonl.part"), &other).unwrap();
     let erase = ["erase", "--id", WHO, "--pk", "p", "--yes", "--archive", "archive", "--format", "json"];
     let receipt = app.run(&erase).await.json();
@@ -317,10 +317,10 @@ async fn a_line_that_was_cut_off_goes_with_its_document() {
     left.sort();
     assert_eq!(left, [archive.join("a.jsonl"), archive.join("c.jsonl")]);
     assert_eq!(std::fs::read_to_string(&left[0]).unwrap(), other);
-    assert_eq!(std::fs::read_to_string(&left[1]).unwrap(), other + &event("somebody")[..60], "of somebody else");
+    assert_eq!(std::fs::read_to_string(&left[1]).unwrap(), other + &event("somebody")[..60], "the other line");
 }
 
-/// The live document was deleted, the run was killed while it waited, and capture has not delivered that yet.
+/// The live document was deleted and the run killed while it waited; capture has not delivered the delete yet.
 #[tokio::test]
 async fn a_run_after_a_kill_waits_for_the_delete_as_well() {
     let app = TestApp::start().await;
@@ -335,5 +335,5 @@ async fn a_run_after_a_kill_waits_for_the_delete_as_well() {
     app.capture(&[json!({"current": {}, "metadata": metadata})]).await;
     let receipt = again.ended().await.json();
     assert_eq!((&receipt["versions"], &receipt["left"]), (&json!(3), &json!(0)), "{receipt}");
-    assert_eq!(app.versions(WHO).await.len(), 2, "those of the other key");
+    assert_eq!(app.versions(WHO).await.len(), 2, "the versions of the other key");
 }

@@ -1,14 +1,14 @@
-//! Request bodies as the Functions host sends them, one scenario per file of `tests/fixtures`, and the history that
-//! the real handler makes of each (the `.snap` beside it).
+//! Request bodies as the Functions host sends them, one scenario per file in `tests/fixtures`, and the history that the
+//! real handler makes of each (the `.snap` next to it).
 //!
-//! `INSTA_UPDATE=always cargo test recorded` writes the snapshots anew; look at the difference before a commit.
+//! `INSTA_UPDATE=always cargo test recorded` rewrites the snapshots; review the difference before a commit.
 
 use std::path::Path;
 
 use crate::support::TestApp;
 
 #[tokio::test]
-async fn every_recorded_payload_becomes_the_history_beside_it() {
+async fn every_recorded_payload_becomes_the_history_next_to_it() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut recorded: Vec<_> = std::fs::read_dir(&folder)
         .unwrap()
@@ -23,7 +23,7 @@ async fn every_recorded_payload_becomes_the_history_beside_it() {
         let body = std::fs::read(&path).unwrap();
         let (status, answer) = handler.post("CaptureChanges", body.clone()).await;
         let said = answer["Logs"][0].as_str().unwrap();
-        // What follows, the charge and the time, differs from run to run.
+        // The rest of the line, charge and time, differs between runs.
         let mut text = format!("{status}, {}\n", said.split_once(", 0 retries").unwrap().0);
         let history = app.history().await;
         for record in &history {

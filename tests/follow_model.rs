@@ -1,5 +1,5 @@
-//! A follower and its stand-by against a model: random writes, deletes and expiries, while partitions are split and
-//! merged, processes are killed and suspended, and the service fails. Whatever happens, each sink has every version.
+//! A follower and its stand-by against a model: random writes, deletes and expiries, while partitions split and merge,
+//! processes are killed and suspended, and the service fails. Every sink must end up with every version.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,14 +19,14 @@ use crate::{
     support::{Fault, FollowerProcess, Kind, Letterbox, Output, TestApp, eventually},
 };
 
-/// What happened to each document, in order: the appended list, or nothing for a delete.
+/// The history of each document in order: the appended list, or `None` for a delete.
 type Lives = BTreeMap<String, Vec<Option<List>>>;
-/// The numbers that were appended to a document so far.
+/// The numbers appended to a document so far.
 type List = Vec<u64>;
 /// The same by LSN, in any order.
 type Found = BTreeMap<String, Vec<(i64, Option<List>)>>;
 
-/// The sink for segments comes on top: its address is known when it listens.
+/// The segment sink is added at run time, when its address is known.
 const FOLLOW: [&str; 15] = [
     "--source",
     "live",
@@ -47,12 +47,12 @@ const FOLLOW: [&str; 15] = [
 
 struct World {
     app: TestApp,
-    /// Where segments go.
+    /// The destination of segments.
     blobs: Letterbox,
     source: Container,
     rng: StdRng,
     lives: Lives,
-    /// Unique in the whole run, so that a version that is missing or doubled shows.
+    /// Unique within a run, so that a missing or duplicated version shows.
     counter: u64,
 }
 
@@ -72,7 +72,7 @@ impl World {
         FollowerProcess::start(&self.app, &[&FOLLOW[..], &["--sink", &segments]].concat())
     }
 
-    /// What is in the segments.
+    /// The contents of the segments.
     fn segments(&self) -> Lives {
         let texts = self.blobs.blobs().into_values().map(|bytes| {
             let mut text = String::new();
@@ -82,7 +82,7 @@ impl World {
         lives_of(&texts.collect::<String>())
     }
 
-    /// A write, or a delete, of a random document.
+    /// Writes or deletes a random document.
     async fn write(&mut self) {
         let id = format!("doc-{:02}", self.rng.random_range(0..24));
         let key = PartitionKey::parse(&format!("key-{}", &id[4..])).unwrap();
@@ -100,7 +100,7 @@ impl World {
         life.push(Some(list));
     }
 
-    /// A document that expires by itself.
+    /// Writes a document that expires.
     async fn write_short_lived(&mut self) {
         self.counter += 1;
         let id = format!("short-{}", self.counter);
@@ -121,7 +121,7 @@ impl World {
         }
     }
 
-    /// From now on each request meets a fault once, or twice; until the next round.
+    /// From now until the next round, each request fails once or twice.
     fn break_something(&mut self) {
         let fault = match self.rng.random_range(0..7) {
             0 => Fault::Reject(429, 3200),
@@ -135,7 +135,7 @@ impl World {
         self.app.proxy.storm(&[Kind::HistoryWrite, Kind::Definition, Kind::Query], self.rng.random_range(1..3), fault);
     }
 
-    /// What is in the history, in its own order.
+    /// The history in its own order.
     async fn history(&self) -> Lives {
         let mut found = Found::new();
         for record in self.app.history().await {
@@ -147,10 +147,10 @@ impl World {
         in_order(found)
     }
 
-    /// What is in the file, lines that were written again left out: they say the same.
+    /// The contents of the file; repeated lines are merged because they are equal.
     fn file(&self) -> Lives {
         let text = std::fs::read_to_string(self.app.folder.path().join("events.jsonl")).unwrap_or_default();
-        // Of a process that was killed in the middle of a line the next one begins a line of its own.
+        // After a process was killed within a line, the next one starts a new line.
         let whole: String = text
             .lines()
             .filter(|line| serde_json::from_str::<Value>(line).is_ok())
@@ -160,13 +160,13 @@ impl World {
     }
 }
 
-/// What events say, each version once.
+/// The histories in events, each version once.
 fn lives_of(lines: &str) -> Lives {
     let mut seen = BTreeMap::new();
     for event in events(lines) {
         let version = event["version"].as_str().unwrap().to_owned();
         if let Some(before) = seen.insert(version, event.clone()) {
-            assert_eq!(before, event, "a version was passed on in two ways");
+            assert_eq!(before, event, "a version has two different events");
         }
     }
     let mut found = Found::new();
@@ -187,14 +187,14 @@ fn in_order(found: Found) -> Lives {
         .collect()
 }
 
-/// Follows to the end.
+/// Runs a follower until it has caught up.
 async fn run(world: &World) -> Output {
     let segments = format!("blob:{}", world.blobs.url());
     let more = ["--sink", &segments];
     world.app.run(&[&["follow", "--until-caught-up", "--poll", "50"], &FOLLOW[..], &more].concat()).await
 }
 
-/// One random run. Its seed is all that is needed to have it again.
+/// One random run, reproducible from its seed.
 async fn play(seed: u64, rounds: usize) {
     let mut world = World::start(seed).await;
     let begun = run(&world).await;
@@ -213,10 +213,10 @@ async fn play(seed: u64, rounds: usize) {
                 followers[which].kill();
                 followers[which] = world.start_follower();
             }
-            // Suspended for longer than the lease: the other one takes the name, and has written by the time this one wakes
-            // up with what it held back, and finds out.
+            // Suspended for longer than the lease: the other follower takes the name and has written by the time this
+            // one wakes up with unwritten events, and notices.
             1 => {
-                // It has read what was just written, and holds it back still.
+                // The follower has read the latest writes, and still buffers them.
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 followers[which].signal("STOP");
                 for _ in 0..10 {
@@ -228,7 +228,7 @@ async fn play(seed: u64, rounds: usize) {
             2 => world.repartition().await,
             3 => world.write_short_lived().await,
             4 => {
-                // Asked to stop, it finishes what it has begun.
+                // Asked to stop, it finishes the work in progress.
                 followers[which].signal("TERM");
                 assert!(followers[which].ended().await.success(), "seed {seed}: {:#?}", followers[which].log());
                 followers[which] = world.start_follower();
@@ -246,8 +246,8 @@ async fn play(seed: u64, rounds: usize) {
     for follower in &mut followers {
         follower.kill();
     }
-    // What is to expire has expired: a read makes sure of it.
-    eventually("the short-lived ones are gone", async || {
+    // Everything that was due has expired; a read makes sure of it.
+    eventually("the short-lived documents have expired", async || {
         let left = world.source.query_all("SELECT c.id FROM c WHERE c.pk = 'short'", &[], None).await.unwrap();
         left.is_empty().then_some(())
     })
@@ -264,7 +264,7 @@ async fn play(seed: u64, rounds: usize) {
              {sink} should have {missing:?}\nand has {more:?}"
         );
     }
-    assert!(world.lives.len() > 20 && world.counter > 60, "seed {seed}: {} writes are no proof", world.counter);
+    assert!(world.lives.len() > 20 && world.counter > 60, "seed {seed}: {} writes are too few", world.counter);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! Sinks of `follow` that need Azurite, its metrics, and the scripts of the documents.
+//! Sinks of `follow` that need Azurite, its metrics, and the scripts in the documents.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +33,7 @@ fn open(url: &str) -> BlobContainer {
     BlobContainer::open(&url.split().0, &Credential::Developer).unwrap()
 }
 
-/// The lines of all segments in a container, by the tool that anybody has.
+/// The lines of all segments in a container, read with common tools.
 fn lines_of(letterbox: &Letterbox) -> Vec<serde_json::Value> {
     let mut found = Vec::new();
     for bytes in letterbox.blobs().values() {
@@ -62,11 +62,11 @@ async fn blobs(url: &str) -> BTreeMap<String, String> {
 }
 
 #[tokio::test]
-async fn each_version_is_a_blob_of_its_own_however_often_it_is_delivered() {
+async fn each_version_is_a_single_blob_however_often_it_is_delivered() {
     let Some(azurite) = Azurite::start() else { return };
     azurite.create("versions").await;
     let app = TestApp::start().await;
-    // With a signature, and with Azurite's own key.
+    // With a SAS, and with Azurite's own key.
     let signed = azurite.container("versions").replacen("versions?", "versions/a/b?", 1);
     let bare = signed.split('?').next().unwrap().to_owned();
     catch_up(&app, &ALL).await;
@@ -123,7 +123,7 @@ async fn segments_hold_every_version_once_and_nothing_is_acknowledged_before_its
             put(&app, id, n).await;
         }
     }
-    // Killed with its segments open: nothing was acknowledged, so all of it comes again.
+    // Killed with open segments: nothing was acknowledged, so everything is read again.
     let before = checkpoint(&app, "follow.default").await.unwrap()["ranges"].clone();
     let mut follower = FollowerProcess::start(&app, &[&args[..], &["--segment-seconds", "3600"]].concat());
     follower.wait_for_log("going on from the checkpoint").await;
@@ -131,9 +131,9 @@ async fn segments_hold_every_version_once_and_nothing_is_acknowledged_before_its
     follower.kill();
     assert_eq!(checkpoint(&app, "follow.default").await.unwrap()["ranges"], before);
     assert!(versions().await.is_empty());
-    // One that is stopped in peace closes them; short ones close by themselves.
+    // A clean stop closes the segments; short ones close by themselves.
     let mut follower = FollowerProcess::start(&app, &[&args[..], &["--segment-seconds", "1"]].concat());
-    eventually("the segments are there", async || (versions().await.len() == 40).then_some(())).await;
+    eventually("the segments exist", async || (versions().await.len() == 40).then_some(())).await;
     for id in ["a", "b"] {
         put(&app, id, 6).await;
     }
@@ -149,8 +149,8 @@ async fn segments_hold_every_version_once_and_nothing_is_acknowledged_before_its
     assert!(names.iter().all(|name| name.starts_with("feed/20") && name.ends_with(".jsonl.gz")), "{names:?}");
 }
 
-/// A holder that was suspended finds its name taken when it wakes. What it held back was never acknowledged, and is in
-/// the segment of the one that took over, under a name that begins alike.
+/// A suspended holder finds its name taken when it wakes. Its buffered events were never acknowledged; the new holder
+/// has written them to a segment whose name has the same prefix.
 #[tokio::test]
 async fn a_holder_that_wakes_up_late_overwrites_no_segment() {
     let letterbox = Letterbox::start().await;
@@ -163,7 +163,7 @@ async fn a_holder_that_wakes_up_late_overwrites_no_segment() {
     for n in 1..=10 {
         put(&app, "x", n).await;
     }
-    // Long enough for its polls; it holds them back.
+    // Long enough for several polls; the events stay buffered.
     tokio::time::sleep(Duration::from_millis(1000)).await;
     assert!(letterbox.blobs().is_empty());
     first.signal("STOP");
@@ -189,10 +189,10 @@ async fn a_holder_that_wakes_up_late_overwrites_no_segment() {
     first.wait_for_log("going on from the checkpoint").await;
     first.signal("TERM");
     assert!(first.ended().await.success(), "{:#?}", first.log());
-    // What was acknowledged is as it was, byte for byte; and nothing of it was written a second time.
+    // The acknowledged segments are unchanged, and nothing is written twice.
     assert_eq!(letterbox.blobs(), blobs);
 
-    // Starting over, as documented: all of it again, beside what is there.
+    // Starting over, as documented: everything is written again, next to the existing segments.
     let over = ["--from", "beginning", "--segments", "--sink", &sink, "--name", "over"];
     catch_up(&app, &over).await;
     let leases = app.cosmos.container("dev", "leases").await.unwrap();
@@ -223,9 +223,9 @@ fn event(n: u64) -> Event {
     }
 }
 
-/// After a split the readers begin anew, in the same term, from where the checkpoint stands.
+/// After a split the readers restart within the same term, from the checkpoint.
 #[tokio::test]
-async fn a_segment_whose_upload_failed_swallows_nothing_that_comes_after_it() {
+async fn a_failed_segment_upload_loses_no_later_event() {
     let letterbox = Letterbox::start().await;
     let segments =
         || SegmentSink::new(open(letterbox.url()), "f".into(), "a".into(), 1 << 20, Duration::from_secs(3600));
@@ -239,28 +239,29 @@ async fn a_segment_whose_upload_failed_swallows_nothing_that_comes_after_it() {
     letterbox.busy(true);
     assert!(sink.flush("00-FF", true).await.is_err());
     letterbox.busy(false);
-    // What is behind it may not be taken before it is uploaded: it would be acknowledged with it, and lost.
+    // Later events must not be accepted before the failed segment is uploaded: they would be acknowledged with it, and
+    // lost.
     assert!(write(&sink, &fence, 3..6).await.is_err());
     sink.begin().await.unwrap();
     write(&sink, &fence, 0..6).await.unwrap();
     assert!(!sink.flush("00-FF", true).await.unwrap());
     assert_eq!(lines_of(&letterbox).len(), 6);
 
-    // The same first version again, in this term and in another one: nothing is replaced.
+    // The same first version again, in this term and in another: nothing is replaced.
     for (other, numbers) in [(&fence, 0..2), (&Fence::begin(1), 0..3)] {
         let sink = Sink::Segments(segments());
         write(&sink, other, numbers).await.unwrap();
         assert!(!sink.flush("00-FF", true).await.unwrap());
     }
     assert_eq!((letterbox.blobs().len(), lines_of(&letterbox).len()), (3, 11));
-    // An upload whose answer was lost is tried again, and is one blob.
+    // An upload whose answer was lost is retried, and is one blob.
     write(&sink, &fence, 0..6).await.unwrap();
     assert!(!sink.flush("00-FF", true).await.unwrap());
     assert_eq!(letterbox.blobs().len(), 3);
 }
 
 #[tokio::test]
-async fn metrics_and_health_tell_what_it_does() {
+async fn metrics_and_health_report_the_followers_state() {
     let app = TestApp::start().await;
     let http = crate::support::http_client();
     let start = async |more: &[&str]| {
@@ -305,9 +306,9 @@ async fn metrics_and_health_tell_what_it_does() {
     assert!(output.code == 1 && output.stderr.contains(&format!("--metrics {taken}")), "{output:?}");
 }
 
-/// What hangs does not fail; whoever asks whether it is alive must hear it all the same.
+/// A hanging follower does not fail, so a health check must report it.
 #[tokio::test]
-async fn a_follower_that_hangs_says_so_and_one_that_is_told_to_slow_down_at_its_start_goes_on() {
+async fn a_hanging_follower_reports_it_and_one_throttled_at_its_start_continues() {
     let app = TestApp::start().await;
     app.proxy.fail_next_of(Kind::Definition, vec![Fault::Reject(429, 3200); 5]);
     let mut follower =
@@ -324,17 +325,17 @@ async fn a_follower_that_hangs_says_so_and_one_that_is_told_to_slow_down_at_its_
     eventually("it is ready", async || (status("readyz").await == 200).then_some(())).await;
     app.proxy.fail_always_of(Kind::LiveRead, Some(Fault::Hold(When::Before, Duration::from_secs(120))));
     let begun = Instant::now();
-    eventually("it is not well", async || (status("healthz").await == 503).then_some(())).await;
+    eventually("it is unhealthy", async || (status("healthz").await == 503).then_some(())).await;
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     assert_eq!(status("readyz").await, 503);
     app.proxy.fail_always_of(Kind::LiveRead, None);
-    eventually("it is well again", async || (status("healthz").await == 200).then_some(())).await;
+    eventually("it is healthy again", async || (status("healthz").await == 200).then_some(())).await;
 }
 
-/// The scripts of the documents, on this build.
+/// Runs the scripts in the documents with this build.
 #[cfg(unix)]
 #[tokio::test]
-async fn the_scripts_come_to_their_proof() {
+async fn the_documented_scripts_succeed() {
     let run = async |script: &str, args: &[&str]| {
         let mut command = tokio::process::Command::new(format!("scripts/{script}"));
         let output = command.args(args).env("COSMOS_REWIND", BINARY).env_remove("REWIND_LOG").output().await.unwrap();
@@ -346,7 +347,7 @@ async fn the_scripts_come_to_their_proof() {
     assert!(account.contains("  ~ /balance  250 -> -20.5\n") && !account.contains("-> -95.5\n  ~"), "{account}");
 }
 
-/// Finishing what is in flight may take longer than the lease: nobody else may take the name meanwhile.
+/// Finishing work in flight may take longer than the lease; nobody else may take the name meanwhile.
 #[tokio::test]
 async fn a_follower_that_stops_keeps_its_name_until_its_last_page_is_done() {
     let (app, letterbox) = (TestApp::start().await, Letterbox::start().await);
@@ -359,7 +360,7 @@ async fn a_follower_that_stops_keeps_its_name_until_its_last_page_is_done() {
     put(&app, "x", 1).await;
     let mut second = FollowerProcess::start(&app, &args);
     second.wait_for_log("standing by").await;
-    // The page is with the sink by now.
+    // The page has reached the sink by now.
     tokio::time::sleep(Duration::from_millis(700)).await;
     first.signal("TERM");
     assert!(first.ended().await.success(), "{:#?}", first.log());
@@ -370,6 +371,6 @@ async fn a_follower_that_stops_keeps_its_name_until_its_last_page_is_done() {
     for log in [first.log(), second.log()] {
         assert!(!log.iter().any(|line| line.contains("taking over") || line.contains("taken over")), "{log:#?}");
     }
-    // What was finished was saved: nothing of it is left to read.
+    // The finished page was saved, so nothing of it is left to read.
     assert!(second.log().iter().any(|line| line.contains("stopped: 0 changes read")), "{:#?}", second.log());
 }

@@ -1,5 +1,5 @@
-//! A repair that is tried in a fork and brought into the live container: the real program, and plain HTTP for everything that
-//! is written and read beside it.
+//! A repair is tried in a fork and brought into the live container: the real program, with plain HTTP for all other
+//! reads and writes.
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::{
     support::{Output, Running},
 };
 
-/// An account by plain HTTP: it takes any key.
+/// An account over plain HTTP, which accepts any key.
 pub struct Plain {
     http: Client,
     endpoint: String,
@@ -45,7 +45,7 @@ impl Plain {
         (status == 200).then_some(document)
     }
 
-    /// Changes some fields, as an application does: reads and replaces.
+    /// Changes some fields as an application does: read and replace.
     pub async fn edit(&self, id: &str, fields: Value) {
         let mut document = self.get(id).await.unwrap();
         let own = json!({"id": id, "pk": id});
@@ -67,7 +67,7 @@ impl Plain {
         assert_eq!(status, 204, "{answer}");
     }
 
-    /// The list of what was changed, by name.
+    /// The list of changed documents by name.
     async fn changed(&self) -> Vec<(String, Value)> {
         let (status, answer) = self.ask(Method::GET, "_changed/docs", "events", None).await;
         assert_eq!(status, 200, "{answer}");
@@ -79,7 +79,7 @@ impl Plain {
     }
 }
 
-/// A shop whose prices a job ruined, a fork of it from after that, and both by plain HTTP.
+/// A shop whose prices a job ruined, a fork of a moment after that, and both over plain HTTP.
 struct Shop {
     life: Life,
     program: Option<Running>,
@@ -92,7 +92,7 @@ impl Shop {
         Self::started(more, false).await
     }
 
-    /// A fork that reaches the account through the proxy, or not.
+    /// Starts a fork that reaches the account directly or through the proxy.
     async fn started(more: &[&str], through_proxy: bool) -> Self {
         let mut life = Life::start().await;
         let (early, bad) = (life.now - 3600, life.now - 1500);
@@ -119,7 +119,7 @@ impl Shop {
         self.life.app.run(&[&["diff", "--fork", &endpoint][..], more].concat()).await
     }
 
-    /// Ends the fork: a saved plan does not need it.
+    /// Stops the fork; a saved plan does not need it.
     async fn end(&mut self) {
         let program = self.program.take().unwrap();
         program.interrupt();
@@ -135,7 +135,7 @@ impl Shop {
     }
 }
 
-/// The actions of a plan, by id.
+/// The actions of a plan by id.
 fn actions(output: &Output) -> Vec<(String, String)> {
     let shown: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -147,10 +147,11 @@ fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn a_repair_that_was_tried_in_a_fork_goes_into_live_beside_honest_edits() {
+async fn a_repair_tried_in_a_fork_is_merged_next_to_honest_edits() {
     let mut shop = Shop::start(&[]).await;
     assert_eq!(shop.fork.changed().await, []);
-    // The repair, in the fork: prices, one document less, one more. One that is touched and as it was is no change.
+    // The repair in the fork: prices, one document less, one more. A document that is written without a change does not
+    // count.
     for id in ["desk", "lamp", "rug"] {
         shop.fork.edit(id, json!({"price": 9.5})).await;
     }
@@ -158,7 +159,8 @@ async fn a_repair_that_was_tried_in_a_fork_goes_into_live_beside_honest_edits() 
     shop.fork.edit("sofa", json!({"price": -1})).await;
     shop.fork.delete("gone").await;
     shop.fork.create("new", json!({"price": 3})).await;
-    // Meanwhile live moves on: another field of a repaired document, and a document that nobody touched in the fork.
+    // Meanwhile live documents change: another field of a repaired document, and a document that is unchanged in the
+    // fork.
     shop.live.edit("lamp", json!({"city": "Cornelius"})).await;
     shop.live.edit("quiet", json!({"price": 77})).await;
 
@@ -180,7 +182,7 @@ async fn a_repair_that_was_tried_in_a_fork_goes_into_live_beside_honest_edits() 
     assert!(!file.contains("quiet") && !file.contains("sofa"), "{file}");
     shop.end().await;
 
-    // Between plan and use: what was written then is nobody's victim.
+    // A write between plan and use must not be lost.
     shop.live.edit("rug", json!({"city": "Denver"})).await;
     let more = shop.life.app.run(&["restore", "--plan", "plan.json", "--yes", "--max", "4"]).await;
     assert_eq!((more.code, more.stderr.contains("5 documents would be written")), (2, true), "{more:?}");
@@ -198,7 +200,7 @@ async fn a_repair_that_was_tried_in_a_fork_goes_into_live_beside_honest_edits() 
         Some(json!({"price": 3})),
     ];
     assert_eq!(shop.all().await, repaired);
-    // The journal has no content: the values of the plan are in its file alone.
+    // The journal contains no values; the plan's values are only in its file.
     let journals = shop.life.app.folder.path().join(".cosmos-rewind");
     for entry in std::fs::read_dir(journals).unwrap() {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
@@ -212,13 +214,13 @@ async fn a_repair_that_was_tried_in_a_fork_goes_into_live_beside_honest_edits() 
     let mut then = before;
     then[3] = document(json!(-1), "Denver");
     assert_eq!(shop.all().await, then);
-    // A plan may be used again.
+    // A plan can be used again.
     let again = shop.life.app.run(&["restore", "--plan", "plan.json", "--yes"]).await;
     assert_eq!(again.code, 3, "{again:?}");
 }
 
 #[tokio::test]
-async fn bookkeeping_that_everybody_writes_is_no_conflict() {
+async fn a_bookkeeping_field_is_not_a_conflict() {
     let shop = Shop::start(&[]).await;
     shop.fork.edit("desk", json!({"price": 9.5, "by": "ann"})).await;
     shop.fork.edit("rug", json!({"price": 9.5, "by": "ann"})).await;
@@ -238,7 +240,7 @@ async fn bookkeeping_that_everybody_writes_is_no_conflict() {
 }
 
 #[tokio::test]
-async fn what_both_changed_is_a_conflict_and_deletes_are_asked_for() {
+async fn a_field_changed_on_both_sides_is_a_conflict_and_deletes_need_approval() {
     let mut shop = Shop::start(&[]).await;
     shop.fork.edit("desk", json!({"price": 9.5, "city": "Oslo"})).await;
     shop.fork.delete("gone").await;
@@ -253,7 +255,7 @@ async fn what_both_changed_is_a_conflict_and_deletes_are_asked_for() {
     let kept = [("desk", "restore"), ("gone", "keep"), ("lamp", "keep"), ("rug", "keep")];
     assert_eq!(actions(&planned), pairs(&kept));
     let shown: Value = serde_json::from_str(&planned.stdout).unwrap();
-    // The history is not asked: what was then is in the fork, and live is read itself.
+    // The history is not needed: the fork has the earlier state, and live documents are read directly.
     assert_eq!((shown["plan"].get("frontier"), shown["plan"].get("beyond")), (None, None), "{shown}");
     let field = |id: &str, path: &str| {
         let fields = shown["fields"].as_array().unwrap();
@@ -272,7 +274,7 @@ async fn what_both_changed_is_a_conflict_and_deletes_are_asked_for() {
         assert!(format!("{}{}", table.stdout, table.stderr).contains(words), "{words}: {table:?}");
     }
 
-    // Of these fields alone, whatever else was changed in the fork.
+    // Only these fields, whatever else was changed in the fork.
     let city = shop.diff(&["--only", "/city", "--delete-removed", "--prefer", "fork", "--format", "json"]).await;
     assert_eq!(city.code, 0, "{city:?}");
     assert_eq!(actions(&city), pairs(&[("desk", "restore"), ("gone", "keep"), ("lamp", "keep")]));
@@ -292,7 +294,7 @@ async fn what_both_changed_is_a_conflict_and_deletes_are_asked_for() {
     assert_eq!(actions(&planned), pairs(&all));
     shop.end().await;
     let before = shop.all().await;
-    // How many may be deleted was not said.
+    // The number of deletes was not approved.
     let refused = shop.life.app.run(&["restore", "--plan", "plan.json", "--yes"]).await;
     assert_eq!((refused.code, refused.stderr.contains("2 documents would be deleted")), (2, true), "{refused:?}");
     assert_eq!(shop.all().await, before);
@@ -304,12 +306,12 @@ async fn what_both_changed_is_a_conflict_and_deletes_are_asked_for() {
 }
 
 #[tokio::test]
-async fn a_plan_of_a_fork_that_was_touched_or_is_of_something_else_is_refused() {
+async fn an_edited_or_unrelated_plan_of_a_fork_is_refused() {
     let shop = Shop::start(&["--mask", "/city=hash"]).await;
     shop.fork.edit("desk", json!({"price": 9.5})).await;
     let masked = shop.diff(&["--prefer", "fork"]).await;
     assert_eq!((masked.code, masked.stderr.contains("masked")), (2, true), "{masked:?}");
-    // What is masked stays what it is.
+    // Masked fields stay unchanged.
     let planned = shop.diff(&["--plan-out", "plan.json"]).await;
     assert_eq!(planned.code, 0, "{planned:?}");
     let path = shop.life.app.folder.path().join("plan.json");
@@ -333,7 +335,7 @@ async fn a_plan_of_a_fork_that_was_touched_or_is_of_something_else_is_refused() 
     let done = shop.life.app.run(&["restore", "--plan", "plan.json", "--yes"]).await;
     assert_eq!(done.code, 0, "{done:?}");
     assert_eq!(shop.live.get("desk").await.unwrap(), json!({"price": 9.5, "city": "Davidson", "stock": {"n": 1}}));
-    // The account itself is no fork; nor is one on another machine, or one of another account.
+    // Not a fork: the account itself, one on another machine, and one of another account.
     let own = shop.life.app.run(&["diff", "--fork", &format!("{}/", shop.live.endpoint)]).await;
     assert_eq!((own.code, own.stderr.contains("at --writable")), (2, true), "{own:?}");
     let far = shop.life.app.run(&["diff", "--fork", "https://example.documents.azure.com/"]).await;
@@ -343,10 +345,10 @@ async fn a_plan_of_a_fork_that_was_touched_or_is_of_something_else_is_refused() 
     assert_eq!((other.code, other.stderr.contains("the fork is of")), (2, true), "{other:?}");
 }
 
-/// A restore of a fork's plan that is killed at any write is taken back as far as it went, although the texts that it took
-/// values from are in no journal.
+/// A restore of a fork's plan that is killed at any write is undone as far as it got, although no journal contains the
+/// fork's texts.
 #[tokio::test]
-async fn what_a_killed_restore_took_from_a_fork_is_taken_back() {
+async fn a_killed_restore_of_a_forks_plan_is_undone() {
     let shop = Shop::started(&[], true).await;
     for id in ["desk", "rug"] {
         shop.fork.edit(id, json!({"price": 9.5})).await;

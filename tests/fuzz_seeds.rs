@@ -1,5 +1,5 @@
-//! The properties of the fuzz targets hold for their seeds, among which is every input that once broke one. Includes the
-//! targets' code, so that it stays what the product is.
+//! Checks the properties of the fuzz targets for their seeds, which include every input that once broke one. Includes
+//! the targets' code, so that it keeps compiling with the product.
 
 #[path = "../fuzz/src/lib.rs"]
 mod properties;
@@ -24,7 +24,7 @@ fn every_seed_of_every_target_keeps_its_properties() {
             if panic::catch_unwind(|| target(&seed)).is_err() {
                 broken.push(path);
             }
-            // A seed cut off in the middle is another one.
+            // A truncated seed is another input.
             if panic::catch_unwind(|| target(&seed[..seed.len() / 2])).is_err() {
                 broken.push(path_of_half(&seed, name));
             }
@@ -34,10 +34,10 @@ fn every_seed_of_every_target_keeps_its_properties() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
-/// Inputs by chance: what the fuzzers begin with, without what they learn. `COSMOS_REWIND_INPUTS` says how many for each
-/// target, `COSMOS_REWIND_TARGET` names one.
+/// Random inputs: the fuzzers' starting point, without their learning. `COSMOS_REWIND_INPUTS` is the number for each
+/// target, `COSMOS_REWIND_TARGET` selects one target.
 #[test]
-fn what_chance_makes_of_every_target_keeps_its_properties() {
+fn random_inputs_keep_the_properties_of_every_target() {
     let count = std::env::var("COSMOS_REWIND_INPUTS").map_or(100, |count| count.parse().unwrap());
     let wanted = std::env::var("COSMOS_REWIND_TARGET").ok();
     let mut broken = Vec::new();

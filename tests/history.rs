@@ -1,5 +1,5 @@
-//! The seam between capture and storage: one contract for the real container and for the fake, and what capture makes
-//! of it under any order of deliveries and faults.
+//! The interface between capture and storage: one contract for the real container and for the fake, and the results of
+//! capture under any order of deliveries and faults.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -33,15 +33,15 @@ fn records(item: &Value, paths: &KeyPaths) -> Vec<Record> {
     changes.iter().map(|c| record::build(c, None, false, context).unwrap()).collect()
 }
 
-/// The contract of `HistoryWriter`; `count` says how many records are stored.
+/// The contract of `HistoryWriter`; `count` returns the number of stored records.
 async fn keeps_the_contract<W: HistoryWriter>(writer: &W, count: impl AsyncFn() -> usize) {
     let one = |id: &str, version| records(&feed_document(id, "shared", version), writer.key_paths()).remove(0);
-    // Ok means durable; again is harmless.
+    // Ok means durable; writing again is harmless.
     let first = one("a", 1);
     writer.write(&first).await.unwrap();
     writer.write(&first).await.unwrap();
     assert_eq!(count().await, 1);
-    // Create-only leaves what is there, and that is Ok.
+    // A create-only write leaves an existing record alone, and returns Ok.
     let mut lesser = one("a", 1);
     (lesser.create_only, lesser.completes) = (true, false);
     writer.write(&lesser).await.unwrap();
@@ -50,20 +50,20 @@ async fn keeps_the_contract<W: HistoryWriter>(writer: &W, count: impl AsyncFn() 
     new.create_only = true;
     writer.write(&new).await.unwrap();
     assert_eq!(count().await, 2);
-    // A batch that shares a full key, at its largest; again is harmless.
+    // The largest batch that shares a full key; writing it again is harmless.
     let mut batch: Vec<Record> = (10..110).map(|v| one("a", v)).collect();
     batch.iter_mut().for_each(|record| record.create_only = false);
     let mut batch: Vec<&Record> = batch.iter().collect();
     writer.write_batch(&batch).await.unwrap();
     writer.write_batch(&batch).await.unwrap();
     assert_eq!(count().await, 102);
-    // One of it that is created only and exists: a conflict, and nothing of the batch is stored.
+    // A batch with a create-only record that exists is a conflict, and none of its records is stored.
     let (more, existing) = (one("a", 111), one("a", 50));
     assert!(more.create_only && existing.create_only);
     batch = vec![&more, &existing];
     assert_eq!(writer.write_batch(&batch).await.unwrap_err().disposition, Disposition::Conflict);
     assert_eq!(count().await, 102);
-    // Many at once, in any order.
+    // Many concurrent writes, in any order.
     let many: Vec<Record> = (200..240).map(|v| one(&format!("b{v}"), v)).collect();
     let results = futures::future::join_all(many.iter().rev().map(|r| writer.write(r))).await;
     assert!(results.iter().all(Result::is_ok));
@@ -102,8 +102,8 @@ fn envelope(d: usize, v: u64) -> Value {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// Whatever is delivered twice, in another order, cut off half-way or stored without an answer: the history is the
-    /// one that a quiet run gives, and poison alone is missing from it.
+    /// The history is the same as after an undisturbed run, whatever is delivered twice, out of order, cut off or
+    /// stored without an answer. Only poison is missing.
     #[test]
     fn the_history_does_not_depend_on_how_it_was_delivered(
         order in Just((0..4usize).flat_map(|d| (0..6u64).map(move |v| (d, v))).collect::<Vec<_>>()).prop_shuffle(),
@@ -143,7 +143,7 @@ proptest! {
     }
 }
 
-/// Delivers as the host does: until it is acknowledged.
+/// Delivers like the host, until the batch is acknowledged.
 async fn deliver(capture: &Capture<MemoryHistory>, batch: &[Value]) {
     let items: Vec<Box<RawValue>> = batch.iter().map(|i| serde_json::value::to_raw_value(i).unwrap()).collect();
     let items: Vec<&RawValue> = items.iter().map(AsRef::as_ref).collect();
@@ -155,11 +155,12 @@ async fn deliver(capture: &Capture<MemoryHistory>, batch: &[Value]) {
     panic!("never acknowledged");
 }
 
-/// A payload that is taken in pieces comes to what it comes to as a whole: the sums, and the letters.
+/// A payload taken in pieces has the same result as the whole: totals and dead letters.
 #[tokio::test(start_paused = true)]
-async fn a_payload_in_pieces_is_one_payload() {
+async fn a_payload_taken_in_pieces_gives_the_same_result() {
     let mut payload: Vec<Value> = (0..4usize).flat_map(|d| (0..6u64).map(move |v| envelope(d, v))).collect();
-    // A version that a piece before had, one that is no change, and one that no piece before had.
+    // A version that an earlier piece contained, an item that is not a change, and a version that no earlier piece
+    // contained.
     payload.extend([envelope(0, 3), json!({"secret": "s"}), envelope(3, 9)]);
     let poison = format!("d{}~{}-{}", 2, 2, 4);
     let settings = Settings::from_pairs([("REWIND_REDACT", "/v")]);
@@ -183,23 +184,23 @@ async fn a_payload_in_pieces_is_one_payload() {
         came_to.push((sums, summary.lag.is_some(), letters, history.stored()));
     }
     let ((items, records, healed, _, dead), _, letters, _) = &came_to[0];
-    // 25 versions and the one before the last, less the one that can never be stored.
+    // 25 versions and the healed one before the last, minus the one that can never be stored.
     assert_eq!((*items, *records, *healed, *dead, letters.len()), (27, 25, 1, 2, 2), "{letters:?}");
     assert!(letters.contains_key(r#"{"secret":"s"}"#) && letters.keys().all(|item| !item.contains("\"v\"")));
     assert_eq!(came_to[1], came_to[0]);
     assert_eq!(came_to[2], came_to[0]);
 }
 
-/// A history that is made again while a payload is written gets all of that payload, whatever the process remembers.
+/// A history that is recreated while a payload is written receives all of it, whatever the process remembers.
 #[tokio::test(start_paused = true)]
-async fn a_history_made_again_in_the_middle_of_a_payload_gets_all_of_it() {
+async fn a_history_recreated_in_the_middle_of_a_payload_gets_all_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let payload: Vec<Value> = (0..4).map(|d| envelope(d, 1)).collect();
     let quiet = MemoryHistory::new(&["/pk"], Vec::new(), None);
     deliver(&capture(quiet.clone(), folder.path(), usize::MAX), &payload).await;
     assert_eq!(quiet.stored().len(), 8);
     for (piece, writes) in [(1, 0), (1, 2), (1, 3), (usize::MAX, 0), (usize::MAX, 1)] {
-        // First the versions before, which the process remembers then.
+        // The earlier versions first, which the process then remembers.
         let mut faults = vec![Fault::None; 4 + writes];
         faults.push(Fault::Remade);
         let history = MemoryHistory::new(&["/pk"], faults, None);

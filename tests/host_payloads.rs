@@ -1,5 +1,5 @@
-//! What the real Cosmos DB trigger delivers, byte for byte (tests/fixtures/host-payloads), against the list of what had
-//! been written: whatever a body says, what is captured is what was written, or says that it may not be.
+//! Real bodies of the Cosmos DB trigger, byte for byte (tests/fixtures/host-payloads), compared with the list of
+//! writes. Every record is either exactly what was written or says that it may differ.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::support::{Fault, Handler, Kind, TestApp, capture_into, feed_document, memory::MemoryHistory};
 
-/// The recorded folders whose writes are recorded, too.
+/// The recorded folders that also contain their writes.
 const FOLDERS: [&str; 6] = [
     "all-versions-default",
     "all-versions-expiry",
@@ -29,29 +29,29 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/host-payloads").join(name)
 }
 
-/// The bodies, in order.
+/// The bodies in order.
 fn bodies(name: &str) -> Vec<Vec<u8>> {
     (1..=3).map(|n| std::fs::read(folder(name).join(format!("batch-{n}.json"))).unwrap()).collect()
 }
 
-/// Everything that was written, in order: documents as the database answered with them, and deletes.
+/// All writes in order: documents as the database returned them, and deletes.
 fn writes(name: &str) -> Vec<Value> {
     serde_json::from_slice(&std::fs::read(folder(name).join("writes.json")).unwrap()).unwrap()
 }
 
-/// The documents that were written.
+/// The written documents.
 fn documents(name: &str) -> Vec<Value> {
     writes(name).into_iter().filter(|write| write["op"] == "upsert").map(|write| write["document"].clone()).collect()
 }
 
-/// A document without what the database adds.
+/// A document without system properties.
 fn plain(document: &Value) -> Map<String, Value> {
     let mut own = document.as_object().unwrap().clone();
     own.retain(|name, _| !["_rid", "_self", "_etag", "_attachments", "_ts"].contains(&name.as_str()));
     own
 }
 
-/// The document of a record by docs/history-format.md, without a line of the program's own reader.
+/// The document in a record by docs/history-format.md, independent of the program's own reader.
 fn document_of(record: &Value) -> Map<String, Value> {
     let mut own = record.as_object().unwrap().clone();
     own.retain(|name, _| !["_originalId", "_change"].contains(&name.as_str()));
@@ -66,8 +66,8 @@ fn is_tombstone(record: &Value) -> bool {
     ["delete", "expire"].contains(&record["_change"]["op"].as_str().unwrap())
 }
 
-/// Every record is what was written under its etag. Where it is not, it must say so, and only then may it differ.
-/// Returns how many are not exact, and how many are not sure whose they are.
+/// Asserts that every record equals the write with its ETag, or says that it may differ. Returns the number of records
+/// that are not exact, and of those with an uncertain identity.
 fn compare(name: &str, history: &[Value]) -> (usize, usize) {
     let written = documents(name);
     let (mut normalized, mut unsure) = (0, 0);
@@ -84,21 +84,21 @@ fn compare(name: &str, history: &[Value]) -> (usize, usize) {
             None => {
                 let own = |value: &Value| (value.get("id").cloned(), value.get("pk").cloned());
                 let recorded = Value::Object(document_of(record));
-                assert_eq!(own(&recorded), own(document), "{name}: another document's, and does not say so: {record}");
+                assert_eq!(own(&recorded), own(document), "{name}: wrong identity, not marked as unsure: {record}");
             }
         }
         match change["fidelity"].as_str() {
             Some("normalized") => normalized += 1,
             _ => {
                 assert_eq!(change["fidelity"], "exact", "{name}: {record}");
-                assert_eq!(document_of(record), plain(document), "{name}: altered, and does not say so");
+                assert_eq!(document_of(record), plain(document), "{name}: altered, but not marked as normalized");
             }
         }
     }
     (normalized, unsure)
 }
 
-/// In all-versions mode every write is a record, with its operation and the version before it.
+/// In all-versions mode every write has a record, with its operation and its previous version.
 fn is_complete(name: &str, history: &[Value]) {
     let etags: BTreeSet<&str> = history.iter().filter_map(|record| record["_change"]["etag"].as_str()).collect();
     let written = documents(name);
@@ -113,15 +113,15 @@ fn is_complete(name: &str, history: &[Value]) {
         assert!(change["ts"].is_i64() && change.get("tsFrom").is_none(), "{name}: {record}");
     }
     for record in history.iter().filter(|record| is_tombstone(record)) {
-        // The chain: the version before is one of the same document.
+        // The previous version belongs to the same document.
         let before = history.iter().find(|before| before["_change"]["lsn"] == record["_change"]["prevLsn"]).unwrap();
         assert_eq!((&before["_originalId"], &before["pk"]), (&record["_originalId"], &record["pk"]), "{name}");
     }
 }
 
-/// What a batch left behind as dead letters is captured as it came, though its document is gone when they are replayed.
+/// A dead letter is captured as it was delivered, although its document is gone at the time of the replay.
 #[tokio::test]
-async fn a_letter_remembers_whether_its_dates_are_those_that_were_written() {
+async fn a_letter_records_whether_its_dates_may_be_altered() {
     for (dates, fidelity) in [(Some("None"), "exact"), (None, "normalized")] {
         let app = TestApp::start().await;
         let handler = handler(&app, dates, &[]).await;
@@ -141,7 +141,7 @@ async fn a_letter_remembers_whether_its_dates_are_those_that_were_written() {
     }
 }
 
-/// The handler of an app whose host.json says this about dates.
+/// The handler of an app whose host.json has this date setting.
 async fn handler(app: &TestApp, dates: Option<&str>, more: &[(&str, &str)]) -> Handler {
     let mut host: Value = serde_json::from_str(&std::fs::read_to_string("host.json").unwrap()).unwrap();
     host["extensions"]["cosmosDB"]["serializerSettings"]["dateParseHandling"] = dates.into();
@@ -150,7 +150,7 @@ async fn handler(app: &TestApp, dates: Option<&str>, more: &[(&str, &str)]) -> H
 }
 
 #[tokio::test]
-async fn with_the_setting_everything_is_captured_as_it_was_written_and_nothing_is_read_again() {
+async fn with_the_date_setting_everything_is_captured_exactly_and_nothing_is_read_again() {
     for name in ["all-versions-none", "all-versions-expiry", "latest-none"] {
         let app = TestApp::start().await;
         let handler = handler(&app, Some("None"), &[]).await;
@@ -174,7 +174,7 @@ async fn with_the_setting_everything_is_captured_as_it_was_written_and_nothing_i
 }
 
 #[tokio::test]
-async fn without_it_what_may_have_been_altered_says_so_and_is_told_once() {
+async fn without_the_date_setting_altered_records_are_marked_and_reported_once() {
     for name in ["all-versions-default", "latest-default", "latest-default-new-york"] {
         let app = TestApp::start().await;
         let handler = handler(&app, None, &[]).await;
@@ -186,7 +186,7 @@ async fn without_it_what_may_have_been_altered_says_so_and_is_told_once() {
         }
         let history = app.history().await;
         let (normalized, unsure) = compare(name, &history);
-        // Nothing of it is in the account any more: the documents with dates, and one whose very id is one.
+        // The documents are gone from the account: those with dates, and one whose id is a date.
         assert!(normalized >= 2 && unsure == 1, "{name}: {normalized} {unsure} {history:#?}");
         if name.starts_with("all") {
             is_complete(name, &history);
@@ -201,7 +201,7 @@ async fn without_it_what_may_have_been_altered_says_so_and_is_told_once() {
     }
 }
 
-/// Its writes were not recorded; it is known what they were.
+/// The writes of this recording are known, although they were not recorded.
 #[tokio::test]
 async fn a_document_whose_id_is_a_date_is_never_taken_for_another_one() {
     const NAME: &str = "all-versions-default-date-ids";
@@ -217,7 +217,7 @@ async fn a_document_whose_id_is_a_date_is_never_taken_for_another_one() {
         assert_eq!(history.len(), 4, "{history:#?}");
         for record in &history {
             assert_eq!(record["_change"]["identity"], "unsure", "{record}");
-            // What was altered is there as it came, and nothing was made up.
+            // The altered fields are stored as they were delivered, and nothing is made up.
             assert_ne!(record["pk"], pk);
         }
         let gone = history.iter().find(|record| is_tombstone(record)).unwrap();
@@ -237,14 +237,14 @@ async fn run(capture: &Capture<MemoryHistory>, body: &[u8]) -> Summary {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_document_that_is_still_there_is_captured_exactly_whatever_the_host_made_of_it() {
+async fn a_live_document_is_captured_exactly_whatever_the_host_altered() {
     for name in FOLDERS {
         let letters = tempfile::tempdir().unwrap();
         let history = MemoryHistory::new(&["/pk", "/_originalId"], Vec::new(), None);
         let capture = capture(&history, letters.path());
         let mut unread = 0;
         for body in bodies(name) {
-            // Live is what the batch says, by its etags; for each document the last one.
+            // The live documents are those that the batch contains by ETag, the last version of each.
             let text = String::from_utf8(body.clone()).unwrap();
             let is_in = |document: &&Value| text.contains(document["_etag"].as_str().unwrap().trim_matches('"'));
             let mut live: Vec<Value> = Vec::new();
@@ -258,13 +258,13 @@ async fn a_document_that_is_still_there_is_captured_exactly_whatever_the_host_ma
         let records: Vec<Value> = history.stored().values().map(|text| serde_json::from_str(text).unwrap()).collect();
         let (normalized, unsure) = compare(name, &records);
         assert_eq!(unsure, 0, "{name}: {records:#?}");
-        assert_eq!(normalized, unread, "{name}: versions that were the past already when their batch came");
+        assert_eq!(normalized, unread, "{name}: versions that were outdated when their batch arrived");
         if name.starts_with("latest") {
             assert_eq!(normalized, 0, "{name}");
         } else {
             is_complete(name, &records);
         }
-        // The one whose id and partition key are dates lies where its own are.
+        // A document whose id and partition key are dates is stored under its original key.
         if let Some(date) = records.iter().find(|record| record["note"] == "id and partition key look like dates") {
             assert_eq!(
                 (&date["_originalId"], &date["pk"], &date["_change"]["fidelity"]),
@@ -277,7 +277,7 @@ async fn a_document_that_is_still_there_is_captured_exactly_whatever_the_host_ma
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_version_from_a_replica_that_is_behind_is_not_what_the_source_has() {
+async fn an_older_version_from_a_stale_replica_is_not_taken_as_current() {
     let letters = tempfile::tempdir().unwrap();
     let history = MemoryHistory::new(&["/pk", "/_originalId"], Vec::new(), None);
     let capture = capture(&history, letters.path());
@@ -291,7 +291,7 @@ async fn an_older_version_from_a_replica_that_is_behind_is_not_what_the_source_h
     assert_eq!(run(&capture, &body("\"2\"", 2)).await.normalized, 0);
     history.live(vec![old]);
     assert_eq!(run(&capture, &body("\"3\"", 3)).await.normalized, 1);
-    // One that has moved on is looked at once.
+    // One that is certainly later is not read again.
     let later = version("\"5\"", 5, "2021");
     history.live_in_turn([vec![later], vec![version("\"4\"", 4, "2020-01-01T00:00:00.000Z")]]);
     assert_eq!(run(&capture, &body("\"4\"", 4)).await.normalized, 1);

@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM in the middle of a command: what is begun is finished, the report says what was done, the exit code
-//! that something is left, and the same command finishes it. What was done is counted in the account itself.
+//! Ctrl-C and SIGTERM in the middle of a command: work in progress is finished, the report counts what was done, the
+//! exit code shows that something is left, and the same command finishes it. The account itself confirms the counts.
 
 #![cfg(unix)]
 
@@ -14,10 +14,10 @@ use crate::support::{Kind, Output, Running, TestApp, When, eventually, feed_docu
 
 const DOCUMENTS: usize = 12;
 
-/// Both signals that ask a program to end.
+/// Both signals that ask a program to stop.
 const SIGNALS: [fn(&Running); 2] = [Running::interrupt, Running::terminate];
 
-/// An account with documents that no history has.
+/// An account with documents that are not in the history.
 async fn uncaptured() -> TestApp {
     let app = TestApp::start().await;
     for n in 0..DOCUMENTS {
@@ -26,23 +26,23 @@ async fn uncaptured() -> TestApp {
     app
 }
 
-/// Starts a command, holds up its write after `passing` others, and gives it the signal there.
+/// Starts a command, holds up its write after `passing` others, and sends the signal at that point.
 async fn stopped_at(app: &TestApp, args: &[&str], passing: usize, signal: fn(&Running)) -> Output {
     let reached = app.proxy.hold_after(passing, When::Before);
     let running = app.start_through_proxy(args);
     let held = reached.await.unwrap();
     signal(&running);
-    // It has heard of it before the write gets its answer.
+    // The signal must arrive before the write gets its response.
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     drop(held);
     running.ended().await
 }
 
-/// Starts a command that reads at a snail's pace, and gives it the signal when it has read something.
+/// Starts a command that reads very slowly, and sends the signal after its first reads.
 async fn stopped_reading(app: &TestApp, args: &[&str], signal: fn(&Running)) -> Output {
     let before = app.proxy.seen(Kind::Query);
     let running = app.start_through_proxy(&[args, &["--ru-limit", "1", "--format", "json"]].concat());
-    eventually("a query", async || (app.proxy.seen(Kind::Query) > before).then_some(())).await;
+    eventually("a query was sent", async || (app.proxy.seen(Kind::Query) > before).then_some(())).await;
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     signal(&running);
     running.ended().await
@@ -52,7 +52,7 @@ async fn live(app: &TestApp) -> usize {
     app.events().await.query_all("SELECT c.id FROM c", &[], None).await.unwrap().len()
 }
 
-/// What it printed, whatever its exit code.
+/// The printed JSON, whatever the exit code.
 fn told(output: &Output) -> Value {
     serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
 }
@@ -62,7 +62,7 @@ fn count(output: &Output, name: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_stopped_backfill_says_what_it_saved_and_is_finished_by_the_next() {
+async fn a_stopped_backfill_reports_what_it_saved_and_is_finished_by_the_next() {
     for signal in SIGNALS {
         let app = uncaptured().await;
         let args = ["backfill", "--all", "--concurrency", "1", "--format", "json"];
@@ -79,7 +79,7 @@ async fn a_stopped_backfill_says_what_it_saved_and_is_finished_by_the_next() {
 }
 
 #[tokio::test]
-async fn a_stopped_repair_says_what_it_saved_and_that_it_has_not_looked_at_everything() {
+async fn a_stopped_repair_reports_what_it_saved_and_that_it_is_incomplete() {
     for signal in SIGNALS {
         let app = uncaptured().await;
         let args = ["verify", "--repair", "--grace", "0s", "--concurrency", "1", "--format", "json"];
@@ -96,7 +96,7 @@ async fn a_stopped_repair_says_what_it_saved_and_that_it_has_not_looked_at_every
 }
 
 #[tokio::test]
-async fn what_only_reads_ends_at_once_and_claims_nothing_of_the_rest() {
+async fn a_reading_command_ends_at_once_and_claims_nothing_about_the_rest() {
     let app = uncaptured().await;
     assert_eq!(app.run(&["backfill", "--all"]).await.code, 0);
     for signal in SIGNALS {
@@ -110,14 +110,14 @@ async fn what_only_reads_ends_at_once_and_claims_nothing_of_the_rest() {
         assert!(found.code == 3 && found.stderr.contains("stopped before the end"), "{found:?}");
         let several = ["find", "--when", "doc.n >= 0", "--containers", "events=changes,others=more"];
         let found = stopped_reading(&app, &several, signal).await;
-        assert!(found.code == 3 && !found.stderr.contains("container  others"), "nothing new is begun: {found:?}");
+        assert!(found.code == 3 && !found.stderr.contains("container  others"), "nothing new is started: {found:?}");
         let covered = stopped_reading(&app, &["coverage"], signal).await;
         assert!(covered.code == 1 && covered.stderr.contains("stopped before everything was read"), "{covered:?}");
     }
 }
 
 #[tokio::test]
-async fn a_stopped_prune_says_what_it_removed_and_is_finished_by_the_next() {
+async fn a_stopped_prune_reports_what_it_removed_and_is_finished_by_the_next() {
     for signal in SIGNALS {
         let app = TestApp::start().await;
         let ago = Utc::now().timestamp() - 100_000;
@@ -129,20 +129,20 @@ async fn a_stopped_prune_says_what_it_removed_and_is_finished_by_the_next() {
         };
         app.capture(&(0..10).map(version).collect::<Vec<_>>()).await;
         let args = ["prune", "--older-than", "1h", "--yes", "--concurrency", "1", "--format", "json"];
-        // The first write notes when records are removed.
+        // The first write records the time of the removal.
         let stopped = stopped_at(&app, &args, 4, signal).await;
         assert_eq!(stopped.code, 3, "{stopped:?}");
         let left = app.versions("a").await;
         assert!((2..10).contains(&left.len()), "{left:?}");
         assert_eq!(count(&stopped, "removed"), 10 - left.len(), "{stopped:?}");
-        assert_eq!(left.last().map(|v| v.ts), Some(ago + 9), "what is in force stays");
+        assert_eq!(left.last().map(|v| v.ts), Some(ago + 9), "the version in force stays");
         let again = app.run(&args).await;
         assert_eq!((again.code, app.versions("a").await.len()), (0, 1), "{again:?}");
     }
 }
 
 #[tokio::test]
-async fn a_stopped_truncate_says_how_many_are_left() {
+async fn a_stopped_truncate_reports_how_many_are_left() {
     for signal in SIGNALS {
         let app = uncaptured().await;
         let args = ["truncate", "events", "--yes", "--concurrency", "1", "--format", "json"];
@@ -156,7 +156,7 @@ async fn a_stopped_truncate_says_how_many_are_left() {
 }
 
 #[tokio::test]
-async fn what_is_written_of_a_file_is_counted_when_the_work_is_stopped() {
+async fn a_stopped_load_counts_what_it_wrote() {
     for (signal, args) in SIGNALS.into_iter().zip([&["populate", "--file"][..], &["load", "--no-trailer"]]) {
         let app = TestApp::start().await;
         let lines: String =
@@ -173,7 +173,7 @@ async fn what_is_written_of_a_file_is_counted_when_the_work_is_stopped() {
 }
 
 #[tokio::test]
-async fn a_stopped_replay_keeps_the_letters_that_it_did_not_come_to() {
+async fn a_stopped_replay_keeps_the_letters_that_it_did_not_reach() {
     for signal in SIGNALS {
         let app = TestApp::start().await;
         let location = DeadLetterLocation::parse("REWIND_DEAD_LETTERS", ".dead-letters", app.folder.path()).unwrap();
@@ -209,7 +209,7 @@ async fn a_stopped_replay_keeps_the_letters_that_it_did_not_come_to() {
     }
 }
 
-/// A command that waits for something that does not come is ended by the second signal.
+/// The second signal ends a command that waits for something that never comes.
 #[tokio::test]
 async fn the_second_signal_ends_a_command_at_once() {
     let app = uncaptured().await;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::TestApp;
 
-/// The example's program, which `cargo test` builds; built here when one test is run by itself.
+/// The path of the example's program. `cargo test` builds it; it is built here when a test runs by itself.
 fn example(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let path = own.parent().unwrap().parent().unwrap().join("examples").join(name);
@@ -19,7 +19,7 @@ fn example(name: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn an_example_of_forty_lines_restores_documents_with_the_library_alone() {
+async fn the_example_restores_documents_with_the_library_alone() {
     let source = std::fs::read_to_string("examples/restore.rs").unwrap();
     assert!(source.lines().filter(|line| !line.starts_with("//!")).count() < 40);
 

@@ -1,4 +1,4 @@
-//! `load --archive`: what `follow` wrote, read back into the source container.
+//! `load --archive`: reads what `follow` wrote back into the source container.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Every live document without what the service adds, sorted.
+/// Every live document without system properties, sorted.
 pub async fn live(app: &TestApp) -> Vec<String> {
     let found = app.events().await.query_all("SELECT * FROM c", &[], None).await.unwrap();
     let mut texts: Vec<String> =
@@ -31,7 +31,7 @@ async fn load(app: &TestApp, archive: &str, more: &[&str]) -> Output {
     app.run(&[&["load", "--archive", archive, "--format", "json"], more].concat()).await
 }
 
-/// Versions of twelve documents, one of them deleted and one made again.
+/// Versions of twelve documents, one deleted and one recreated.
 pub async fn write_history(app: &TestApp) {
     for n in 1..=3 {
         for id in 0..12 {
@@ -49,7 +49,7 @@ pub async fn write_history(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn a_folder_gives_the_newest_version_of_each_document_back() {
+async fn loading_a_folder_restores_the_newest_version_of_each_document() {
     let app = TestApp::start().await;
     std::fs::create_dir(app.folder.path().join("archive")).unwrap();
     catch_up(&app, &ALL).await;
@@ -59,7 +59,7 @@ async fn a_folder_gives_the_newest_version_of_each_document_back() {
     assert_eq!(before.len(), 12);
     assert_eq!(app.run(&["truncate", "source", "--yes"]).await.code, 0);
 
-    // Cut off by a kill, and something else that lies there.
+    // A line cut off by a kill, and an unrelated file.
     let file = app.folder.path().join("archive/events.jsonl");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{text}{}", &text[..40])).unwrap();
@@ -74,7 +74,7 @@ async fn a_folder_gives_the_newest_version_of_each_document_back() {
     assert_eq!(figures(&load(&app, "archive", &[]).await), [0, 0, 0, 12, 0]);
     assert_eq!(figures(&load(&app, "archive", &["--mode", "upsert"]).await), [12, 0, 12, 0, 0]);
 
-    // The same as one file a version, in folders.
+    // The same events as one file per version, in folders.
     for (n, event) in events(&text).iter().enumerate() {
         let folder = app.folder.path().join(format!(
             "single/{}/{}",
@@ -89,11 +89,11 @@ async fn a_folder_gives_the_newest_version_of_each_document_back() {
     assert_eq!((output.code, figures(&output)), (0, [12, 12, 0, 0, 0]), "{output:?}");
     assert_eq!(live(&app).await, before);
     assert_eq!(figures(&load(&app, "single", &["--mode", "create-only"]).await), [0, 0, 0, 12, 0]);
-    // Everything that lives was written after the newest version of the archive.
+    // Every live document was written after the archive's newest version.
     assert_eq!(figures(&load(&app, "single", &["--mode", "if-newer"]).await), [0, 0, 0, 12, 0]);
 }
 
-/// What the times of events count from.
+/// The base of event times.
 pub const T: i64 = 1_700_000_000;
 
 pub fn event(id: &str, op: &str, ts: i64, lsn: i64, n: u64) -> Value {
@@ -108,7 +108,7 @@ pub fn archive(folder: &Path, name: &str, events: &[Value]) {
 }
 
 #[tokio::test]
-async fn a_moment_has_the_versions_in_force_then_and_a_part_is_never_loaded_for_the_whole() {
+async fn a_moment_has_the_versions_in_force_then_and_partial_documents_are_never_loaded() {
     let app = TestApp::start().await;
     let folder = app.folder.path().join("a");
     let mut part = event("part", "replace", 1030, 8, 2);
@@ -130,7 +130,7 @@ async fn a_moment_has_the_versions_in_force_then_and_a_part_is_never_loaded_for_
             event("x", "create", 1000, 1, 1),
             event("gone", "create", 1000, 2, 1),
             event("part", "create", 1000, 3, 1),
-            // In the same second: the LSN decides, wherever they lie.
+            // Within a second the LSN decides, whatever file a version is in.
             event("tie", "create", 1010, 4, 1),
             event("tie", "replace", 1010, 5, 2),
         ],
@@ -162,7 +162,7 @@ async fn a_moment_has_the_versions_in_force_then_and_a_part_is_never_loaded_for_
     let (output, found) = at("999").await;
     assert_eq!((output.code, figures(&output), found.len()), (0, [0; 5], 0), "{output:?}");
 
-    // One that is newer than what lives.
+    // A version that is newer than the live document.
     let ahead = chrono::Utc::now().timestamp() + 3600 - T;
     archive(
         &app.folder.path().join("ahead"),
@@ -173,7 +173,7 @@ async fn a_moment_has_the_versions_in_force_then_and_a_part_is_never_loaded_for_
     app.put(json!({"id": "x", "pk": "p", "n": 1})).await;
     assert_eq!(figures(&load(&app, "ahead", &["--mode", "if-newer"]).await), [2, 1, 1, 0, 0]);
 
-    // What a follower left fields out of.
+    // An archive from which a follower left out fields.
     catch_up(&app, &ALL).await;
     put(&app, "z", 2).await;
     catch_up(&app, &[&ALL[..], &["--redact", "/ssn", "--sink", "file:part.jsonl"]].concat()).await;
@@ -185,7 +185,7 @@ async fn a_moment_has_the_versions_in_force_then_and_a_part_is_never_loaded_for_
 }
 
 #[tokio::test]
-async fn what_is_no_archive_is_named_and_nothing_is_written() {
+async fn a_file_that_is_not_an_archive_is_reported_and_nothing_is_written() {
     let app = TestApp::start().await;
     let folder = app.folder.path();
     archive(&folder.join("damaged"), "1.jsonl", &[event("x", "create", 1000, 1, 1), json!({"id": "SECRET"})]);
@@ -240,7 +240,7 @@ async fn blobs_and_segments_are_read_back() {
     catch_up(&app, &[&ALL[..], &["--name", "segments", "--segments", "--sink", &signed("segments")]].concat()).await;
     let before = live(&app).await;
     for name in ["single", "segments"] {
-        // With a signature, and with Azurite's own key.
+        // With a SAS, and with Azurite's own key.
         let bare = signed(name).split('?').next().unwrap().to_owned();
         for archive in [signed(name), bare] {
             assert_eq!(app.run(&["truncate", "source", "--yes"]).await.code, 0);
@@ -259,7 +259,7 @@ async fn blobs_and_segments_are_read_back() {
     }
 }
 
-/// Of a database that was followed: what was in a collection goes with it, and what another one has stays.
+/// In the archive of a whole database, a drop removes the documents of its collection only.
 #[tokio::test]
 async fn documents_of_a_collection_that_was_dropped_are_not_loaded() {
     let app = TestApp::start().await;
@@ -269,7 +269,7 @@ async fn documents_of_a_collection_that_was_dropped_are_not_loaded() {
         json!({"op": op, "id": id, "pk": id, "ts": ts, "lsn": lsn, "version": version, "doc": doc, "ns": ns})
             .to_string()
     };
-    // Times and names are all there is to go by: the lines of two ranges may come in any order.
+    // Times and names are the only criteria: the lines of two ranges may come in any order.
     let lines = [
         event("drop", "", "shop.orders", 1_700_000_020),
         event("create", "a", "shop.orders", 1_700_000_010),
@@ -286,7 +286,7 @@ async fn documents_of_a_collection_that_was_dropped_are_not_loaded() {
         texts.iter().map(|t| serde_json::from_str::<Value>(t).unwrap()["id"].as_str().unwrap().into()).collect()
     };
     assert_eq!(ids(live(&app).await), ["b", "c"]);
-    // Before the drop there was the other one as well.
+    // Before the drop, the other document existed as well.
     app.run(&["truncate", "source", "--yes"]).await;
     load(&app, "archive", &["--at", "1700000015"]).await;
     assert_eq!(ids(live(&app).await), ["a", "b"]);

@@ -1,4 +1,4 @@
-//! `cosmos-rewind local`, as a child process and from outside.
+//! `cosmos-rewind local` as a child process.
 
 use std::process::Command;
 
@@ -26,7 +26,7 @@ fn key(text: &str) -> PartitionKey {
 }
 
 #[tokio::test]
-async fn the_first_line_says_where_it_listens_and_everything_is_there() {
+async fn the_first_line_names_the_endpoint_and_everything_exists() {
     let local = Local::start(&[]).await;
     let ready = local.ready();
     let port = url::Url::parse(ready["endpoint"].as_str().unwrap()).unwrap().port().unwrap();
@@ -45,9 +45,9 @@ async fn the_first_line_says_where_it_listens_and_everything_is_there() {
 }
 
 #[tokio::test]
-async fn what_is_populated_appears_in_the_history() {
+async fn populated_documents_appear_in_the_history() {
     let local = Local::start(&["--mode", "all-versions"]).await;
-    // The same picks twice: every document is created and then replaced.
+    // The same random picks twice: every document is created and then replaced.
     for _ in 0..2 {
         let done = local.run(&["populate", "--count", "25", "--seed", "1"]).await;
         assert_eq!(done.code, 0, "{done:?}");
@@ -67,8 +67,8 @@ async fn what_is_populated_appears_in_the_history() {
 }
 
 #[tokio::test]
-async fn the_handler_captures_into_its_own_account_whatever_the_settings_say_of_another() {
-    // A server that should hear nothing, as the environment and as the app's own file name it.
+async fn the_handler_captures_into_the_local_account_whatever_the_settings() {
+    // A server that must not receive anything, named by the environment and by the app's own file.
     let other = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     other.set_nonblocking(true).unwrap();
     let address = format!("http://{}/", other.local_addr().unwrap());
@@ -124,7 +124,7 @@ async fn latest_mode_keeps_the_last_version_and_no_tombstone() {
     put("a").await;
     local.wait_for_count("changes", 1).await;
     events.delete(&key("p"), "a", None).await.unwrap();
-    // What comes after the delete in the same partition has been captured, so the delete never will be.
+    // A later change in the same partition has been captured, so the delete never will be.
     put("b").await;
     local.wait_for_count("changes", 2).await;
     let history = rows(&local.run(&["history", "--id", "a", "--pk", "p", "--format", "json"]).await);
@@ -132,30 +132,30 @@ async fn latest_mode_keeps_the_last_version_and_no_tombstone() {
 }
 
 #[tokio::test]
-async fn no_trigger_is_only_the_database() {
+async fn with_no_trigger_only_the_database_runs() {
     let local = Local::start(&["--no-trigger"]).await;
     assert_eq!(local.run(&["populate", "--count", "50", "--seed", "1"]).await.code, 0);
     assert!(local.count("source").await > 0);
-    // Nobody there who could capture.
+    // There must be no handler that could capture.
     #[cfg(target_os = "linux")]
     assert_eq!(local.children(), Vec::<u32>::new());
     assert_eq!((local.count("changes").await, local.count("leases").await), (0, 0));
 }
 
 #[tokio::test]
-async fn partitions_are_as_many_as_asked_for() {
+async fn the_requested_number_of_partitions_is_created() {
     let local = Local::start(&["--partitions", "2"]).await;
     let http = crate::support::http_client();
     let answer = http.get(format!("{}dbs/dev/colls/events/pkranges", local.endpoint())).send().await.unwrap();
     let ranges: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
     assert_eq!(ranges["PartitionKeyRanges"].as_array().unwrap().len(), 2, "{ranges}");
-    // And a lease for each, with the document that says that they were made.
+    // One lease for each, plus the document that marks them as created.
     local.wait_for_count("leases", 3).await;
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn the_handler_is_the_one_named() {
+async fn the_requested_handler_is_used() {
     let elsewhere = tempfile::tempdir().unwrap();
     let named = elsewhere.path().join("my-handler");
     std::os::unix::fs::symlink(BINARY, &named).unwrap();
@@ -169,7 +169,7 @@ async fn the_handler_is_the_one_named() {
 }
 
 #[tokio::test]
-async fn a_handler_that_is_not_there_is_named() {
+async fn a_missing_handler_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &["local", "--port", "0", "--handler", "no/such/handler"], &[], "").await;
     assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{output:?}");
@@ -177,7 +177,7 @@ async fn a_handler_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_named_with_the_way_out() {
+async fn a_port_in_use_is_reported_with_the_fix() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let folder = tempfile::tempdir().unwrap();
@@ -191,7 +191,7 @@ async fn a_taken_port_is_named_with_the_way_out() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn sigterm_ends_it_with_its_handler() {
+async fn sigterm_ends_the_environment_and_its_handler() {
     let mut local = Local::start(&[]).await;
     let children = local.children();
     assert_eq!(children.len(), 1);

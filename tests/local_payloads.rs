@@ -1,5 +1,5 @@
-//! The trigger's bodies against those of the real one, byte for byte: `tests/fixtures/host-payloads` was recorded from
-//! the real trigger extension. The writes beside each are played into the local account.
+//! The trigger's bodies against those of the real one, byte for byte. `tests/fixtures/host-payloads` was recorded from
+//! the real trigger extension; the recorded writes are replayed on the local account.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ fn folder(scenario: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/host-payloads").join(scenario)
 }
 
-/// A handler that keeps the bodies as they came.
+/// A handler that keeps the bodies as received.
 async fn handler() -> (Arc<Mutex<Vec<String>>>, Handler) {
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -36,7 +36,7 @@ async fn handler() -> (Arc<Mutex<Vec<String>>>, Handler) {
     (seen, Handler::Running(url))
 }
 
-/// The local account, the trigger on it, and what was written to it.
+/// The local account, the trigger on it, and what was written.
 struct Play {
     cosmos: LocalCosmos,
     trigger: Trigger,
@@ -57,7 +57,7 @@ impl Play {
         let (bodies, handler) = handler().await;
         let mut options = TriggerOptions::new(app.path());
         let mut binding = FunctionBinding::capture_changes(&[]);
-        // The recorded bodies were taken without a retry policy: they have no RetryContext.
+        // The bodies were recorded without a retry policy, so they have no RetryContext.
         binding.retry = None;
         options.binding = Some(binding);
         options.mode = Some(mode);
@@ -103,7 +103,7 @@ impl Play {
     }
 }
 
-/// The items of a body as their text: the body is cut, not understood, so that every byte is compared.
+/// The items of a body as text. The body is cut rather than parsed, so that every byte is compared.
 fn items(body: &str) -> Vec<String> {
     let whole: Value = serde_json::from_str(body).unwrap();
     let members: Vec<&String> = whole.as_object().unwrap().keys().collect();
@@ -131,7 +131,7 @@ fn items(body: &str) -> Vec<String> {
     items
 }
 
-/// Puts the same in place of what no two accounts have in common: resource ids, etags, times.
+/// Replaces what differs between accounts: resource ids, ETags, times.
 fn without_accidents(item: &str) -> String {
     let mut out = item.to_owned();
     for (before, after) in [
@@ -187,8 +187,8 @@ fn assert_same(played: &[String], recorded: &[String], scenario: &str) {
     assert_eq!(played.len(), recorded.len(), "{scenario}");
 }
 
-/// Each write is delivered before the next one, or latest mode would skip versions. The recording was not so careful:
-/// where it skipped some, so does the comparison, by LSN.
+/// Each write is delivered before the next one; otherwise latest-version mode would skip versions. The recording did
+/// skip some; the comparison skips the same ones, by LSN.
 async fn played(scenario: &str, mode: FeedMode, handling: Option<&str>, zone: FixedOffset) -> Vec<String> {
     let play = Play::start(mode, &host_json(handling), zone).await;
     for operation in writes(scenario) {
@@ -202,13 +202,13 @@ async fn played(scenario: &str, mode: FeedMode, handling: Option<&str>, zone: Fi
 }
 
 fn lsn(item: &str) -> u64 {
-    // The envelope's own: a document may have a member of that name.
+    // The envelope's own field: a document may have a field of that name.
     let item: Value = serde_json::from_str(item).unwrap();
     item["_lsn"].as_u64().or_else(|| item["metadata"]["lsn"].as_u64()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn latest_mode_bodies_are_those_of_the_real_trigger() {
+async fn latest_mode_bodies_match_the_real_triggers() {
     let new_york = FixedOffset::west_opt(5 * 3600).unwrap();
     for (scenario, handling, zone) in [
         ("latest-default", None, utc()),
@@ -224,7 +224,7 @@ async fn latest_mode_bodies_are_those_of_the_real_trigger() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_versions_bodies_are_those_of_the_real_trigger() {
+async fn all_versions_bodies_match_the_real_triggers() {
     for (scenario, handling) in [("all-versions-default", None), ("all-versions-none", Some("None"))] {
         let played = played(scenario, FeedMode::AllVersions, handling, utc()).await;
         assert_same(&played, &recorded(scenario), scenario);
@@ -246,7 +246,7 @@ async fn ids_and_keys_that_look_like_dates_are_altered_as_by_the_real_trigger() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_expiry_is_told_as_by_the_real_trigger() {
+async fn an_expiry_is_delivered_as_by_the_real_trigger() {
     let scenario = "all-versions-expiry";
     let play = Play::start(FeedMode::AllVersions, &host_json(Some("None")), utc()).await;
     let writes = writes(scenario);
@@ -260,14 +260,14 @@ async fn an_expiry_is_told_as_by_the_real_trigger() {
     play.trigger.stop().await;
 }
 
-/// A document with this many objects inside each other, itself included.
+/// A document with this many nested objects, itself included.
 fn nested(id: &str, levels: usize) -> Value {
     let inner = (0..levels - 1).fold(json!(1), |inner, _| json!({ "a": inner }));
     json!({"id": id, "pk": "p", "v": inner})
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_document_nested_too_deeply_stops_its_lease_for_ever() {
+async fn a_document_nested_too_deeply_stops_its_lease_forever() {
     let upsert = |document: Value| json!({"op": "upsert", "status": 201, "document": document});
     for mode in [FeedMode::Latest, FeedMode::AllVersions] {
         let play = Play::start(mode, &host_json(None), utc()).await;
@@ -276,7 +276,7 @@ async fn a_document_nested_too_deeply_stops_its_lease_for_ever() {
         play.write(&upsert(nested("64", 64))).await;
         play.write(&upsert(json!({"id": "behind it", "pk": "p"}))).await;
         play.trigger.wait_until_drained(Duration::from_millis(500)).await.unwrap_err();
-        assert_eq!(play.bodies.lock().unwrap().len(), 1, "the handler sees nothing of it");
+        assert_eq!(play.bodies.lock().unwrap().len(), 1, "the handler does not receive it");
         let stats = play.trigger.stats().await;
         let error = stats.last_error.unwrap();
         assert!(error.contains("\"64\"") && error.contains("64 levels"), "{error}");
@@ -286,7 +286,7 @@ async fn a_document_nested_too_deeply_stops_its_lease_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lease_documents_are_those_of_the_change_feed_processor() {
+async fn lease_documents_match_the_change_feed_processors() {
     for (file, mode) in [("latest.json", FeedMode::Latest), ("all-versions.json", FeedMode::AllVersions)] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/leases").join(file);
         let theirs: Vec<Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
@@ -335,7 +335,7 @@ async fn lease_documents_are_those_of_the_change_feed_processor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_is_made_again_is_captured_on() {
+async fn a_recreated_source_is_captured() {
     for mode in [FeedMode::Latest, FeedMode::AllVersions] {
         let play = Play::start(mode, &host_json(None), utc()).await;
         let upsert = |id: &str| json!({"op": "upsert", "status": 201, "document": {"id": id, "pk": "p"}});

@@ -1,4 +1,4 @@
-//! The trigger against a handler inside the test, and against a real child process.
+//! The trigger against a handler within the test, and against a real child process.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use url::Url;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// What the handler was sent.
+/// A request to the handler.
 #[derive(Clone, Debug)]
 struct Invocation {
     path: String,
@@ -27,17 +27,17 @@ struct Invocation {
 }
 
 impl Invocation {
-    /// The documents, after the three parses that the host makes necessary.
+    /// The documents after the three parses that the host's encoding requires.
     fn documents(&self) -> Vec<Value> {
         let once: String = serde_json::from_str(self.body["Data"]["documents"].as_str().unwrap()).unwrap();
         serde_json::from_str(&once).unwrap()
     }
 }
 
-/// Status, content type and body of an answer.
+/// Status, content type and body of a response.
 type Scripted = (u16, &'static str, &'static str);
 
-/// A handler inside the test: answers what it was told to, then always 200 `{}`.
+/// A handler within the test. It sends the scripted responses, then always 200 `{}`.
 #[derive(Clone, Default)]
 struct TestHandler {
     seen: Arc<Mutex<Vec<Invocation>>>,
@@ -219,7 +219,7 @@ async fn all_versions_start_now_and_show_every_version_and_delete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_split_during_capture_loses_and_doubles_nothing() {
+async fn a_split_during_capture_loses_and_duplicates_nothing() {
     let cosmos = account(1).await;
     let (handler, url) = TestHandler::start(&[]).await;
     let mut options = options(url);
@@ -243,7 +243,7 @@ async fn a_split_during_capture_loses_and_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_of_the_feed_holds_at_most_the_asked_items_but_never_half_a_transaction() {
+async fn a_feed_batch_respects_the_limit_but_never_cuts_a_transaction() {
     let cosmos = account(1).await;
     for n in 0..7 {
         upsert(&cosmos, json!({"id": format!("s{n}"), "pk": "x"})).await;
@@ -263,7 +263,7 @@ async fn a_batch_of_the_feed_holds_at_most_the_asked_items_but_never_half_a_tran
     trigger.stop().await;
 }
 
-/// Not a test of its own: the process that the tests below start. It does nothing when run as a test.
+/// Not a test: the child process of the tests below. It does nothing when run as a test.
 #[tokio::test(flavor = "multi_thread")]
 async fn child_process_of_other_tests() {
     let (Ok(port), Ok(folder)) = (std::env::var("FUNCTIONS_CUSTOMHANDLER_PORT"), std::env::var("TEST_FOLDER")) else {
@@ -335,7 +335,7 @@ async fn a_handler_that_hangs_is_killed_at_the_functions_timeout_and_restarted()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_exits_is_treated_by_the_hosts_rules() {
+async fn a_handler_that_exits_is_handled_by_the_hosts_rules() {
     let cosmos = account(1).await;
     let folder = tempfile::tempdir().unwrap();
     let error = Trigger::start(&cosmos, child(folder.path(), Some(0))).await.unwrap_err().to_string();
@@ -345,7 +345,7 @@ async fn a_handler_that_exits_is_treated_by_the_hosts_rules() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_function_folder_is_found_and_its_mistakes_are_named() {
+async fn a_function_folder_is_found_and_its_mistakes_are_reported() {
     let cosmos = account(1).await;
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("Watch")).unwrap();

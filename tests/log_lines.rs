@@ -1,4 +1,4 @@
-//! Log lines of `serve`: on stdout, one a line, each with its invocation and the host's trace; nothing on stderr.
+//! The log lines of `serve`: on stdout, one per line, each with its invocation and the host's trace; nothing on stderr.
 
 use std::process::Command;
 
@@ -27,7 +27,7 @@ async fn every_line_of_a_batch_has_its_invocation_and_the_hosts_trace() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
-    // A good batch, one with poison, one that is no batch, and one the account refuses.
+    // A valid batch, one with poison, a body that is not a batch, and a batch that the account refuses.
     assert_eq!(post(&handler, &parent, &json!([feed_document("a", "p", 1)]).to_string()).await, 200);
     assert_eq!(post(&handler, &parent, r#"[{"id":7}]"#).await, 200);
     assert_eq!(post(&handler, &parent, "{}").await, 400);
@@ -49,7 +49,7 @@ async fn every_line_of_a_batch_has_its_invocation_and_the_hosts_trace() {
 }
 
 #[tokio::test]
-async fn a_header_that_is_no_traceparent_is_left_out() {
+async fn an_invalid_traceparent_is_left_out() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     assert_eq!(post(&handler, "00-nonsense\"}-01", "[]").await, 200);
@@ -80,7 +80,7 @@ async fn nothing_is_on_stderr_from_the_start_to_the_end() {
     assert_eq!(handler.stderr(), [""; 0]);
 }
 
-/// Runs in a process of its own: the log and the panic hook are the process's.
+/// Runs in a separate process, because the log and the panic hook are global.
 #[test]
 #[ignore = "started by the test below"]
 fn child_that_panics() {
@@ -91,7 +91,7 @@ fn child_that_panics() {
     runtime.block_on(async {
         assert!(tokio::spawn(async { panic!("a fixed text") }).await.is_err());
         let content = String::from("SECRET é");
-        // Quotes what it was given, as slicing does.
+        // The panic message quotes the input, as for slicing errors.
         assert!(tokio::spawn(async move { content.as_str()[..8].len() }).await.is_err());
     });
 }

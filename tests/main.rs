@@ -1,4 +1,4 @@
-//! Integration tests, one binary: the real program over real HTTP, against the local account.
+//! Integration tests in one binary: the real program over real HTTP, against the local account.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as the tests themselves")]
 

@@ -31,7 +31,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn it_writes_the_function_and_its_settings_once() {
+async fn new_function_writes_the_function_and_its_settings_once() {
     let app = app();
     let settings = app.path().join("local.settings.json");
     let before = r#"{"IsEncrypted":false,"Values":{"Z":"1","CosmosDB":"AccountEndpoint=http://127.0.0.1:1/;AccountKey=U0VDUkVU;","A":"2"},"Host":{"CORS":"*"}}"#;
@@ -68,7 +68,7 @@ async fn it_writes_the_function_and_its_settings_once() {
 
     let again = in_folder(app.path(), &[&ORDERS[..], &["--format", "json"]].concat()).await.json();
     assert_eq!((&again["state"], &again["local_settings"]), (&json!("exists"), &json!("has them")));
-    // Another one of that name is not replaced, whatever its case.
+    // An existing function of that name is not replaced, whatever the case.
     for other in [["CaptureOrders", "other"], ["captureorders", "orders"]] {
         let args = ["new-function", "--name", other[0], "--source", other[1], "--changes", "orders-changes"];
         let refused = in_folder(app.path(), &args).await;
@@ -78,7 +78,7 @@ async fn it_writes_the_function_and_its_settings_once() {
 }
 
 #[tokio::test]
-async fn a_wrong_wish_is_named_and_nothing_is_written() {
+async fn an_invalid_request_is_reported_and_nothing_is_written() {
     let app = app();
     let with = |name: &'static str, source: &'static str, changes: &'static str, more: &[&'static str]| {
         [&["new-function", "--name", name, "--source", source, "--changes", changes][..], more].concat()
@@ -99,7 +99,7 @@ async fn a_wrong_wish_is_named_and_nothing_is_written() {
         assert_eq!(output.code, 2, "{output:?}");
         assert!(output.stderr.contains(problem) && output.stderr.contains("hint: "), "{problem}: {output:?}");
     }
-    // A settings file that cannot take them: neither is the folder made.
+    // If the settings file cannot be extended, the folder is not created either.
     for (text, problem) in [
         ("{\"AccountKey\": SECRET", "is not valid JSON: line 1"),
         (r#"{"IsEncrypted":true}"#, "is encrypted"),
@@ -115,12 +115,12 @@ async fn a_wrong_wish_is_named_and_nothing_is_written() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn what_is_in_the_way_is_refused_and_a_link_stays_one() {
+async fn existing_files_are_refused_and_a_link_stays_a_link() {
     let app = app();
     let (settings, aside) = (app.path().join("local.settings.json"), app.path().join("aside.json"));
     std::fs::write(&aside, r#"{"Values":{}}"#).unwrap();
     std::os::unix::fs::symlink(&aside, &settings).unwrap();
-    // A file where the folder should be.
+    // A file in place of the folder.
     std::fs::write(app.path().join("F"), "in the way").unwrap();
     let refused = in_folder(app.path(), &["new-function", "--name", "F", "--source", "o", "--changes", "c"]).await;
     assert_eq!(refused.code, 2, "{refused:?}");
@@ -135,11 +135,11 @@ async fn what_is_in_the_way_is_refused_and_a_link_stays_one() {
 }
 
 #[tokio::test]
-async fn all_versions_names_the_bundle_it_needs() {
+async fn all_versions_names_the_required_bundle() {
     let app = app();
     let output = in_folder(app.path(), &[&ORDERS[..], &["--mode", "all-versions"]].concat()).await;
     assert_eq!(output.code, 0, "{output:?}");
-    assert!(!output.stderr.contains("warning"), "the shipped host.json has all that it needs: {output:?}");
+    assert!(!output.stderr.contains("warning"), "the shipped host.json has everything it needs: {output:?}");
     let text = std::fs::read_to_string(app.path().join("host.json")).unwrap();
     std::fs::write(app.path().join("host.json"), text.replace("4.37.1", "4.0.0")).unwrap();
     let output = in_folder(app.path(), &[&ORDERS[..], &["--mode", "all-versions"]].concat()).await;
@@ -158,7 +158,7 @@ async fn local_watches_all_functions_and_each_history_gets_its_own() {
     std::fs::write(app.path().join("local.settings.json"), r#"{"Values":{"COSMOS_DATABASE":"dev"}}"#).unwrap();
     for args in [
         &[&ORDERS[..], &["--mode", "all-versions"]].concat()[..],
-        // A second one on the first one's container: it has leases of its own.
+        // A second function on the first one's container needs its own leases.
         &["new-function", "--name", "CaptureAgain", "--source", "events", "--changes", "again"],
     ] {
         assert_eq!(in_folder(app.path(), args).await.code, 0);
@@ -186,7 +186,7 @@ async fn serve_writes_each_functions_batches_to_its_own_history() {
         assert!(app.local.create_container("dev", made).await.unwrap());
     }
     assert_eq!(app.run(&ORDERS).await.code, 0);
-    // Without its settings the handler would put orders into the history of events: it does not start.
+    // Without its settings, the handler would write orders into the history of events, so it does not start.
     let settings = app.settings();
     let refused = run(app.folder.path(), &["serve"], &settings, "").await;
     assert_eq!(refused.code, 2, "{refused:?}");

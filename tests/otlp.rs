@@ -1,4 +1,4 @@
-//! Traces and metrics: what a collector is sent, and that a bad one costs nothing.
+//! Traces and metrics: what a collector receives, and that a broken collector does no harm.
 
 use std::{
     collections::BTreeMap,
@@ -29,11 +29,11 @@ use crate::support::{ClosedPort, Fault, Handler, Running, TestApp, body_of, even
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-/// A collector that takes nothing it does not understand.
+/// A collector that accepts only requests that it understands.
 #[derive(Clone, Default)]
 struct Collector {
     spans: Arc<Mutex<Vec<Span>>>,
-    /// The sum of each counter, and the count of each histogram, by name.
+    /// The sum of each counter and the count of each histogram, by name.
     figures: Arc<Mutex<BTreeMap<String, f64>>>,
     services: Arc<Mutex<Vec<String>>>,
     refused: Arc<Mutex<Vec<String>>>,
@@ -120,7 +120,7 @@ fn understand(collector: &Collector, signal: &str, headers: &HeaderMap, body: &[
                         Data::Histogram(data) => data.data_points.iter().map(|point| point.count as f64).sum(),
                         other => return Err(format!("{}: {other:?}", metric.name)),
                     };
-                    // Cumulative: the last one counts.
+                    // Cumulative: the last value counts.
                     figures.insert(metric.name, figure);
                 }
             }
@@ -145,7 +145,7 @@ async fn post_traced(handler: &Handler, array: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn a_collector_gets_a_span_for_each_invocation_and_the_figures() {
+async fn a_collector_gets_a_span_for_each_invocation_and_the_metrics() {
     let (collector, endpoint) = Collector::start().await;
     let app = TestApp::start().await;
     let mut handler = app.handler(&settings(&endpoint)).await;
@@ -181,7 +181,7 @@ async fn a_collector_gets_a_span_for_each_invocation_and_the_figures() {
         assert_eq!(collector.figure(name), value, "{name}");
     }
     assert!(collector.figure("cosmos_rewind.request_units") > 0.0);
-    assert!(collector.figure("cosmos_rewind.lag") > 1e6, "these documents are of 2023");
+    assert!(collector.figure("cosmos_rewind.lag") > 1e6, "these documents are from 2023");
     let log = handler.log().join("\n");
     assert!(log.contains("traces and metrics are sent") && !log.contains("SECRET"), "{log}");
     assert_eq!(handler.stderr(), [""; 0]);
@@ -189,7 +189,7 @@ async fn a_collector_gets_a_span_for_each_invocation_and_the_figures() {
 
 #[tokio::test]
 async fn a_collector_that_is_gone_or_never_answers_costs_a_batch_nothing() {
-    // One whose port is closed, and one that takes connections and says nothing.
+    // One with a closed port, and one that accepts connections without answering.
     let closed = ClosedPort::take();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     for address in [closed.address(), silent.local_addr().unwrap()] {
@@ -210,7 +210,7 @@ async fn a_collector_that_is_gone_or_never_answers_costs_a_batch_nothing() {
         assert_eq!(app.history().await.len(), 20);
         let log = handler.log().join("\n");
         assert!(!log.contains("SECRET") && handler.stderr().is_empty(), "{log}");
-        // A trouble of the collector's is none of capture's, and every line has its message.
+        // A failing collector is not an error of capture, and every log line has a message.
         assert!(!log.contains("\"ERROR\"") && handler.log().iter().all(|line| line.contains("\"message\"")), "{log}");
         assert!(address != closed.address() || log.contains("OTLP export"), "{log}");
     }
@@ -234,7 +234,7 @@ async fn a_follower_sends_its_counters_and_lag() {
     all.push(("OTEL_METRIC_EXPORT_INTERVAL".into(), "100".into()));
     let follower = Running::start(app.folder.path(), &["follow", "--from", "beginning"], &all);
     let known = |name: &str| collector.figures.lock().unwrap().get(name).copied();
-    eventually("the lag of each range is sent, and the document was", async || {
+    eventually("the lag of each range and the document are sent", async || {
         (known("cosmos_rewind.lag").is_some() && known("cosmos_rewind.delivered") == Some(1.0)).then_some(())
     })
     .await;

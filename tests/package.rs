@@ -1,5 +1,5 @@
-//! The package that is deployed, unpacked into an empty folder and started from there as the host starts it.
-//! `scripts/package.sh` builds it; without it these tests say so.
+//! The deployment package, unpacked into an empty folder and started there like the host starts it.
+//! `scripts/package.sh` builds it; without it these tests report that they are skipped.
 
 use std::{
     os::unix::fs::PermissionsExt as _,
@@ -23,7 +23,7 @@ fn package() -> Option<PathBuf> {
     None
 }
 
-/// The package in a folder that had nothing in it.
+/// Unpacks the package into an empty folder.
 fn unpacked() -> Option<tempfile::TempDir> {
     let folder = tempfile::tempdir().unwrap();
     zip::unpack(&zip::read(&package()?), folder.path());
@@ -38,7 +38,7 @@ fn in_repository(path: &str) -> Value {
     json_of(&std::fs::read(Path::new(ROOT).join(path)).unwrap())
 }
 
-/// Folders of the repository that are functions.
+/// The repository's folders that contain functions.
 fn functions() -> Vec<String> {
     let entries = std::fs::read_dir(ROOT).unwrap().map(|entry| entry.unwrap());
     let mut names: Vec<String> = entries
@@ -49,7 +49,7 @@ fn functions() -> Vec<String> {
     names
 }
 
-/// Whether an ELF program asks for a dynamic loader (a program header of type PT_INTERP).
+/// Whether an ELF program requires a dynamic loader (a program header of type PT_INTERP).
 fn asks_for_a_loader(program: &[u8]) -> bool {
     assert_eq!(&program[..6], b"\x7fELF\x02\x01", "64 bit, little-endian");
     let number = |at: usize, size: usize| {
@@ -63,29 +63,29 @@ fn contains(haystack: &[u8], needle: &str) -> bool {
     memchr::memmem::find(haystack, needle.as_bytes()).is_some()
 }
 
-/// scripts/package.sh, told to pack a binary instead of building one.
+/// Runs scripts/package.sh with an existing binary instead of a build.
 fn pack(binary: &Path, args: &[&str]) -> Output {
     let mut command = Command::new("bash");
     command.arg(Path::new(ROOT).join("scripts/package.sh")).arg("--binary").arg(binary).args(args);
-    // Its time is part of the bytes.
+    // The timestamp is part of the package's bytes.
     command.env("SOURCE_DATE_EPOCH", "1700000000").stdin(Stdio::null()).output().unwrap()
 }
 
 #[test]
-fn it_has_the_files_that_the_host_looks_for_and_no_others() {
+fn the_package_has_exactly_the_files_that_the_host_needs() {
     let Some(package) = package() else { return };
     let entries = zip::read(&package);
     let mut expected = vec![("cosmos-rewind".to_owned(), 0o755), ("host.json".to_owned(), 0o644)];
     expected.extend(functions().into_iter().map(|name| (format!("{name}/function.json"), 0o644)));
-    // Sorted, so that two builds have one order.
+    // Sorted, so that two builds have the same order.
     expected.sort();
     let found: Vec<(String, u32)> =
         entries.iter().map(|e| (e.name.clone(), e.unix_mode.expect("Unix modes") & 0o7777)).collect();
     assert_eq!(found, expected, "build the package again: scripts/package.sh");
-    assert!(entries.iter().all(|entry| entry.time == entries[0].time), "one time for all");
+    assert!(entries.iter().all(|entry| entry.time == entries[0].time), "all entries have the same time");
 
     let content = |name: &str| &entries.iter().find(|e| e.name == name).unwrap().content;
-    // Only where the executable lies differs from the repository.
+    // Only the path of the executable differs from the repository's file.
     let mut host = in_repository("host.json");
     host["customHandler"]["description"]["defaultExecutablePath"] = "cosmos-rewind".into();
     assert_eq!(json_of(content("host.json")), host);
@@ -96,27 +96,27 @@ fn it_has_the_files_that_the_host_looks_for_and_no_others() {
 }
 
 #[test]
-fn the_program_is_static_and_says_nothing_about_where_it_was_built() {
+fn the_program_is_static_and_does_not_reveal_where_it_was_built() {
     let Some(folder) = unpacked() else { return };
     let path = folder.path().join("cosmos-rewind");
     let program = std::fs::read(&path).unwrap();
     assert!(!asks_for_a_loader(&program));
-    assert!(!contains(&program, ROOT), "a path of the build is in it");
+    assert!(!contains(&program, ROOT), "it contains a path of the build");
     if let Some(home) = std::env::var_os("CARGO_HOME").or_else(|| std::env::var_os("HOME")) {
         let registry = format!("{}/.cargo/registry", home.to_str().unwrap().trim_end_matches("/.cargo"));
-        assert!(!contains(&program, &registry), "a path of the build is in it");
+        assert!(!contains(&program, &registry), "it contains a path of the build");
     }
-    // It starts with nothing around it, and has no local environment in it.
+    // It runs in an empty environment, and does not include the local account.
     let run = |args: &[&str]| Command::new(&path).args(args).env_clear().current_dir("/").output().unwrap();
     let version = run(&["--version"]);
     assert_eq!(String::from_utf8_lossy(&version.stdout), format!("cosmos-rewind {}\n", env!("CARGO_PKG_VERSION")));
     assert_eq!(run(&["local"]).status.code(), Some(2));
-    // What the tests were built with would be noticed.
+    // The check detects a dynamic binary, such as the one under test.
     assert!(asks_for_a_loader(&std::fs::read(BINARY).unwrap()));
 }
 
 #[tokio::test]
-async fn it_captures_from_an_empty_folder_with_nothing_on_the_path() {
+async fn the_package_captures_from_an_empty_folder_with_an_empty_path() {
     let Some(folder) = unpacked() else { return };
     let (program, mode) = {
         let host = json_of(&std::fs::read(folder.path().join("host.json")).unwrap());
@@ -125,7 +125,7 @@ async fn it_captures_from_an_empty_folder_with_nothing_on_the_path() {
     };
     assert_eq!(mode & 0o111, 0o111);
     let mut local = Local::start_alone(folder, &["--handler", program.to_str().unwrap()]).await;
-    // The handler is the package's own, not this build's.
+    // The handler is the packaged one, not the one from this build.
     let handler = local.children();
     assert_eq!(handler.len(), 1, "{handler:?}");
     assert_eq!(std::fs::read_link(format!("/proc/{}/exe", handler[0])).unwrap(), program);
@@ -196,13 +196,13 @@ fn a_binary_that_is_not_static_is_refused() {
     let packed = pack(Path::new(BINARY), &["--out", out.path().join("a.zip").to_str().unwrap()]);
     assert!(!packed.status.success());
     assert!(String::from_utf8_lossy(&packed.stderr).contains("is not static"), "{packed:?}");
-    assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0, "nothing is left behind");
+    assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0, "no files are left behind");
 }
 
-/// Whatever the package reads or writes goes through these functions, so all short lengths and places are tried.
+/// All memory operations of the package go through these functions, so all short lengths and alignments are tested.
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn memory_is_copied_and_compared_as_byte_by_byte() {
+fn memory_functions_match_a_byte_by_byte_implementation() {
     let folder = tempfile::tempdir().unwrap();
     let ran = |program: &mut Command| {
         let output = program.current_dir(folder.path()).output().unwrap();
@@ -210,7 +210,7 @@ fn memory_is_copied_and_compared_as_byte_by_byte() {
         assert!(output.status.success(), "{program:?}\n{text}");
         text
     };
-    // Under other names, beside the C library that the check itself is linked with.
+    // Renamed, because the check itself is linked with the C library.
     let renamed = ["memcpy", "memmove", "memcmp", "bcmp"].map(|name| format!("-D{name}=own_{name}"));
     let source = |name: &str| Path::new(ROOT).join("native").join(name);
     let flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-fno-builtin", "-c"];

@@ -1,4 +1,4 @@
-//! Old versions are removed, and what is kept is answered as before: the real binary on the local account.
+//! Removes old versions, while kept moments have the same answers as before: the real binary on the local account.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -13,8 +13,8 @@ struct Life {
 }
 
 impl Life {
-    /// A document with a version a day for thirty days, one that was deleted 20 days ago, one deleted and made again,
-    /// and one that never changed since.
+    /// A document with a version a day for thirty days, one deleted 20 days ago, one deleted and recreated, and one
+    /// that never changed.
     async fn start(paths: &[&str]) -> Self {
         let app = TestApp::with_changes_key(paths).await;
         let now = Utc::now().timestamp();
@@ -49,7 +49,7 @@ impl Life {
         self.app.run(&[&["prune", "--format", "json"], args].concat()).await
     }
 
-    /// What the documents were so many days ago, as `show` says.
+    /// The state of each document this many days ago, according to `show`.
     async fn answers(&self, days: i64) -> Vec<(String, Value)> {
         let at = (self.now - days * DAY).to_string();
         let mut all = Vec::new();
@@ -76,7 +76,7 @@ fn figures(summary: &Value) -> [u64; 4] {
 }
 
 #[tokio::test]
-async fn the_window_is_answered_as_before() {
+async fn the_kept_window_has_the_same_answers() {
     for paths in [&["/pk", "/_originalId"][..], &["/pk"]] {
         let life = Life::start(paths).await;
         let mut before = Vec::new();
@@ -95,17 +95,17 @@ async fn the_window_is_answered_as_before() {
 
         let done = life.run(&[&args[..], &["--yes"]].concat()).await.json();
         assert_eq!(figures(&done), figures(&plan), "{paths:?}");
-        // Ten days and the version in force before; the tombstone and nothing before it; the new life and what marks
-        // that there was another one; the version that is in force since.
+        // Ten days plus the version in force before them; the tombstone without earlier versions; the new life and the
+        // marker of the earlier one; the version that is still in force.
         assert_eq!(life.counts().await, [11, 1, 2, 1], "{paths:?} {done}");
         for (days, answers) in before {
             assert_eq!(life.answers(days).await, answers, "{days} days ago");
         }
-        // The version of `quiet` is older than that, and says nothing of the others.
+        // `quiet` has an older version, which proves nothing about the other documents.
         let status = life.app.run(&["status", "--format", "json"]).await.json();
         let from = status["history"]["restorable_from"].as_str().unwrap().parse::<DateTime<Utc>>().unwrap();
         assert!((0..=60).contains(&(from.timestamp() - (life.now - 10 * DAY))), "{status}");
-        // Of what is gone nothing is claimed.
+        // Nothing is claimed about removed versions.
         assert_eq!(
             life.answers(25).await,
             ["busy", "gone", "again"]
@@ -123,7 +123,7 @@ async fn the_window_is_answered_as_before() {
 }
 
 #[tokio::test]
-async fn the_ends_of_days_stay_and_machines_share_the_work() {
+async fn the_last_versions_of_days_stay_and_machines_share_the_work() {
     let life = Life::start(&["/pk", "/_originalId"]).await;
     let policy = ["--keep-within", "2d", "--keep-daily", "5d", "--keep-monthly", "1y", "--yes"];
     let mut sum = 0;
@@ -134,7 +134,7 @@ async fn the_ends_of_days_stay_and_machines_share_the_work() {
     let left = life.counts().await;
     assert_eq!(37 - sum, left.iter().sum::<usize>() as u64);
     let busy = life.app.versions("busy").await;
-    // Each of the last five days has its end, and so has each month.
+    // The last version of each of the last five days is kept, and of each month.
     for days in 0..5 {
         let end = (life.now - days * DAY).div_euclid(DAY) * DAY - 1;
         let in_force = busy.iter().rfind(|v| v.ts <= end).unwrap();
@@ -144,7 +144,7 @@ async fn the_ends_of_days_stay_and_machines_share_the_work() {
 }
 
 #[tokio::test]
-async fn journals_of_old_restores_go_with_the_window_and_others_stay() {
+async fn journals_of_old_restores_are_pruned_and_others_stay() {
     let life = Life::start(&["/pk", "/_originalId"]).await;
     let restored = life.app.run(&["restore", "--id", "quiet", "--pk", "p", "--at", "38d", "--yes"]).await;
     assert_eq!(restored.code, 0, "{restored:?}");
@@ -155,7 +155,7 @@ async fn journals_of_old_restores_go_with_the_window_and_others_stay() {
     let id = listed().await[0]["restore"].as_str().unwrap().to_owned();
     let undone = life.app.run(&["undo", &id, "--dry-run"]).await;
     assert_eq!(undone.code, 0, "{undone:?}");
-    eventually("the restore is of a second before", async || {
+    eventually("the restore lies in an earlier second", async || {
         let done = life.run(&["--older-than", "0s", "--yes"]).await.json();
         (done["journals"] == 1).then_some(())
     })
@@ -164,7 +164,7 @@ async fn journals_of_old_restores_go_with_the_window_and_others_stay() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_pruned_is_refused() {
+async fn an_impossible_prune_is_refused() {
     let app = TestApp::with_changes_key(&["/city"]).await;
     let keyed = app.run(&["prune", "--older-than", "1d", "--yes"]).await;
     assert!(keyed.code == 2 && keyed.stderr.contains("/city"), "{keyed:?}");
@@ -180,7 +180,7 @@ async fn what_cannot_be_pruned_is_refused() {
     }
 }
 
-/// The folder that docs/operate/prune.md shows.
+/// The function folder from docs/operate/prune.md.
 fn add_timer(app: &TestApp) {
     let text = std::fs::read_to_string("docs/operate/prune.md").unwrap();
     let (_, rest) = text.split_once("```json PruneHistory/function.json\n").unwrap();
@@ -189,14 +189,14 @@ fn add_timer(app: &TestApp) {
     std::fs::write(folder.join("function.json"), rest.split_once("```").unwrap().0).unwrap();
 }
 
-/// What the host sends at each tick.
+/// The body that the host sends at each tick.
 fn tick() -> String {
     let timer = json!({"Schedule": {"AdjustForDST": true}, "ScheduleStatus": {"Last": "2026-11-21T00:00:00Z"}, "IsPastDue": false});
     json!({"Data": {"timer": timer.to_string()}, "Metadata": {"sys": {"MethodName": "PruneHistory"}}}).to_string()
 }
 
 #[tokio::test]
-async fn a_timer_function_prunes_as_the_command_does_and_capture_goes_on_beside_it() {
+async fn a_timer_function_prunes_like_the_command_while_capture_continues() {
     let life = Life::start(&["/pk", "/_originalId"]).await;
     add_timer(&life.app);
     let dry = life.app.handler(&[("REWIND_PRUNE", "--older-than 10d --dry-run")]).await;
@@ -216,13 +216,13 @@ async fn a_timer_function_prunes_as_the_command_does_and_capture_goes_on_beside_
     let line = pruned.1["Logs"][0].as_str().unwrap();
     assert!(line.contains("PruneHistory: 22 of ") && line.contains("the whole history was looked at"), "{line}");
     handler.wait_for_log("pruned: 22 of ").await;
-    // Every tick begins a new round.
+    // Every tick starts a new round.
     let (_, again) = handler.post("PruneHistory", "").await;
     assert!(again["Logs"][0].as_str().unwrap().contains(": 0 of 16 versions of 5 documents"), "{again}");
 }
 
 #[tokio::test]
-async fn a_tick_waits_until_the_containers_were_looked_at() {
+async fn a_tick_waits_until_the_containers_were_checked() {
     let life = Life::start(&["/pk", "/_originalId"]).await;
     add_timer(&life.app);
     let proxy = &life.app.proxy;
@@ -238,10 +238,10 @@ async fn a_tick_waits_until_the_containers_were_looked_at() {
 }
 
 #[tokio::test]
-async fn a_tick_that_runs_out_of_time_is_gone_on_with_by_the_next_one() {
+async fn a_tick_that_runs_out_of_time_is_continued_by_the_next_one() {
     let life = Life::start(&["/pk", "/_originalId"]).await;
     add_timer(&life.app);
-    // Slow: a round has 64 parts, and a look at each costs at least one request unit.
+    // Slow: a round has 64 parts, and each costs at least one request unit to read.
     let settings = [("REWIND_PRUNE", "--older-than 10d --ru-limit 20"), ("REWIND_PRUNE_SECONDS", "2")];
     let handler = life.app.handler(&settings).await;
     let mut left = Vec::new();
@@ -263,7 +263,7 @@ async fn a_tick_that_runs_out_of_time_is_gone_on_with_by_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_timer_that_cannot_work_says_so_and_capture_is_not_disturbed() {
+async fn a_failing_timer_reports_it_and_does_not_disturb_capture() {
     let life = Life::start(&["/pk", "/_originalId"]).await;
     add_timer(&life.app);
     let handler =
@@ -276,7 +276,7 @@ async fn a_timer_that_cannot_work_says_so_and_capture_is_not_disturbed() {
     assert_eq!((first.0, second.0), (200, 200));
     assert!(second.1["Logs"][0].as_str().unwrap().contains("is not done yet"), "{second:?}");
     assert_eq!(life.counts().await, [11, 1, 2, 1]);
-    // An identity that may not delete: the tick fails and says so, and capture stores as ever.
+    // Without permission to delete, the tick fails with a message, and capture continues.
     life.app.proxy.fail_always_of(Kind::HistoryWrite, Some(Fault::Reject(403, 0)));
     let strict = life.app.handler(&[("REWIND_PRUNE", "--older-than 1s")]).await;
     let (status, answer) = strict.post("PruneHistory", tick()).await;
@@ -305,9 +305,9 @@ async fn a_timer_that_cannot_work_says_so_and_capture_is_not_disturbed() {
     }
 }
 
-/// A dead letter that is replayed, say: what came after it was dropped, and with it the delete.
+/// For example a replayed dead letter, after later versions and the delete were dropped.
 #[tokio::test]
-async fn a_version_that_comes_after_its_document_was_dropped_does_not_bring_it_back() {
+async fn a_version_delivered_after_its_document_was_dropped_does_not_bring_it_back() {
     let app = TestApp::start().await;
     let now = Utc::now().timestamp();
     let metadata = |op: &str, lsn: i64, ts: i64| json!({"operationType": op, "lsn": lsn, "crts": ts, "id": "a", "partitionKey": {"pk": "p"}});
@@ -334,10 +334,9 @@ async fn a_version_that_comes_after_its_document_was_dropped_does_not_bring_it_b
     }
 }
 
-/// The same is said by all that look at a moment: the one document in question, one that was made later, and one that is as
-/// it was.
+/// All commands agree about the document in question, one that was created later, and an unchanged one.
 #[tokio::test]
-async fn all_that_look_at_a_moment_agree_on_what_came_after_its_document_was_dropped() {
+async fn all_commands_agree_on_a_version_delivered_after_its_document_was_dropped() {
     let app = TestApp::start().await;
     let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
     assert!(app.local.create_container("dev", json!({"id": "elsewhere", "partitionKey": key})).await.unwrap());
@@ -378,7 +377,7 @@ async fn all_that_look_at_a_moment_agree_on_what_came_after_its_document_was_dro
     let loaded: Value = serde_json::from_str(&past.line().await).unwrap();
     assert_eq!((&loaded["documents"], &loaded["unknown"]), (&json!(2), &json!(1)), "{loaded}");
     past.kill().await;
-    // Elsewhere too, what is as it was is sure.
+    // In another container as well, the state of an unchanged document is certain.
     let plan = ["restore", "--all", "--at", "1d", "--into", "elsewhere", "--dry-run", "--format", "json"];
     let planned = app.run(&plan).await;
     let plan: Value = serde_json::from_str(&planned.stdout).unwrap_or_else(|e| panic!("{e}: {planned:?}"));
@@ -387,7 +386,7 @@ async fn all_that_look_at_a_moment_agree_on_what_came_after_its_document_was_dro
         steps.iter().find(|step| step["id"] == id).map(|step| step["action"].clone()).unwrap()
     };
     assert_eq!(["a", "kept", "later"].map(action), ["unknown", "recreate", "recreate"].map(Value::from), "{planned:?}");
-    // Of a moment before that, others may be missing altogether.
+    // At an earlier moment, other documents may be missing entirely.
     let early = app.run(&["restore", "--all", "--at", "6d", "--dry-run"]).await;
     assert!(early.stderr.contains("others may have existed"), "{early:?}");
 }

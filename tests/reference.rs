@@ -1,7 +1,7 @@
-//! The pages of docs/reference that are made from the program: flags, settings, exit codes, metrics, log lines. The words
-//! around the tables are written by hand.
+//! The generated tables of docs/reference: flags, settings, exit codes, metrics, log lines. The text around the tables
+//! is written by hand.
 //!
-//! `COSMOS_REWIND_WRITE_DOCS=1 cargo test --test main reference` writes the tables anew.
+//! `COSMOS_REWIND_WRITE_DOCS=1 cargo test --test main reference` rewrites the tables.
 
 use clap::{Arg, ArgAction, Command, CommandFactory as _};
 use cosmos_rewind::{
@@ -21,7 +21,7 @@ fn read(page: &str) -> String {
     std::fs::read_to_string(page).unwrap_or_else(|e| panic!("{page}: {e}"))
 }
 
-/// Compares a page with what it should be, or writes it.
+/// Compares a page with its expected text, or writes it.
 fn settle(page: &str, should: &str) {
     let is = read(page);
     if std::env::var_os("COSMOS_REWIND_WRITE_DOCS").is_some() {
@@ -33,11 +33,11 @@ fn settle(page: &str, should: &str) {
     let first = is.lines().zip(should.lines()).find(|(is, should)| is != should);
     assert!(
         is == should,
-        "{page} is not what the program says; COSMOS_REWIND_WRITE_DOCS=1 cargo test --test main reference writes it: {first:#?}"
+        "{page} does not match the program; COSMOS_REWIND_WRITE_DOCS=1 cargo test --test main reference writes it: {first:#?}"
     );
 }
 
-/// A page with the first table below a heading replaced.
+/// A page with the first table under a heading replaced.
 fn with_table(text: &str, heading: &str, table: &[String]) -> String {
     let mut out = Vec::new();
     let mut lines = text.lines().peekable();
@@ -57,7 +57,7 @@ fn with_table(text: &str, heading: &str, table: &[String]) -> String {
     out.join("\n") + "\n"
 }
 
-/// Text as the cell of a table.
+/// Escapes text for a table cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ").replace("  ", " ")
 }
@@ -66,7 +66,7 @@ fn is_of_connection(argument: &Arg) -> bool {
     argument.get_help_heading().is_some_and(|heading| heading.starts_with("Connection"))
 }
 
-/// `--at TIME`, `-y, --yes`, `SQL`.
+/// The spelling of an argument: `--at TIME`, `-y, --yes`, `SQL`.
 fn shape(argument: &Arg) -> String {
     let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
     let values: Vec<String> = argument.get_possible_values().iter().map(|v| v.get_name().to_owned()).collect();
@@ -89,14 +89,14 @@ fn default_of(argument: &Arg) -> String {
     if takes_value { cell(&values.collect::<Vec<_>>().join(",")) } else { String::new() }
 }
 
-/// A default that the help text names, because the parser does not know it: `text [default: x]`.
+/// A default that only the help text contains, as `text [default: x]`, because the parser does not know it.
 fn default_in(help: &str) -> Option<(String, String)> {
     let (before, rest) = help.split_once("[default: ")?;
     let (default, after) = rest.split_once(']')?;
     Some((format!("{}{after}", before.trim_end()), default.to_owned()))
 }
 
-/// The rows of a command's own flags.
+/// The table rows of a command's own flags.
 fn flags(command: &Command) -> Vec<String> {
     let is_help = |argument: &Arg| {
         let action = argument.get_action();
@@ -124,7 +124,7 @@ fn flags(command: &Command) -> Vec<String> {
 }
 
 #[test]
-fn the_tables_of_flags_are_the_programs_own() {
+fn the_tables_of_flags_match_the_program() {
     let mut command = Cli::command();
     command.build();
     let mut seen = 0;
@@ -143,7 +143,7 @@ fn the_tables_of_flags_are_the_programs_own() {
 }
 
 #[test]
-fn the_common_flags_are_the_programs_own() {
+fn the_common_flags_match_the_program() {
     let text = read(COMMON);
     let command = Cli::command();
     let restore = command.find_subcommand("restore").unwrap();
@@ -154,7 +154,7 @@ fn the_common_flags_are_the_programs_own() {
 }
 
 #[test]
-fn the_table_of_settings_is_the_programs_own() {
+fn the_table_of_settings_matches_the_program() {
     let rows = SETTINGS.iter().map(|setting| {
         let default = if setting.default.is_empty() { " ".to_owned() } else { format!(" {} ", setting.default) };
         format!("| `{}` |{default}| {} |", setting.name, setting.meaning)
@@ -166,7 +166,7 @@ fn the_table_of_settings_is_the_programs_own() {
 }
 
 #[test]
-fn the_table_of_exit_codes_is_the_programs_own() {
+fn the_table_of_exit_codes_matches_the_program() {
     let rows = EXITS.iter().map(|(exit, meaning)| format!("| {} | {meaning} |", *exit as u8));
     let rows = rows.chain([
         "| 200 | `serve` only: stopped by a signal after the host had started it (\"start me again, uncounted\") |"
@@ -179,7 +179,7 @@ fn the_table_of_exit_codes_is_the_programs_own() {
 }
 
 #[test]
-fn the_table_of_metrics_is_the_programs_own() {
+fn the_table_of_metrics_matches_the_program() {
     let rows = METRICS.iter().map(|metric| {
         format!("| `{}` | {}, {} | {} | {} |", metric.name, metric.kind, metric.unit, metric.from, metric.meaning)
     });
@@ -192,7 +192,7 @@ fn the_table_of_metrics_is_the_programs_own() {
     settle(page, &with_table(&read(page), "## Of OpenTelemetry", &table));
 }
 
-/// The last text in a call that is no value of a field, its escapes left out.
+/// The last string in a call that is not a field's value, without escapes.
 fn message(call: &str) -> String {
     let (mut last, mut text) = (String::new(), None::<String>);
     let mut is_value = false;
@@ -218,7 +218,7 @@ fn message(call: &str) -> String {
 const LOG_PAGE: &str = "docs/reference/log-lines.md";
 
 #[test]
-fn the_table_of_log_lines_is_the_programs_own() {
+fn the_table_of_log_lines_matches_the_program() {
     let rows = LOG_LINES.iter().map(|line| {
         let messages: Vec<String> = line.messages.iter().map(|message| format!("`{message}`")).collect();
         format!("| {} | {} | {} |", messages.join(", "), line.level, line.meaning)
@@ -231,10 +231,10 @@ fn the_table_of_log_lines_is_the_programs_own() {
     settle(LOG_PAGE, &with_table(&read(LOG_PAGE), "## Lines", &table));
 }
 
-/// What `serve` never runs.
+/// Sources that `serve` does not use, except for `src/cli/serve.rs`.
 const NOT_OF_THE_HANDLER: [&str; 4] = ["src/follow/", "src/mongo/", "src/local/", "src/cli/"];
 
-/// The sources of the handler without their unit tests, by file.
+/// The handler's sources by file, without unit tests.
 fn sources_of_the_handler() -> Vec<(String, String)> {
     let is_of_it =
         |file: &str| file == "src/cli/serve.rs" || !NOT_OF_THE_HANDLER.iter().any(|folder| file.starts_with(folder));
@@ -249,7 +249,8 @@ fn sources_of_the_handler() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Messages that begin with a value have no words of their own: what they pass on is looked for elsewhere.
+/// The log calls with their messages. Messages that start with a placeholder are skipped; the text they pass on is
+/// found elsewhere.
 fn logged(sources: &[(String, String)]) -> Vec<(String, &'static str, String)> {
     let mut found = Vec::new();
     for (file, code) in sources {
@@ -266,17 +267,17 @@ fn logged(sources: &[(String, String)]) -> Vec<(String, &'static str, String)> {
     found
 }
 
-/// What a message of the table begins with, if it is not all of it.
+/// The beginning of a message, if the table abbreviates it.
 fn beginning(message: &str) -> &str {
     message.trim_end_matches(" ...")
 }
 
-/// Every message that `serve` may log, from its source, is in the table with its level; and none is in it that is gone.
+/// The table lists every message that `serve` may log, with its level, and no others.
 #[test]
-fn the_log_lines_of_the_table_are_those_of_the_source() {
+fn the_table_of_log_lines_matches_the_source() {
     let sources = sources_of_the_handler();
     let logged = logged(&sources);
-    assert!(logged.len() > 20, "the calls are found: {logged:#?}");
+    assert!(logged.len() > 20, "too few log calls were found: {logged:#?}");
     let is_of = |line: &LogLine, level: &str, message: &str| {
         line.level == level && line.messages.iter().any(|known| message.starts_with(beginning(known)))
     };
@@ -297,5 +298,5 @@ fn the_log_lines_of_the_table_are_those_of_the_source() {
         .filter(|(line, known)| !is_there(line, known))
         .map(|(_, known)| known)
         .collect();
-    assert!(gone.is_empty(), "nothing logs this any more, take it out of src/telemetry/log_lines.rs: {gone:#?}");
+    assert!(gone.is_empty(), "nothing logs this any more, remove it from src/telemetry/log_lines.rs: {gone:#?}");
 }

@@ -1,4 +1,4 @@
-//! `restore --from-archive`: the versions come from what `follow` wrote; everything else is as in any restore.
+//! `restore --from-archive`: the versions come from an archive of `follow`; the rest is like any restore.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn actions(output: &Output) -> Vec<String> {
     actions
 }
 
-/// An archive of documents that were good, and a container in which they are not; the history has nothing.
+/// An archive of good documents, and a container in which they are damaged; the history is empty.
 async fn stories(app: &TestApp) {
     let mut part = event("part", "create", 1000, 9, 1);
     part["partial"] = json!({"dropped": ["/ssn"]});
@@ -48,7 +48,7 @@ async fn stories(app: &TestApp) {
         event("same", "create", 1000, 3, 8),
         part,
     ];
-    // One file of many and one of one, and a line that was written twice.
+    // A file with many versions, one with a few, and a repeated line.
     let folder = app.folder.path().join("a");
     archive(&folder.join("x"), "1.jsonl", &events[..5]);
     archive(&folder, "2.jsonl", &[&events[5..], &events[..1]].concat());
@@ -71,7 +71,7 @@ async fn a_restore_from_an_archive_is_planned_saved_written_and_undone() {
     assert!(app.history().await.is_empty(), "a dry run writes nothing");
 
     let done = restore(&app, &["--all", "--delete-newer=99", "--yes"]).await;
-    // Of two documents the archive cannot say what they were.
+    // The archive cannot tell the state of two documents.
     assert_eq!(done.code, 3, "{done:?}");
     let now = live(&app).await;
     let document = |id: &str, n: u64| json!({"id": id, "pk": "p", "n": n}).to_string();
@@ -85,7 +85,7 @@ async fn a_restore_from_an_archive_is_planned_saved_written_and_undone() {
             document("unseen", 1)
         ]
     );
-    // What was overwritten or deleted was not in the history; now it is.
+    // The overwritten and deleted versions were not in the history; now they are.
     let saved: Vec<String> = app
         .history()
         .await
@@ -107,7 +107,7 @@ async fn a_restore_from_an_archive_is_planned_saved_written_and_undone() {
 }
 
 #[tokio::test]
-async fn a_creation_says_nothing_of_before_the_archive_began() {
+async fn a_creation_proves_nothing_about_the_time_before_the_archive() {
     let app = TestApp::start().await;
     stories(&app).await;
     let before = live(&app).await;
@@ -120,12 +120,12 @@ async fn a_creation_says_nothing_of_before_the_archive_began() {
 }
 
 #[tokio::test]
-async fn documents_are_named_or_filtered_and_single_fields_go_into_what_is_there() {
+async fn documents_are_named_or_filtered_and_single_fields_are_merged_into_live_ones() {
     let app = TestApp::start().await;
     stories(&app).await;
     let one = restore(&app, &["--id", "changed", "--pk", "p", "--id", "nobody", "--pk", "p", "--dry-run"]).await;
     assert_eq!(actions(&one), ["changed restore", "nobody unknown"], "{one:?}");
-    // What it was at the moment counts, not what it is.
+    // The filter applies to the document at the moment, not to the live one.
     let few = restore(&app, &["--filter", "doc.n in [2, 33, 5]", "--dry-run"]).await;
     assert_eq!(actions(&few), ["changed restore", "deleted recreate"], "{few:?}");
     let odd = restore(&app, &["--filter", "doc.gone == 1", "--dry-run"]).await;
@@ -152,7 +152,7 @@ async fn a_saved_plan_needs_its_archive_and_a_changed_archive_is_not_written() {
 
     let without = run(&[]).await;
     assert_eq!((without.code, without.stderr.contains("come from the archive a")), (2, true), "{without:?}");
-    // A copy elsewhere serves as well, unless it has something else.
+    // A copy elsewhere works as well, unless its content differs.
     let text = std::fs::read_to_string(folder.join("a/x/1.jsonl")).unwrap();
     std::fs::create_dir_all(folder.join("b/x")).unwrap();
     std::fs::copy(folder.join("a/2.jsonl"), folder.join("b/2.jsonl")).unwrap();
@@ -162,14 +162,14 @@ async fn a_saved_plan_needs_its_archive_and_a_changed_archive_is_not_written() {
     assert_eq!(changed.code, 3, "{changed:?}");
     assert!(changed.stdout.contains("not the one that was planned"), "{changed:?}");
     assert!(!live(&app).await.contains(&json!({"id": "changed", "pk": "p", "n": 4}).to_string()));
-    // The same in another spelling.
+    // The same content in another spelling.
     std::fs::write(folder.join("b/x/1.jsonl"), text.replace("\"n\":2", "\"n\" : 2")).unwrap();
     let done = run(&["--from-archive", "b"]).await;
     assert_eq!(done.code, 0, "{done:?}");
     let now = live(&app).await;
     assert!(now != before && now.contains(&json!({"id": "changed", "pk": "p", "n": 2}).to_string()), "{now:?}");
 
-    // A plan that leads out of the archive.
+    // A plan with a path that leaves the archive.
     let plan = std::fs::read_to_string(folder.join("p.plan")).unwrap();
     let body = plan.replace("\"x/1.jsonl\"", "\"../../etc/passwd\"");
     let body = &body[..body.rfind("{\"_end\"").unwrap()];
@@ -187,7 +187,7 @@ async fn a_saved_plan_needs_its_archive_and_a_changed_archive_is_not_written() {
 }
 
 #[tokio::test]
-async fn what_is_no_archive_stops_before_anything_is_written() {
+async fn a_file_that_is_not_an_archive_stops_the_restore_before_any_write() {
     let app = TestApp::start().await;
     let folder = app.folder.path();
     let mut other = event("x", "create", 1000, 1, 1);
@@ -242,7 +242,7 @@ async fn a_restore_from_an_archive_killed_at_any_write_is_undone_or_finished() {
             restores = told.lines().iter().map(|row| row["restore"].as_str().unwrap().to_owned()).collect();
             restores.sort();
         }
-        // Newest first; what was taken back before is a conflict or nothing, so only those of this round.
+        // Newest first. Earlier rounds are already undone, so only the restores of this round count.
         for id in restores.iter().rev() {
             let undone = app.run(&["undo", id, "--yes"]).await;
             assert!(matches!(undone.code, 0 | 3), "{when}: {undone:?}");
@@ -257,7 +257,7 @@ async fn a_restore_from_an_archive_killed_at_any_write_is_undone_or_finished() {
 }
 
 #[tokio::test]
-async fn what_follow_wrote_restores_what_was_live_at_a_moment() {
+async fn an_archive_of_follow_restores_the_documents_of_a_moment() {
     let app = TestApp::start().await;
     std::fs::create_dir(app.folder.path().join("archive")).unwrap();
     catch_up(&app, &ALL).await;
@@ -278,7 +278,7 @@ async fn what_follow_wrote_restores_what_was_live_at_a_moment() {
 }
 
 #[tokio::test]
-async fn blobs_and_segments_are_restored_from() {
+async fn a_restore_reads_blobs_and_segments() {
     let Some(azurite) = Azurite::start() else { return };
     let app = TestApp::start().await;
     for name in ["single", "segments"] {

@@ -1,4 +1,4 @@
-//! Every kind of partition key, and the histories of the original demo, through every command that rewinds.
+//! Every kind of partition key, and histories of the original demo, through all commands that rewind.
 
 use cosmos_rewind::{
     change::key::{KeyPaths, PartitionKey},
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::support::{Output, TestApp};
 
 const SYSTEM: [&str; 5] = ["_rid", "_self", "_etag", "_attachments", "_ts"];
-/// The moment to which is restored; versions before it are good.
+/// The moment to restore; the versions before it are good.
 const AT: &str = "1700000050";
 
-/// One source container and its history, of keys of one kind.
+/// One source container with keys of one kind, and its history.
 struct Keyed {
     app: TestApp,
     names: [String; 2],
@@ -22,7 +22,8 @@ struct Keyed {
 }
 
 impl Keyed {
-    /// `paths` of the source; those of the history are what provision makes of them, unless they are given.
+    /// Creates a source with the partition key `paths`. `provision` creates the history unless `changes_paths` is
+    /// given.
     async fn start(paths: &[&str], changes_paths: Option<&[&str]>) -> Self {
         let app = TestApp::start().await;
         let names = ["keyed".to_owned(), "keyed-changes".to_owned()];
@@ -44,7 +45,7 @@ impl Keyed {
         Self { app, names, source, changes, lsn: 0 }
     }
 
-    /// From here on everything is captured, and what was written before counts as captured.
+    /// Captures everything from here on, and counts earlier writes as captured.
     async fn captured(&self) {
         self.app.captured_of(&["--source", &self.names[0], "--changes", &self.names[1]]).await;
     }
@@ -59,14 +60,14 @@ impl Keyed {
         paths.extract(&cosmos_rewind::change::raw::RawDocument::parse(&raw).unwrap())
     }
 
-    /// Writes a document to the source; returns its etag.
+    /// Writes a document to the source and returns its ETag.
     async fn put(&self, document: &Value) -> String {
         let key = Self::key(self.source.key_paths(), document);
         let id = document["id"].as_str().unwrap();
         self.source.upsert(&key, id, document.to_string().into_bytes()).await.unwrap().etag.unwrap()
     }
 
-    /// A record of a version, in the documented format; of a delete with the key members of `document`.
+    /// Writes a record in the documented format. The record of a delete has the key fields of `document`.
     async fn record(&mut self, op: &str, ts: i64, etag: Option<&str>, document: &Value) {
         self.lsn += 1;
         let id = document["id"].clone();
@@ -113,11 +114,11 @@ fn restore_id(output: &Output) -> String {
     report["restore"].as_str().unwrap().to_owned()
 }
 
-/// Key members of documents that all have the same id, and the key as a person types it.
+/// Key fields of documents that all have the same id, and each key as typed on a command line.
 type Keys = Vec<(Value, &'static str)>;
 
-/// One id under every key: some of its documents were changed since the moment, some deleted with a tombstone. Through
-/// all commands and scopes each key names its own document.
+/// One id under every key. Some of the documents were changed since the moment, some deleted with a tombstone. In all
+/// commands and scopes, each key must address its own document.
 async fn each_key_is_its_own_document(paths: &[&str], changes_paths: Option<&[&str]>, keys: Keys) {
     let mut keyed = Keyed::start(paths, changes_paths).await;
     let (mut good, mut bad) = (Vec::new(), Vec::new());
@@ -148,7 +149,7 @@ async fn each_key_is_its_own_document(paths: &[&str], changes_paths: Option<&[&s
     };
     let run = async |args: &[String]| keyed.run(&args.iter().map(String::as_str).collect::<Vec<_>>()).await;
 
-    // One at a time: the others stay as they are.
+    // One document at a time; the others must stay as they are.
     for (n, (_, key)) in keys.iter().enumerate() {
         let shown = keyed.run(&["show", "--id", "a", "--pk", key, "--at", AT]).await;
         assert_eq!((shown.code, shown.stdout), (0, format!("{}\n", good[n])), "{paths:?} {key}: {}", shown.stderr);
@@ -178,12 +179,12 @@ async fn each_key_is_its_own_document(paths: &[&str], changes_paths: Option<&[&s
         assert_eq!(keyed.live().await, bad, "{paths:?} {key}");
     }
 
-    // All of them, in every other way of naming them.
+    // All documents, in every other way to name them.
     let ids = keyed.app.folder.path().join("ids.jsonl");
     let lines: Vec<String> = keys
         .iter()
         .map(|(_, key)| {
-            // A single component may stand for itself.
+            // A single component may be given without brackets.
             let pk = serde_json::from_str::<Value>(key).ok().filter(Value::is_array).unwrap_or_else(|| json!(key));
             json!({"id": "a", "pk": pk}).to_string()
         })
@@ -223,19 +224,19 @@ fn of_any_kind() -> Keys {
 }
 
 #[tokio::test]
-async fn a_key_of_any_kind_names_its_own_document() {
+async fn a_key_of_any_kind_addresses_its_own_document() {
     each_key_is_its_own_document(&["/pk"], None, of_any_kind()).await;
 }
 
 #[tokio::test]
-async fn a_history_that_is_keyed_as_the_source_is_serves_as_well() {
-    // Text, a number, null and undefined: the other kinds differ from these in nothing that the layout could touch.
+async fn a_history_with_the_sources_key_works_too() {
+    // Text, a number, null and undefined; the layout cannot affect other kinds differently.
     let some = of_any_kind().into_iter().filter(|(_, key)| ["text", "[42]", "[null]", "[{}]"].contains(key));
     each_key_is_its_own_document(&["/pk"], Some(&["/pk"]), some.collect()).await;
 }
 
 #[tokio::test]
-async fn a_hierarchical_key_names_its_own_document() {
+async fn a_hierarchical_key_addresses_its_own_document() {
     let keys = vec![
         (json!({"t": "t1", "u": "u1"}), r#"["t1","u1"]"#),
         (json!({"t": "t1", "u": "u2"}), r#"["t1","u2"]"#),
@@ -249,7 +250,7 @@ async fn a_hierarchical_key_names_its_own_document() {
 }
 
 #[tokio::test]
-async fn a_key_of_three_components_leaves_none_for_the_id_and_serves_as_well() {
+async fn a_key_of_three_components_works_without_the_id_in_the_historys_key() {
     let keys = vec![
         (json!({"t": "t1", "u": "u1", "x": 7}), r#"["t1","u1",7]"#),
         (json!({"t": "t1", "u": "u1", "x": "7"}), r#"["t1","u1","7"]"#),
@@ -259,8 +260,8 @@ async fn a_key_of_three_components_leaves_none_for_the_id_and_serves_as_well() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_the_id_itself_serves_as_well() {
-    // As provision makes it, and as a container may be that was made by hand.
+async fn the_id_works_as_the_partition_key() {
+    // As `provision` creates it, and as manually created containers may be.
     for changes in [None, Some(&["/id", "/_originalId"][..]), Some(&["/id"])] {
         each_key_is_its_own_document(&["/id"], changes, vec![(json!({}), "a")]).await;
     }
@@ -270,7 +271,7 @@ async fn a_key_that_is_the_id_itself_serves_as_well() {
 }
 
 #[tokio::test]
-async fn a_nested_key_serves_as_well() {
+async fn a_nested_key_works() {
     let keys = vec![
         (json!({"address": {"zip": "28036"}}), "28036"),
         (json!({"address": {}}), "[{}]"),
@@ -287,10 +288,10 @@ async fn a_deleted_document_comes_back_from_its_last_version_with_or_without_a_t
         keyed.record("create", 1_700_000_000, None, &document(id, 1)).await;
         keyed.record("replace", 1_700_000_010, None, &document(id, 2)).await;
     }
-    // Latest-version mode delivers no deletes: the history of the other one simply ends.
+    // Latest-version mode delivers no deletes, so the history of the other document simply ends.
     keyed.record("delete", 1_700_000_100, None, &document("tombstone", 0)).await;
     keyed.captured().await;
-    // When that one was deleted, nobody knows.
+    // The time of that other delete is unknown.
     let planned = keyed.run(&["restore", "--all", "--at", AT, "--dry-run", "--format", "json"]).await;
     let plan: Value = serde_json::from_str(&planned.stdout).unwrap();
     let actions = plan["plan"]["steps"].as_array().unwrap().iter().map(|step| (&step["id"], &step["action"]));
@@ -307,7 +308,7 @@ async fn a_deleted_document_comes_back_from_its_last_version_with_or_without_a_t
         assert_eq!(undone.code, 0, "{undone:?}");
         assert!(keyed.live().await.is_empty());
     }
-    // Since the delete there was no document, says the tombstone; without one the last version counts.
+    // The tombstone proves that there was no document after the delete. Without one, the last version counts.
     let later = ["restore", "--all", "--at", "1700000200", "--recreate-deleted", "--yes", "--no-stamp"];
     let restored = keyed.run(&later).await;
     assert_eq!(restored.code, 0, "{restored:?}");
@@ -315,7 +316,7 @@ async fn a_deleted_document_comes_back_from_its_last_version_with_or_without_a_t
 }
 
 #[tokio::test]
-async fn histories_of_the_original_demo_are_restored_by_the_time_of_the_copy_and_the_plan_says_so() {
+async fn histories_of_the_original_demo_are_restored_by_copy_time_and_the_plan_says_so() {
     let keyed = Keyed::start(&["/pk"], Some(&["/pk"])).await;
     let copy = async |record: &str, city: &str, lsn: i64| {
         let copy = json!({"id": record, "pk": "28035", "city_name": city, "_originalId": "28035", "_lsn": lsn});
@@ -327,13 +328,13 @@ async fn histories_of_the_original_demo_are_restored_by_the_time_of_the_copy_and
     let good = json!({"id": "28035", "pk": "28035", "city_name": "Davidson"});
     let bad = json!({"id": "28035", "pk": "28035", "city_name": "Ruined"});
     let first = copy("3a0e1f0e-guid", "Davidson", 7).await;
-    // Redelivered changes are doubled there; the time of a copy is all there is, so wait until it is another one.
+    // Redelivery duplicates records in the demo, and a copy's time is their only order; so wait for another second.
     copy("51c88d41-guid", "Davidson", 7).await;
     let mut second = first;
     while second <= first + 1 {
         second = copy("77aa0b1c-guid", "Ruined", 9).await;
     }
-    // In another second, so that nobody has to guess which came first.
+    // In another second, so that the order is unambiguous.
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     keyed.put(&bad).await;
 
@@ -363,7 +364,7 @@ async fn histories_of_the_original_demo_are_restored_by_the_time_of_the_copy_and
         assert_eq!(undone.code, 0, "{scope:?}: {undone:?}");
         assert_eq!(keyed.live().await, sorted(std::slice::from_ref(&bad)), "{scope:?}");
     }
-    // Deleted since: it comes back from its last copy.
+    // The document was deleted since; it is restored from its last copy.
     keyed.source.delete(&PartitionKey::parse("28035").unwrap(), "28035", None).await.unwrap();
     let restored = keyed.run(&["restore", "--id", "28035", "--at", &second.to_string(), "--no-stamp", "--yes"]).await;
     assert_eq!(restored.code, 0, "{restored:?}");

@@ -1,4 +1,4 @@
-//! What cannot be done is refused before anything is written, in words that say what to do.
+//! Impossible requests are refused before anything is written, with a message that says what to do.
 
 use chrono::Utc;
 use cosmos_rewind::change::key::PartitionKey;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Fault, Kind, Output, TestApp};
 
-/// A document that was good ten minutes ago and has been ruined since; its newest version has not been captured.
+/// A document that was good ten minutes ago and has been ruined since; its newest version is not captured.
 async fn ruined() -> (TestApp, String) {
     let app = TestApp::start().await;
     let now = Utc::now().timestamp();
@@ -19,7 +19,7 @@ async fn ruined() -> (TestApp, String) {
     (app, (now - 600).to_string())
 }
 
-/// Everything in both containers, system properties included: two looks are equal when nothing was written.
+/// Everything in both containers with system properties, so that two results are equal only if nothing was written.
 async fn everything(app: &TestApp) -> Vec<String> {
     let mut all = Vec::new();
     for container in [app.events().await, app.changes().await] {
@@ -30,7 +30,7 @@ async fn everything(app: &TestApp) -> Vec<String> {
     all
 }
 
-/// The exit code, words of the error, and words of the hint.
+/// Checks the exit code, and that the error and the hint contain these words.
 #[track_caller]
 fn is_refused(output: &Output, code: i32, words: &str, hint: &str) {
     assert_eq!(output.code, code, "{output:?}");
@@ -41,7 +41,7 @@ fn is_refused(output: &Output, code: i32, words: &str, hint: &str) {
 }
 
 #[tokio::test]
-async fn a_moment_that_is_no_moment_is_refused_by_every_command_that_takes_one() {
+async fn an_invalid_moment_is_refused_by_every_command_that_takes_one() {
     let (app, _) = ruined().await;
     let before = everything(&app).await;
     let file = app.folder.path().join("b.jsonl");
@@ -63,7 +63,7 @@ async fn a_moment_that_is_no_moment_is_refused_by_every_command_that_takes_one()
             vec!["backup", "--all", "--out", file, "--at", at],
             vec!["diff", "--id", "a", "--from", at],
         ] {
-            // A flag's value may begin with a dash only behind an equals sign.
+            // A flag's value may begin with a dash only after an equals sign.
             let (value, rest) = args.split_last().unwrap();
             let (flag, rest) = rest.split_last().unwrap();
             let last = format!("{flag}={value}");
@@ -81,12 +81,12 @@ async fn a_moment_that_is_no_moment_is_refused_by_every_command_that_takes_one()
 async fn before_the_first_version_nothing_is_guessed_and_a_creation_is_believed() {
     let (app, at) = ruined().await;
     let now = Utc::now().timestamp();
-    // The first version of this one is no creation: it may have been there before.
+    // The first version of this document is not a creation, so the document may have existed before.
     let record = json!({"id": "b~e1", "pk": "b", "city_name": "Davidson", "_originalId": "b",
         "_change": {"v": 1, "op": "replace", "ts": now - 1200, "lsn": 2, "etag": "\"e1\""}});
     let key = PartitionKey::parse(r#"["b","b"]"#).unwrap();
     app.changes().await.upsert(&key, "b~e1", record.to_string().into_bytes()).await.unwrap();
-    // Capture of every version was at work before the creation of the other one.
+    // Capture of all versions was running before the other document was created.
     let first = json!({"id": "c~e1", "pk": "c", "_originalId": "c",
         "_change": {"v": 1, "op": "create", "ts": now - 7200, "lsn": 0, "etag": "\"e1\""}});
     let its_key = PartitionKey::parse(r#"["c","c"]"#).unwrap();
@@ -99,12 +99,8 @@ async fn before_the_first_version_nothing_is_guessed_and_a_creation_is_believed(
         let report: Value = serde_json::from_str(&output.stdout).unwrap();
         (output.code, report["plan"]["steps"][0]["action"].as_str().unwrap().to_owned())
     };
-    assert_eq!(restore("a", "1h").await, (0, "keep".to_owned()), "it was not there, and --delete-newer is not given");
-    assert_eq!(
-        restore("a", "1d").await,
-        (3, "unknown".to_owned()),
-        "nothing tells of the time before the first change"
-    );
+    assert_eq!(restore("a", "1h").await, (0, "keep".to_owned()), "it did not exist, and --delete-newer is not given");
+    assert_eq!(restore("a", "1d").await, (3, "unknown".to_owned()), "the time before the first change is unknown");
     assert_eq!(restore("b", "1d").await, (3, "unknown".to_owned()));
     is_refused(&app.run(&["show", "--id", "b", "--at", "1d"]).await, 1, "the earliest known", "");
     assert_eq!(everything(&app).await, before);
@@ -112,13 +108,13 @@ async fn before_the_first_version_nothing_is_guessed_and_a_creation_is_believed(
 }
 
 #[tokio::test]
-async fn a_plan_serves_the_containers_it_was_made_for_and_no_others() {
+async fn a_plan_applies_only_to_the_containers_it_was_made_for() {
     let (app, at) = ruined().await;
     let path = app.folder.path().join("plan");
     let path = path.to_str().unwrap();
     let made = app.run(&["restore", "--all", "--at", &at, "--dry-run", "--plan-out", path]).await;
     assert_eq!(made.code, 0, "{made:?}");
-    // The same names in another database, and containers beside these.
+    // The same names in another database, and other containers in the same one.
     assert!(app.local.create_database("other").await.unwrap());
     let create = async |database: &str, name: &str| {
         let description = json!({"id": name, "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
@@ -133,18 +129,18 @@ async fn a_plan_serves_the_containers_it_was_made_for_and_no_others() {
         let refused = app.run(&[&apply[..], &other[..]].concat()).await;
         is_refused(&refused, 2, "was made for", "--plan-out");
     }
-    // Another account, of the same names.
+    // Another account with the same names.
     let elsewhere = TestApp::start().await;
     let foreign = everything(&elsewhere).await;
     is_refused(&elsewhere.run(&apply).await, 2, "was made for", "--plan-out");
     assert_eq!(everything(&elsewhere).await, foreign);
     assert_eq!(everything(&app).await, before);
-    // Missing, a folder, something else.
+    // A missing file, a folder, and a file of another kind.
     for bad in ["none", ".", "host.json"] {
         std::fs::write(app.folder.path().join("host.json"), "{\"version\":\"2.0\"}").unwrap();
         is_refused(&app.run(&["restore", "--plan", bad, "--yes"]).await, 2, bad, "--plan-out");
     }
-    // A changed byte anywhere is noticed.
+    // A changed byte is noticed anywhere in the file.
     let good = std::fs::read(path).unwrap();
     for at in (0..good.len()).step_by(good.len() / 40 + 1) {
         let mut bad = good.clone();
@@ -166,7 +162,7 @@ async fn a_plan_serves_the_containers_it_was_made_for_and_no_others() {
 }
 
 #[tokio::test]
-async fn without_a_history_every_command_says_so_and_writes_nothing() {
+async fn without_a_history_every_command_reports_that_and_writes_nothing() {
     let app = TestApp::start().await;
     app.put(json!({"id": "a", "pk": "a"})).await;
     let before = everything(&app).await;
@@ -182,7 +178,7 @@ async fn without_a_history_every_command_says_so_and_writes_nothing() {
     ] {
         is_refused(&app.run(&args).await, code, words, hint);
     }
-    // With these, nothing is known of each document that is there: not an error, but not done either.
+    // With these, every existing document is unknown: not an error, but not a success either.
     for args in [
         vec!["restore", "--all", "--at", "10m", "--yes"],
         vec!["restore", "--id", "a", "--pk", "a", "--at", "10m", "--yes"],
@@ -196,7 +192,7 @@ async fn without_a_history_every_command_says_so_and_writes_nothing() {
             "{args:?}: {output:?}"
         );
     }
-    // And without the container itself.
+    // Without the source container as well.
     for args in [
         vec!["history", "--id", "a"],
         vec!["show", "--id", "a"],
@@ -210,7 +206,7 @@ async fn without_a_history_every_command_says_so_and_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_caller_who_may_not_is_told_what_is_missing() {
+async fn a_caller_without_permission_is_told_which_one_is_missing() {
     let (app, at) = ruined().await;
     let before = everything(&app).await;
     let file = app.folder.path().join("b.jsonl");
@@ -228,7 +224,7 @@ async fn a_caller_who_may_not_is_told_what_is_missing() {
     ];
     std::fs::write(app.folder.path().join("good.json"), r#"{"id":"x","pk":"x"}"#).unwrap();
     let all = [Kind::Definition, Kind::Query, Kind::LiveRead, Kind::LiveWrite, Kind::HistoryRead, Kind::HistoryWrite];
-    // A wrong key is refused at the first request; a role that lacks a permission only where it is needed.
+    // A wrong key is refused at the first request; a role without a permission, only where that is needed.
     for (status, kinds) in [(401, &all[..]), (403, &all[1..])] {
         for kind in kinds {
             app.proxy.fail_always_of(*kind, Some(Fault::Reject(status, 0)));
@@ -248,14 +244,14 @@ async fn a_caller_who_may_not_is_told_what_is_missing() {
     assert_eq!(everything(&app).await, before);
     assert!(!std::path::Path::new(file).exists());
 
-    // Who may read only: without a journal nothing is begun.
+    // With read access only, the restore does not begin, because it cannot write its journal.
     let restore = ["restore", "--all", "--at", &at, "--yes", "--format", "json"];
     app.proxy.fail_always_of(Kind::HistoryWrite, Some(Fault::Reject(403, 0)));
     is_refused(&app.run_through_proxy(&restore).await, 1, "403", "journal");
     assert_eq!(everything(&app).await, before);
     app.proxy.fail_always_of(Kind::HistoryWrite, None);
 
-    // Who may write the history and not the source: each document is reported, and stays.
+    // With write access to the history only, each document is reported and stays unchanged.
     app.proxy.fail_always_of(Kind::LiveWrite, Some(Fault::Reject(403, 0)));
     let failed = app.run_through_proxy(&restore).await;
     assert_eq!(failed.code, 3, "{failed:?}");
@@ -265,11 +261,11 @@ async fn a_caller_who_may_not_is_told_what_is_missing() {
     app.proxy.fail_always_of(Kind::LiveWrite, None);
     let live = app.run(&["query", "SELECT c.city_name FROM c", "--format", "json"]).await.json();
     assert_eq!(live, json!([{"city_name": "Ruined"}]));
-    // With the permission the same command does it.
+    // With the permission, the same command succeeds.
     assert_eq!(app.run_through_proxy(&restore).await.code, 0);
 }
 
-// Elsewhere the system itself is asked, and not a file.
+// Other platforms ask the system's certificate store instead of a file.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_machine_without_certificate_authorities_is_told_what_to_install() {

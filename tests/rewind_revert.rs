@@ -1,4 +1,4 @@
-//! `revert`, with the real program: what a bad writer did goes, what everybody else did stays.
+//! `revert` with the real program: a bad writer's changes are reverted, and all others stay.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use crate::{
     support::{Handler, Output, TestApp},
 };
 
-/// The bad writer's writes.
+/// Matches the bad writer's writes.
 const BAD: &str = r#"doc.by == "job-42""#;
 
-/// An account whose documents' writes are minutes apart in the history, although they are made now.
+/// An account in whose history the writes are minutes apart, although the test makes them now.
 pub struct Life {
     pub app: TestApp,
     handler: Handler,
@@ -35,13 +35,13 @@ impl Life {
         Self { app, handler, now: Utc::now().timestamp(), lsn: 0, last: BTreeMap::new() }
     }
 
-    /// A document is written, and captured as of so many minutes ago; `None` deletes it.
+    /// Writes a document and captures it as of this many minutes ago; `None` deletes it.
     async fn write(&mut self, minutes: i64, id: &str, document: Option<Value>) {
         self.write_at(self.now - minutes * 60, id, document).await;
     }
 
-    /// A document is written, and captured as of this second; `None` deletes it, or lets it expire when it is called
-    /// brief. As it was stored.
+    /// Writes a document and captures it as of this second. `None` deletes it, or lets it expire if its id begins with
+    /// `brief`. Returns the document as stored.
     pub async fn write_at(&mut self, ts: i64, id: &str, document: Option<Value>) -> Option<Value> {
         self.lsn += 1;
         let previous = self.last.remove(id);
@@ -87,14 +87,14 @@ impl Life {
         Some(document.to_string())
     }
 
-    /// `revert` of everything between 30 and 10 minutes ago.
+    /// Runs `revert` for everything between 30 and 10 minutes ago.
     async fn revert(&self, more: &[&str]) -> Output {
         let (from, to) = ((self.now - 1800).to_string(), (self.now - 600).to_string());
         self.app.run(&[&["revert", "--from", &from, "--to", &to][..], more].concat()).await
     }
 
-    /// Documents whose price a job ruined, with honest writes before, between and after: `1` was left alone since, `2` got
-    /// another city later, `3` another price.
+    /// Documents whose price a job ruined, with honest writes before, in between and after: `1` was left alone since,
+    /// `2` got another city later, `3` another price.
     async fn shop() -> Self {
         let mut life = Self::start().await;
         for id in ["1", "2", "3"] {
@@ -110,7 +110,7 @@ impl Life {
 }
 
 #[tokio::test]
-async fn what_a_job_did_goes_and_what_everybody_else_did_stays() {
+async fn a_jobs_changes_are_reverted_and_all_others_stay() {
     let life = Life::shop().await;
     let all = ["--filter", BAD, "--bookkeeping", "/by"];
     let before = [life.live("1").await, life.live("2").await, life.live("3").await];
@@ -145,7 +145,7 @@ async fn what_a_job_did_goes_and_what_everybody_else_did_stays() {
     assert_eq!(life.live("1").await, live("9.5", "Davidson", "bob"));
     assert_eq!(life.live("2").await, live("9.5", "Cornelius", "ann"));
     assert_eq!(life.live("3").await, live("7", "Davidson", "ann"));
-    // No value of a document is in the journal, which is kept for years.
+    // The journal is kept for years, so it must not contain document values.
     let journal = std::fs::read_dir(life.app.folder.path().join(".cosmos-rewind")).unwrap();
     let journal: String = journal.map(|f| std::fs::read_to_string(f.unwrap().path()).unwrap()).collect();
     assert!(journal.contains("/price") && !journal.contains("Davidson") && !journal.contains("9.5"), "{journal}");
@@ -156,7 +156,7 @@ async fn what_a_job_did_goes_and_what_everybody_else_did_stays() {
 }
 
 #[tokio::test]
-async fn a_conflict_is_settled_as_it_is_asked_for() {
+async fn a_conflict_is_resolved_as_requested() {
     let life = Life::shop().await;
     let one = ["--filter", BAD, "--bookkeeping", "/by", "--id", "3", "--pk", "3"];
     let ours = life.revert(&[&one[..], &["--prefer", "ours", "--yes"]].concat()).await;
@@ -187,14 +187,14 @@ async fn an_edit_after_the_plan_is_never_overwritten() {
 }
 
 #[tokio::test]
-async fn documents_that_were_made_or_deleted_in_the_window() {
+async fn revert_handles_documents_created_or_deleted_in_the_window() {
     let mut life = Life::start().await;
     life.write(60, "old", Some(json!({"n": 1}))).await;
     life.write(20, "old", None).await;
     life.write(20, "new", Some(json!({"n": 1}))).await;
     life.write(20, "grown", Some(json!({"n": 1}))).await;
     life.write(5, "grown", Some(json!({"n": 1, "m": 2}))).await;
-    // Nobody deleted these: one is untouched, the other was changed before, and stays gone.
+    // These expired: one is untouched, and the other, which had been changed before, stays gone.
     life.write(60, "brief", Some(json!({"n": 1}))).await;
     life.write(20, "brief", None).await;
     life.write(60, "brief-changed", Some(json!({"n": 1}))).await;
@@ -215,7 +215,7 @@ async fn documents_that_were_made_or_deleted_in_the_window() {
     assert_eq!(life.live("old").await.unwrap(), r#"{"n":1}"#);
     assert_eq!(life.live("new").await, None);
     assert_eq!((life.live("brief").await, life.live("brief-changed").await), (None, None));
-    // Somebody has written into what should not be there.
+    // Another writer has changed a document that should not exist, so it stays.
     assert_eq!(life.live("grown").await.unwrap(), r#"{"n":1,"m":2}"#);
 }
 
@@ -223,13 +223,13 @@ async fn documents_that_were_made_or_deleted_in_the_window() {
 async fn what_cannot_be_known_is_left_alone_and_said() {
     let life = Life::start().await;
     let now = life.now;
-    // Latest-version mode: whose changes lie between two versions is not known.
+    // In latest-version mode, the author of changes between two versions is unknown.
     for (ts, n) in [(now - 3600, 1), (now - 1200, 2)] {
         let mut stored = life.app.put(json!({"id": "a", "pk": "a", "n": n})).await;
         stored["_ts"] = ts.into();
         assert_eq!(life.handler.deliver(&[stored]).await.0, 200);
     }
-    // The history begins in the window.
+    // The history begins within the time window.
     let mut stored = life.app.put(json!({"id": "b", "pk": "b", "n": 2})).await;
     stored["_ts"] = (now - 1200).into();
     assert_eq!(life.handler.deliver(&[stored]).await.0, 200);
@@ -268,8 +268,8 @@ async fn wrong_flags_are_refused_before_anything_is_read() {
     assert_eq!((turned.code, turned.stderr.contains("is before --from")), (2, true), "{turned:?}");
 }
 
-/// A writer of single fields that is killed at any of its writes, and somebody who edits another field right after: undo
-/// cannot know whether the field was written before the edit or by it, and takes nothing back that is not its own.
+/// A revert or restore of single fields is killed at any of its writes, and another writer then edits another field.
+/// Undo cannot know whether the field was written before that edit or by it, and reverts only its own writes.
 #[tokio::test]
 async fn an_edit_after_a_kill_is_not_taken_for_the_killed_ones_own() {
     for revert in [true, false] {
@@ -303,8 +303,9 @@ async fn an_edit_after_a_kill_is_not_taken_for_the_killed_ones_own() {
     }
 }
 
-/// The model of `tests/simulation/revert.rs` with the real program: honest writers and a bad one, in as many documents as
-/// `COSMOS_REWIND_REVERT_DOCUMENTS` says. Each document's writes and what it would be without the bad ones are the test's own.
+/// The model of `tests/simulation/revert.rs` with the real program: honest writers and a bad one, in
+/// `COSMOS_REWIND_REVERT_DOCUMENTS` documents. The test keeps its own record of each document's writes and of its state
+/// without the bad ones.
 #[tokio::test]
 async fn in_many_documents_every_honest_edit_is_kept() {
     let count = std::env::var("COSMOS_REWIND_REVERT_DOCUMENTS").map_or(150, |count| count.parse().unwrap());

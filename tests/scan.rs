@@ -1,5 +1,5 @@
-//! Reading a history piece by piece: whatever the containers' keys, the size of a piece and the number of machines, each
-//! item is found once, with all its versions and what the target has now.
+//! Reading a history piece by piece: whatever the containers' keys, the size of a piece and the number of machines,
+//! each item is found once, with all its versions and its live state in the target.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +22,8 @@ use crate::support::TestApp;
 const DOCUMENTS: u64 = 60;
 const START: i64 = 1_700_000_000;
 
-/// Documents with three versions each, a minute apart; of every seventh the newest version is not captured, every tenth
-/// is deleted, and the last one has no history at all.
+/// Documents with three versions a minute apart. The newest version of every seventh is not captured, every tenth is
+/// deleted, and the last one has no history at all.
 async fn filled(paths: &[&str]) -> TestApp {
     let app = TestApp::with_changes_key(paths).await;
     for round in 0..3 {
@@ -49,7 +49,7 @@ async fn containers(app: &TestApp) -> Containers {
     CosmosContainers { changes: app.changes().await, source }.containers()
 }
 
-/// What a naive reading of everything finds: record ids, text in force, live etag.
+/// The result of reading everything naively: record ids, text in force, live ETag.
 type Facts = BTreeMap<(String, String), (Vec<String>, Option<String>, Option<String>)>;
 
 async fn naive(app: &TestApp, containers: &Containers, at: PointInTime) -> Facts {
@@ -111,7 +111,7 @@ async fn every_item_is_found_once_whatever_the_layout_and_the_size_of_a_piece() 
             };
             let found = all(&scan).await;
             texts += found.iter().filter(|f| boundary(&f.versions, at).is_some_and(|v| v.document.is_some())).count();
-            // Where the text was not read along it is as good as the one that would be read: not compared.
+            // A text that was not read along equals the one that would be read later, so it is not compared.
             let same = |f: &ScannedItem| expected[&f.item.sort_key()].1.clone();
             assert_eq!(facts(&found, at, same), expected, "{paths:?} {piece_rows} {needed}");
             for live in found.iter().filter_map(|f| f.live.as_ref()) {
@@ -146,7 +146,7 @@ async fn every_item_is_found_once_whatever_the_layout_and_the_size_of_a_piece() 
 }
 
 #[tokio::test]
-async fn a_predicate_means_what_matched_at_the_moment_not_at_some_time() {
+async fn a_predicate_selects_documents_that_matched_at_the_moment() {
     let app = filled(&["/pk", "/_originalId"]).await;
     let containers = containers(&app).await;
     let pace = RuLimiter::new(app.events().await.cosmos().meter(), None);

@@ -1,4 +1,4 @@
-//! Every script says how it is used; dev.sh starts the environment of development.
+//! Every script explains its usage; dev.sh starts the development environment.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,7 +22,7 @@ fn scripts() -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_script_stops_at_errors_and_says_how_it_is_used() {
+fn every_script_stops_at_errors_and_explains_its_usage() {
     let all = scripts();
     assert!(all.len() > 5, "{all:?}");
     for path in all {
@@ -33,15 +33,15 @@ fn every_script_stops_at_errors_and_says_how_it_is_used() {
         assert!(text.to_lowercase().contains("usage: "), "{shown}");
         let checked = Command::new("bash").arg("-n").arg(&path).output().unwrap();
         assert!(checked.status.success(), "{checked:?}");
-        // Executable where a person looks for it.
+        // Directly executable, where users look for it.
         use std::os::unix::fs::PermissionsExt as _;
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o111, 0o111, "{shown}");
     }
 }
 
-/// One that nobody runs stops working unseen.
+/// A benchmark that is never run breaks unnoticed.
 #[test]
-fn every_benchmark_is_run_once_where_everything_is() {
+fn every_benchmark_runs_once_in_ci() {
     let manifest = std::fs::read_to_string(Path::new(ROOT).join("Cargo.toml")).unwrap();
     let run = std::fs::read_to_string(Path::new(ROOT).join(".ci/run")).unwrap();
     let names = manifest.split("[[bench]]\nname = \"").skip(1).map(|rest| rest.split('"').next().unwrap());
@@ -76,7 +76,7 @@ fn package_and_dev_name_their_flags_and_refuse_others() {
     }
 }
 
-/// An app folder as the repository is one, so that no settings file is left in the repository.
+/// An app folder like the repository, so that no settings file is left in the repository itself.
 fn checkout() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for path in ["scripts/dev.sh", "host.json", "local.settings.example.json", "CaptureChanges/function.json"] {
@@ -84,7 +84,7 @@ fn checkout() -> tempfile::TempDir {
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
         std::fs::copy(Path::new(ROOT).join(path), to).unwrap();
     }
-    // Where cargo puts what it builds.
+    // The folder of cargo's build output.
     std::fs::create_dir_all(folder.path().join("target/debug")).unwrap();
     std::os::unix::fs::symlink(BINARY, folder.path().join("target/debug/cosmos-rewind")).unwrap();
     folder
@@ -102,7 +102,7 @@ async fn dev_starts_the_local_environment_and_ctrl_c_ends_all_of_it() {
     let command = dev(folder.path(), &["--mode", "all-versions", "--with", "local"]);
     let mut local = Local::spawn(folder, command, &[]).await;
     assert_eq!(local.ready()["event"], "ready");
-    // The settings are there now, as they are in the example.
+    // The settings file was created from the example.
     let settings = std::fs::read(local.folder().join("local.settings.json")).unwrap();
     assert_eq!(settings, std::fs::read(Path::new(ROOT).join("local.settings.example.json")).unwrap());
     assert!(local.log().iter().any(|line| line.contains("cosmos-rewind local")), "{:#?}", local.log());
@@ -111,7 +111,7 @@ async fn dev_starts_the_local_environment_and_ctrl_c_ends_all_of_it() {
     local.wait_for_count("changes", 5).await;
 
     let mut started = local.children();
-    assert_eq!(started.len(), 1, "the handler, and the script is the program itself: {started:?}");
+    assert_eq!(started.len(), 1, "only the handler, because the script replaces itself: {started:?}");
     started.push(local.id());
     local.interrupt();
     assert!(local.ended().await.success());
@@ -119,11 +119,11 @@ async fn dev_starts_the_local_environment_and_ctrl_c_ends_all_of_it() {
 }
 
 #[tokio::test]
-async fn dev_never_overwrites_settings_and_says_why_it_takes_what() {
+async fn dev_never_overwrites_settings_and_explains_its_choices() {
     let folder = checkout();
     let own = r#"{"IsEncrypted":false,"Values":{"COSMOS_DATABASE":"mine"}}"#;
     std::fs::write(folder.path().join("local.settings.json"), own).unwrap();
-    // Nothing but the usual commands: neither Core Tools nor Docker.
+    // Only the usual commands: neither Core Tools nor Docker.
     let bin = tempfile::tempdir().unwrap();
     for name in ["bash", "dirname", "sed", "cp", "cat", "env", "kill"] {
         if let Some(path) = ["/usr/bin", "/bin"].iter().map(|f| Path::new(f).join(name)).find(|p| p.exists()) {
@@ -140,7 +140,7 @@ async fn dev_never_overwrites_settings_and_says_why_it_takes_what() {
     assert!(local.ended().await.success());
 }
 
-/// A YAML file as JSON, by the Python of the test peers.
+/// A YAML file as JSON, converted by the test peers' Python.
 fn yaml(path: &str) -> Option<Value> {
     let python = peers::python()?;
     let program = "import json, sys, yaml; print(json.dumps(yaml.load(open(sys.argv[1]), yaml.BaseLoader)))";
@@ -170,18 +170,18 @@ fn the_workflows_are_yaml_of_pinned_actions_and_valid_shell() {
         for command in commands {
             let checked = Command::new("bash").args(["-n", "-c", &command]).output().unwrap();
             assert!(checked.status.success(), "{command}: {checked:?}");
-            // Text of a tag or a title would be part of the command.
+            // The text of a tag or a title would become part of the command.
             assert!(!command.contains("${{"), "{command}");
         }
     }
 }
 
 #[test]
-fn tables_of_the_performance_pages_are_what_the_raw_results_say() {
+fn tables_of_the_performance_pages_match_the_raw_results() {
     let Some(python) = peers::python() else { return };
     let checked = Command::new(python).args(["scripts/plot.py", "--check"]).current_dir(ROOT).output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
-    // Each of their plots is there.
+    // Each plot exists.
     let folder = Path::new(ROOT).join("docs/performance");
     let mut plots = 0;
     for page in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
@@ -231,7 +231,7 @@ fn the_all_versions_feed_is_asked_for_only_by_its_mode() {
     assert!(String::from_utf8_lossy(&alone.stderr).contains("Azure CLI is not installed"), "{alone:?}");
 }
 
-/// `scripts/mutants.sh` takes minutes; that what it applies still fits is seen at once.
+/// `scripts/mutants.sh` takes minutes; this notices at once when a patch does not apply any more.
 #[test]
 fn every_breakage_of_the_simulation_still_applies() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -242,12 +242,12 @@ fn every_breakage_of_the_simulation_still_applies() {
         std::fs::read_dir(root.join("tests/simulation/mutants")).unwrap().map(|entry| entry.unwrap().path()).collect();
     patches.sort();
     assert!(patches.len() > 10);
-    // In the order of the script: the first adds the switch, and all of them are applied to one copy.
+    // In the script's order: the first patch adds the switch, and all are applied to one copy.
     for patch in patches {
         let applied =
             Command::new("git").args(["apply", "--unidiff-zero"]).arg(&patch).current_dir(&folder).output().unwrap();
         assert!(applied.status.success(), "{}: {}", patch.display(), String::from_utf8_lossy(&applied.stderr));
-        // Without a line around it an insertion lands wherever its line number says, however the code has moved.
+        // An insertion without context lands at its line number, wherever the code has moved.
         let text = std::fs::read_to_string(&patch).unwrap();
         let is_bare =
             |line: &&str| line.starts_with("@@ ") && line.split(' ').nth(1).is_some_and(|at| at.ends_with(",0"));
@@ -255,10 +255,10 @@ fn every_breakage_of_the_simulation_still_applies() {
     }
 }
 
-/// The two listeners of `scripts/mongodb-listen.sh` on this build, against a MongoDB server of other people.
+/// Runs the two listeners of `scripts/mongodb-listen.sh` with this build, against an independent MongoDB server.
 #[cfg(all(unix, feature = "mongodb"))]
 #[tokio::test]
-async fn two_listeners_on_mongodb_are_told_exactly_what_they_asked_for() {
+async fn two_mongodb_listeners_get_exactly_the_requested_changes() {
     if peers::mongodb_python().is_none() {
         return;
     }

@@ -1,4 +1,4 @@
-//! The second opinion on the local account: Microsoft's own SDKs in other languages.
+//! Tests the local account with Microsoft's own SDKs in other languages.
 
 use std::process::{Command, Output, Stdio};
 
@@ -39,7 +39,7 @@ async fn the_javascript_sdk_agrees_with_the_local_account() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    // The script looks for the SDK from there.
+    // The script resolves the SDK from there.
     command.current_dir(folder);
     let mut node = command.spawn().unwrap();
     let mut answers = node.stdin.take().unwrap();

@@ -1,5 +1,5 @@
-//! Bad configuration is the commonest failure: for every setting, a wrong value is given to the real program, which
-//! must name the setting, what is wrong, and what to write, and must never print a secret.
+//! Wrong configuration is the most common failure. For every setting, the real program gets a wrong value. It must name
+//! the setting, the problem and the fix, and must never print a secret.
 
 use std::collections::BTreeSet;
 
@@ -8,18 +8,18 @@ use serde_json::{Value, json};
 
 use crate::support::{TestApp, feed_document, run};
 
-/// A setting that makes sense of the others: an account that nobody asks.
+/// A setting that makes the others meaningful: an account that is never contacted.
 const ACCOUNT: (&str, &str) = ("CosmosDB", "AccountEndpoint=http://127.0.0.1:1/;AccountKey=U0VDUkVU;");
 const COLLECTOR: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1");
 
 struct Wrong {
     name: &'static str,
     value: &'static str,
-    /// Other settings, beside the account.
+    /// Other settings next to the account.
     with: &'static [(&'static str, &'static str)],
-    /// In the message: what is wrong.
+    /// The problem, as named in the message.
     problem: &'static str,
-    /// In the hint: what to write.
+    /// The fix, as named in the hint.
     fix: &'static str,
 }
 
@@ -102,7 +102,7 @@ const TABLE: &[Wrong] = &[
     },
 ];
 
-/// Settings for which every text is right, and why.
+/// Settings for which any text is valid, and why.
 const ANYTHING: &[(&str, &str)] = &[
     ("REWIND_REDACT_KEY", "a secret text; that it is needed is told where it is needed"),
     ("OTEL_SERVICE_NAME", "a name of the operator's choice"),
@@ -118,7 +118,7 @@ fn no_setting_is_missing_here() {
 }
 
 #[tokio::test]
-async fn every_wrong_setting_is_named_with_its_problem_and_its_fix() {
+async fn every_wrong_setting_is_reported_with_its_problem_and_fix() {
     let folder = tempfile::tempdir().unwrap();
     let mut complaints = Vec::new();
     for one in TABLE {
@@ -142,7 +142,7 @@ async fn every_wrong_setting_is_named_with_its_problem_and_its_fix() {
 }
 
 #[tokio::test]
-async fn a_wrong_setting_of_one_function_is_named_as_it_was_written() {
+async fn a_wrong_setting_of_one_function_is_named_as_written() {
     let folder = tempfile::tempdir().unwrap();
     let function = folder.path().join("CaptureOrders");
     std::fs::create_dir(&function).unwrap();
@@ -161,9 +161,10 @@ async fn a_wrong_setting_of_one_function_is_named_as_it_was_written() {
     }
 }
 
-/// Who sets one means something by it. The page of settings lists those that may have a value for one function.
+/// Such a setting was made on purpose, so it must not be ignored. The settings page lists those that may have a value
+/// for one function.
 #[tokio::test]
-async fn a_value_for_one_function_of_what_all_share_is_refused() {
+async fn a_per_function_value_of_a_shared_setting_is_refused() {
     let app = TestApp::start().await;
     let page = std::fs::read_to_string("docs/reference/settings.md").unwrap();
     let own = page.split("\n\n").find(|paragraph| paragraph.contains("<FunctionName>__<SETTING>")).unwrap();
@@ -182,9 +183,9 @@ async fn a_value_for_one_function_of_what_all_share_is_refused() {
     assert!(output.stderr.contains("CaptureChanges__REWIND_FIDELITY: has no effect"), "{output:?}");
 }
 
-/// The wrong history, or none, is worse than no start.
+/// No start is better than a wrong history, or none.
 #[tokio::test]
-async fn serve_does_not_start_with_what_doctor_calls_a_failure() {
+async fn serve_does_not_start_with_a_failure_of_doctor() {
     let app = TestApp::start().await;
     let shipped = std::fs::read_to_string("host.json").unwrap();
     let host = |text: &str| std::fs::write(app.folder.path().join("host.json"), text).unwrap();
@@ -217,7 +218,7 @@ async fn serve_does_not_start_with_what_doctor_calls_a_failure() {
         let said = |row: &Value| row["result"] == "FAILURE" && row["found"].as_str().unwrap().contains(problem);
         assert!(rows.as_array().unwrap().iter().any(said), "{problem}: {rows:#}");
     }
-    // In all-versions mode altered dates are altered for good.
+    // In all-versions mode, altered dates cannot be recovered.
     let mut all = set("changeFeedMode", "AllVersionsAndDeletes".into());
     all["bindings"][0].as_object_mut().unwrap().remove("startFromBeginning");
     std::fs::write(&function, all.to_string()).unwrap();
@@ -232,12 +233,12 @@ async fn serve_does_not_start_with_what_doctor_calls_a_failure() {
 }
 
 #[tokio::test]
-async fn a_history_that_cannot_tell_documents_apart_is_not_written() {
+async fn a_history_that_cannot_distinguish_documents_is_not_written() {
     for paths in [&["/_originalId"][..], &["/id"]] {
         let app = TestApp::with_changes_key(paths).await;
         let output = app.run_with_settings(&["serve"], &[]).await;
         assert!(output.code == 2 && output.stderr.contains("leaves out /pk of the source's"), "{output:?}");
-        // Also while there is nothing to write: a checkpoint would say that the history has everything up to there.
+        // Even while there is nothing to write: a checkpoint would claim that the history is complete up to there.
         for document in [None, Some(json!({"id": "x", "pk": "p"}))] {
             if let Some(document) = document {
                 app.put(document).await;
@@ -250,7 +251,7 @@ async fn a_history_that_cannot_tell_documents_apart_is_not_written() {
         }
         assert!(app.history().await.is_empty());
     }
-    // One that is made so while the handler runs, with the answer that it gets delivered again.
+    // A history that is recreated this way while the handler runs: the batch is delivered again.
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     assert_eq!(handler.deliver(&[feed_document("x", "p", 1)]).await.0, 200);

@@ -1,5 +1,5 @@
-//! The whole of it against a model: the real handler under a host that plays Azure's, a follower, the commands, and
-//! faults. What is drawn from a seed is the same each time; the moment at which a real process is hit is not.
+//! The whole product against a model: the real handler under a simulated Functions host, a follower, the commands, and
+//! faults. A seed always draws the same run, but not the moment at which a real process is hit.
 
 mod alone;
 mod capture;
@@ -14,23 +14,23 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 use cosmos_rewind::capture::Limits;
 use futures::{FutureExt as _, StreamExt as _, stream};
 
-/// A number in the environment.
+/// A number from the environment.
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// How a seed is played again.
+/// The command that repeats a seed.
 fn again(seed: u64) -> String {
     format!("COSMOS_REWIND_SEED={seed} cargo test --test main simulation")
 }
 
-/// Limits of a capture: payloads are taken in pieces of one item, of a few, and as a whole.
+/// Capture limits: payloads are taken in pieces of one item, of a few, and as a whole.
 fn limits(seed: u64) -> Limits {
     let piece = [1, 400, 1 << 23][usize::try_from(seed % 3).unwrap()];
     Limits::new(4, 4, Duration::from_secs(30)).in_pieces_of(piece)
 }
 
-/// Plays seeds of a kind in one thread each, in no time: the one that is asked for, or `count` of them.
+/// Plays seeds of a kind, each in one thread without real time: the requested seed, or `count` of them.
 fn seed_after_seed(kind: &str, count: u64, play: impl AsyncFn(u64)) {
     let of_kind = |what: &str| number(&format!("COSMOS_REWIND_{kind}_{what}"));
     let seeds = match number("COSMOS_REWIND_SEED") {

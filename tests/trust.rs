@@ -1,11 +1,11 @@
-//! A history to trust, end to end: the real binary on the local account.
+//! A trustworthy history, end to end: the real binary on the local account.
 
 use cosmos_rewind::change::{Op, VersionVia, key::PartitionKey};
 use serde_json::{Value, json};
 
 use crate::{follow, support::TestApp};
 
-/// Writes documents of which only those with an even number are captured.
+/// Writes documents, of which only those with an even number are captured.
 async fn half_captured(app: &TestApp, count: u64) -> Vec<Value> {
     let mut all = Vec::new();
     for n in 0..count {
@@ -23,11 +23,11 @@ fn figures(summary: &Value) -> [u64; 4] {
 }
 
 #[tokio::test]
-async fn a_baseline_has_what_capture_has_not_and_changes_nothing_else() {
+async fn a_baseline_adds_uncaptured_documents_and_changes_nothing_else() {
     for paths in [&["/pk", "/_originalId"][..], &["/pk"], &["/id"]] {
         let app = TestApp::with_changes_key(paths).await;
         let all = half_captured(&app, 24).await;
-        // A captured document that moved without anybody's noticing: not a baseline, its history began earlier.
+        // A captured document with an uncaptured change gets no baseline, because its history began earlier.
         app.put(json!({"id": "d2", "pk": "k1", "n": 2, "city": "Cornelius"})).await;
         let before = app.history().await;
 
@@ -56,7 +56,7 @@ async fn a_baseline_has_what_capture_has_not_and_changes_nothing_else() {
         let shown = app.run(&["show", "--id", "d7", "--format", "json"]).await.json();
         assert_eq!(shown["caveats"][0]["name"], "baseline");
 
-        // Capture that comes later knows more of the same version.
+        // A late delivery of the same version contains more information.
         let mut late = live.clone();
         late["_lsn"] = 77.into();
         app.capture(&[late]).await;
@@ -90,7 +90,7 @@ async fn machines_share_a_baseline_and_a_killed_one_is_finished_by_the_next() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_backfilled_is_refused_or_named() {
+async fn documents_that_cannot_be_backfilled_are_refused_or_reported() {
     let app = TestApp::with_changes_key(&["/_originalId"]).await;
     let refused = app.run(&["backfill"]).await;
     assert!(refused.code == 2 && refused.stderr.contains("--where"), "{refused:?}");
@@ -106,7 +106,7 @@ async fn what_cannot_be_backfilled_is_refused_or_named() {
     assert!(one.code == 1 && one.stderr.contains("provision"), "{one:?}");
 }
 
-/// The counts of the checks that found something, by name.
+/// The checks with findings and their counts, by name.
 fn found(report: &Value) -> Vec<(String, u64)> {
     let checks = report["checks"].as_array().unwrap().iter();
     let counts = checks.map(|c| (c["check"].as_str().unwrap().to_owned(), c["count"].as_u64().unwrap()));
@@ -127,13 +127,13 @@ fn named(count: u64, name: &str) -> (String, u64) {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_found_and_repaired() {
+async fn missing_versions_are_found_and_repaired() {
     for paths in [&["/pk", "/_originalId"][..], &["/_originalId"]] {
         let app = TestApp::with_changes_key(paths).await;
         let all = half_captured(&app, 20).await;
         let young = report(&app.run(&["verify", "--grace", "1h", "--format", "json"]).await, 0);
         assert_eq!((&young["result"], &young["pending"]), (&json!("OK"), &json!(10)), "{young}");
-        // A moment later they are not young any more.
+        // After a moment they are not recent any more.
         let later = all.iter().map(|d| d["_ts"].as_i64().unwrap()).max().unwrap();
         crate::support::eventually("a second has passed", async || {
             (chrono::Utc::now().timestamp() > later).then_some(())
@@ -163,7 +163,7 @@ async fn what_is_missing_is_found_and_repaired() {
 }
 
 #[tokio::test]
-async fn each_kind_of_fault_is_told_apart() {
+async fn each_kind_of_fault_is_reported_separately() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let envelope = |mut stored: Value, op: &str, lsn: i64, previous: Option<i64>| {
@@ -190,7 +190,7 @@ async fn each_kind_of_fault_is_told_apart() {
     let etags = verify(&app, &[], 3).await;
     let warnings = vec![named(1, "newest"), named(1, "gone"), named(1, "chain")];
     assert_eq!((&etags["result"], found(&etags)), (&json!("WARNING"), warnings.clone()), "{etags}");
-    // When that was: of the gap its two ends.
+    // The times of the findings; for a gap, its two ends.
     let ends = |name: &str| {
         let check = etags["checks"].as_array().unwrap().iter().find(|c| c["check"] == name).unwrap();
         (check["from"].clone(), check["to"].clone())
@@ -201,9 +201,9 @@ async fn each_kind_of_fault_is_told_apart() {
     let since = verify(&app, &["--since", "1700000100"], 3).await;
     assert_eq!(found(&since), warnings[..2]);
     let content = verify(&app, &["--content", "--deep", "50"], 3).await;
-    assert_eq!(found(&content), warnings, "the texts are as they were");
+    assert_eq!(found(&content), warnings, "the texts are unchanged");
 
-    // Somebody edits the history.
+    // The history is tampered with.
     let record = app.versions("altered").await.pop().unwrap();
     let record_key = PartitionKey::parse(r#"["p","altered"]"#).unwrap();
     let text = app.changes().await.read(&record_key, &record.record_id).await.unwrap().unwrap();
@@ -220,7 +220,7 @@ async fn each_kind_of_fault_is_told_apart() {
 }
 
 #[tokio::test]
-async fn the_status_says_how_far_capture_is() {
+async fn status_reports_how_far_capture_is() {
     let app = TestApp::start().await;
     let empty = app.run(&["status", "--format", "json"]).await.json();
     assert_eq!((&empty["behind"], &empty["history"]["oldest"]), (&json!(null), &json!(null)), "{empty}");
@@ -233,7 +233,7 @@ async fn the_status_says_how_far_capture_is() {
     let mut newer = old.clone();
     newer["_ts"] = (written - 90).into();
     newer["_etag"] = "\"newer\"".into();
-    // Poison: an item that is no document.
+    // Poison: an item that is not a document.
     assert_eq!(handler.deliver(&[old, newer, json!({"id": 7})]).await.0, 200);
     app.put(json!({"id": "big", "pk": "p", "text": "x".repeat(10_000)})).await;
     let status = app.run(&["status", "--count", "--format", "json"]).await.json();
@@ -248,7 +248,7 @@ async fn the_status_says_how_far_capture_is() {
     let table = app.run(&["status"]).await;
     assert!(table.stdout.contains("restorable from") && table.stdout.contains("dead letters"), "{table:?}");
 
-    // Versions of another container: as when one is deleted and made again under its name.
+    // Versions of another container, as if one had been deleted and recreated under its name.
     let others = json!({"id": "others", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
     assert!(app.local.create_container("dev", others).await.unwrap());
     let other = app.run(&["status", "--source", "others", "--format", "json"]).await;
@@ -259,7 +259,7 @@ async fn the_status_says_how_far_capture_is() {
 }
 
 #[tokio::test]
-async fn a_container_that_was_made_again_begins_a_history_of_its_own() {
+async fn a_recreated_container_begins_a_new_history() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let old = app.put(json!({"id": "a", "pk": "p", "n": 1})).await;
@@ -268,7 +268,7 @@ async fn a_container_that_was_made_again_begins_a_history_of_its_own() {
     let envelope = |document: &Value, op: &str, lsn: i64, ts: i64| json!({"current": document, "metadata": {"operationType": op, "lsn": lsn, "crts": ts, "id": document["id"], "partitionKey": {"pk": "p"}}});
     let gone = |ts: i64| json!({"current": {}, "metadata": {"operationType": "delete", "lsn": 50, "crts": ts, "id": "b", "partitionKey": {"pk": "p"}}});
     assert_eq!(handler.deliver(&[envelope(&old, "create", 40, ts), gone(ts)]).await.0, 200);
-    // The container of today: to the history it is one of the same name that was made again.
+    // To the history, today's container is a recreated one of the same name.
     let others = json!({"id": "others", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
     assert!(app.local.create_container("dev", others).await.unwrap());
     let today = app.cosmos.container("dev", "others").await.unwrap();
@@ -279,7 +279,7 @@ async fn a_container_that_was_made_again_begins_a_history_of_its_own() {
     new["_ts"] = (ts + 600).into();
     let again = app.handler(&[("COSMOS_SOURCE_CONTAINER", "others")]).await;
     assert_eq!(again.deliver(&[envelope(&new, "create", 1, ts + 600), gone(ts + 600)]).await.0, 200);
-    // The LSN of a container that was made again begins anew; both deletes are there.
+    // The LSN of a recreated container starts over; both deletes are present.
     assert_eq!(app.versions("b").await.len(), 2);
 
     let source = ["--source", "others"];
@@ -299,7 +299,7 @@ async fn a_container_that_was_made_again_begins_a_history_of_its_own() {
         .collect();
     assert!(told[0].starts_with("a recreate") && told[0].contains("deleted since, nobody knows when"), "{told:?}");
     assert!(told[2].starts_with("n unknown") && told[2].contains("whether it was in the one before"), "{told:?}");
-    // A document that went with its container is not missing a tombstone.
+    // A document that was deleted with its container is not missing a tombstone.
     let verified = verify(&app, &source, 3).await;
     assert!(found(&verified).iter().all(|check| !check.0.contains("gone")), "{verified}");
 }
@@ -328,13 +328,13 @@ async fn a_running_trigger_has_leases_with_owners() {
 }
 
 #[tokio::test]
-async fn what_waits_is_counted_for_followers_and_for_leases() {
+async fn pending_changes_are_counted_for_followers_and_leases() {
     let app = TestApp::start().await;
     let modes = [("all", "all-versions"), ("newest", "latest")];
     for (name, mode) in modes {
         follow::catch_up(&app, &["--name", name, "--mode", mode, "--sink", "file:e.jsonl"]).await;
     }
-    // A lease as the host keeps them, and one of another container.
+    // A lease in the host's format, and one of another container.
     let source = app.events().await;
     let leases = app.cosmos.container("dev", "leases").await.unwrap();
     let rid = source.rid().replace(['=', '/'], "");
@@ -365,7 +365,7 @@ async fn what_waits_is_counted_for_followers_and_for_leases() {
             .map(|(of, (items, more, unknown))| format!("{of} {items} {more} {unknown}"))
             .collect::<Vec<_>>()
     };
-    // Six versions of two documents; nothing of them is in the history.
+    // Six versions of two documents, none of them in the history.
     let expected =
         ["f127.0 2 false false", "follow.all 6 false false", "follow.newest 2 false false", "fother.dev 0 false true"];
     assert_eq!(waiting(&[]).await, expected);

@@ -1,5 +1,4 @@
-//! `load` against the same endpoint: how many documents the command itself can write, when the account is not what
-//! limits it.
+//! Measures how many documents `load` can write when the account is not the bottleneck, against the same endpoint.
 
 use std::{fmt::Write as _, process::Stdio, time::Instant};
 
@@ -16,7 +15,7 @@ struct Run {
     requests: f64,
 }
 
-/// Prints the documents per second of `load`, each write alone and packed, in turns.
+/// Prints the documents per second of `load`, alternating between single and packed writes.
 pub async fn load(args: &Args) {
     let count = args.batches * args.documents;
     println!(
@@ -45,7 +44,7 @@ pub async fn load(args: &Args) {
     println!("packed : alone {:.1}", packed.per_second / alone.per_second);
 }
 
-/// Documents of different keys, one per line.
+/// Documents with different keys, one per line.
 fn documents(count: usize, size: usize) -> String {
     let filler = "x".repeat(size.saturating_sub(60));
     let mut text = String::with_capacity(count * (size + 20));

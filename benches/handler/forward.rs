@@ -1,8 +1,8 @@
-//! The floor: a program that only forwards bytes.
+//! The lower bound: a program that only forwards bytes.
 //!
-//! It takes an invocation over HTTP, does not look at it, and sends slices of it to the endpoint: as many requests with
-//! as many bytes and the same headers as the real handler did. The server, the HTTP client, the allocator and the number
-//! of threads are the handler's. What the handler takes beyond this is its own work.
+//! It receives an invocation over HTTP and, without parsing it, sends slices of it to the endpoint: as many requests
+//! with as many bytes and the same headers as the real handler. Server, HTTP client, allocator and thread count are the
+//! handler's. Any further cost of the handler is its own work.
 
 use std::sync::Arc;
 
@@ -16,17 +16,17 @@ use axum::{
 };
 use futures::{StreamExt as _, stream};
 
-/// Writes in flight, as many as the handler allows.
+/// The number of writes in flight, the handler's limit.
 const MAX_WRITES: usize = 64;
 
-/// What is sent for an invocation; given in the environment.
+/// The requests for one invocation, passed in the environment.
 #[derive(Clone, Default)]
 pub struct Shape {
-    /// Requests.
+    /// The number of requests.
     pub requests: usize,
-    /// Bytes of the body of each.
+    /// The size of each body in bytes.
     pub bytes: usize,
-    /// Headers of each.
+    /// The headers of each request.
     pub headers: Vec<(String, String)>,
 }
 
@@ -36,7 +36,7 @@ const HEADERS: &str = "FORWARD_HEADERS";
 const URL: &str = "FORWARD_URL";
 
 impl Shape {
-    /// The environment that says so.
+    /// The environment variables that describe these requests.
     pub fn environment(&self, url: &str) -> [(&'static str, String); 4] {
         let headers = serde_json::to_string(&self.headers).expect("headers");
         [
@@ -91,7 +91,7 @@ async fn invoke(State(forward): State<Arc<Forward>>, body: Body) -> (StatusCode,
     let bytes = forward.bytes.min(body.len());
     stream::iter(0..forward.requests)
         .map(|i| {
-            // Anywhere in it: the bytes do not matter, only how many there are.
+            // Any slice of the body will do: only the number of bytes matters.
             let at = (i * bytes) % (body.len() - bytes + 1);
             send(&forward, body.slice(at..at + bytes))
         })

@@ -1,11 +1,11 @@
-//! What is delivered to a handler: batches of documents in bodies as the host sends them.
+//! The load on a handler: batches of documents in bodies as the host sends them.
 
 use axum::body::Bytes;
 use cosmos_rewind::host::invocation;
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
-/// What kind of documents a batch holds.
+/// The kind of documents in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scenario {
     /// One key a batch: transactional batches
@@ -21,7 +21,7 @@ pub enum Scenario {
 impl Scenario {
     pub const ALL: [Self; 4] = [Self::Shared, Self::Own, Self::OwnBulk, Self::Dates];
 
-    /// The name in raw results.
+    /// The name in the raw results.
     pub fn name(self) -> &'static str {
         match self {
             Self::Shared => "shared",
@@ -31,7 +31,7 @@ impl Scenario {
         }
     }
 
-    /// The name for people.
+    /// The name in printed tables.
     pub fn title(self) -> &'static str {
         match self {
             Self::Shared => "one key a batch (transactional)",
@@ -41,7 +41,7 @@ impl Scenario {
         }
     }
 
-    /// `REWIND_BULK` of the handler.
+    /// The handler's `REWIND_BULK`.
     pub fn bulk(self) -> &'static str {
         if self == Self::Own { "off" } else { "auto" }
     }
@@ -51,7 +51,7 @@ impl Scenario {
     }
 }
 
-/// The body of the n-th invocation.
+/// The body of the invocation number `batch`.
 pub fn body(scenario: Scenario, documents: usize, size: usize, batch: usize) -> String {
     let documents: Vec<Value> = (0..documents)
         .map(|i| {
@@ -82,7 +82,7 @@ pub fn body(scenario: Scenario, documents: usize, size: usize, batch: usize) -> 
     )
 }
 
-/// Delivers invocations, so many at once, chunked and without a length, as the host sends them.
+/// Delivers invocations, `leases` at a time, chunked and without a length, as the host does.
 pub async fn deliver(http: &reqwest::Client, root: &str, bodies: &[Bytes], leases: usize) {
     stream::iter(bodies)
         .for_each_concurrent(leases, |body| async move {

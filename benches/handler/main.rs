@@ -1,8 +1,8 @@
-//! The whole handler under a simulated host, against an endpoint that answers every write at once; beside it a program
-//! that only forwards bytes, and handlers of other kinds, in turn.
+//! Measures the whole handler under a simulated host, against an endpoint that answers every write at once; in turn
+//! with a program that only forwards bytes, and with other handlers.
 //!
-//! Not a criterion benchmark: what is measured is another process. CPU is the handler's own, from the kernel's
-//! scheduler statistics, so the load generator and the endpoint do not count.
+//! This is not a criterion benchmark, because it measures another process. CPU time is the handler's own, from the
+//! kernel's scheduler statistics, without the load generator and the endpoint.
 
 mod commands;
 mod forward;
@@ -26,7 +26,7 @@ use null::{Behaviour, Endpoint, Writes};
 use process::Handler;
 use serde_json::json;
 
-// The forwarding program is this one, and allocates as the handler does.
+// This program also runs as the forwarding program, which must use the handler's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -36,67 +36,68 @@ struct Args {
     /// Handler to measure, started as `HANDLER serve`
     #[arg(long, default_value = option_env!("CARGO_BIN_EXE_cosmos-rewind").unwrap_or("target/release/cosmos-rewind"))]
     handler: PathBuf,
-    /// Another handler to measure beside it, as `NAME=COMMAND`, or `NAME@SCENARIO,SCENARIO=COMMAND` for these alone; run by sh
+    /// Another handler to measure, as `NAME=COMMAND`, or `NAME@SCENARIO,SCENARIO=COMMAND` for these scenarios only; run
+    /// by sh
     #[arg(long, value_name = "NAME=COMMAND")]
     peer: Vec<String>,
-    /// What the documents are like (all kinds)
+    /// Kind of documents (default: all kinds)
     #[arg(long, value_enum)]
     scenario: Vec<Scenario>,
     /// Batches in each scenario
     #[arg(long, default_value_t = 100)]
     batches: usize,
-    /// Batches before, not measured (20, at least one for each lease)
+    /// Warm-up batches that are not measured (20, at least one for each lease)
     #[arg(long)]
     warm_up: Option<usize>,
-    /// Documents in a batch
+    /// Documents per batch
     #[arg(long, default_value_t = 100)]
     documents: usize,
-    /// Bytes of a document, about
+    /// Approximate size of a document in bytes
     #[arg(long, default_value_t = 1024)]
     size: usize,
     /// Batches in flight
     #[arg(long, default_value_t = 4)]
     leases: usize,
-    /// Partition key ranges of the history, which share its keys evenly
+    /// Partition key ranges of the history, which divide its keys evenly
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     ranges: u32,
-    /// Milliseconds for which the endpoint holds back the answer to a write
+    /// Milliseconds by which the endpoint delays the response to a write
     #[arg(long, default_value_t = 0)]
     latency_ms: u64,
-    /// Repetitions, in each of which every handler has its turn; the median is printed
+    /// Repetitions, in each of which every handler is measured once; the median is printed
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// File that raw results are appended to, one line each
+    /// File to which raw results are appended, one line each
     #[arg(long)]
     csv: Option<PathBuf>,
-    /// Count requests, bytes and request units of captured documents instead, in each layout and index policy
+    /// Measure requests, bytes and request units of captured documents instead, for each layout and index policy
     #[arg(long)]
     ru: bool,
-    /// Measure `load` instead, with each write alone and packed
+    /// Measure `load` instead, with single and packed writes
     #[arg(long)]
     load: bool,
     /// The program that only forwards bytes
     #[arg(long, hide = true)]
     forward: bool,
-    /// Given by `cargo bench`
+    /// Passed by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 impl Args {
-    /// The handler itself.
+    /// The command that starts the handler.
     fn own(&self, scenario: Scenario) -> Command {
         let mut command = Command::new(&self.handler);
         command.arg("serve").env("REWIND_BULK", scenario.bulk());
         command
     }
 
-    /// The endpoint that it writes to.
+    /// The behaviour of the endpoint.
     fn behaviour(&self, writes: Writes) -> Behaviour {
         Behaviour { writes, ranges: self.ranges, latency: Duration::from_millis(self.latency_ms) }
     }
 
-    /// Appends raw results.
+    /// Appends raw results to a file.
     fn append(&self, header: &str, rows: &str) {
         let Some(path) = &self.csv else { return };
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("csv file");
@@ -107,7 +108,7 @@ impl Args {
     }
 }
 
-/// What is measured.
+/// The process to measure.
 enum Subject {
     Own,
     Forward,
@@ -115,7 +116,7 @@ enum Subject {
 }
 
 impl Subject {
-    /// A peer as the command line names it.
+    /// Parses a peer from the command line.
     fn peer(text: &str) -> Self {
         let (name, command) = text.split_once('=').expect("--peer NAME=COMMAND");
         let (name, scenarios) = name.split_once('@').map_or((name, None), |(name, list)| (name, Some(list)));
@@ -123,7 +124,7 @@ impl Subject {
         Self::Peer { name: name.to_owned(), scenarios, command: command.to_owned() }
     }
 
-    /// Whether it does something else in this scenario than in the others.
+    /// Whether it behaves differently in this scenario.
     fn takes_part(&self, scenario: Scenario) -> bool {
         let Self::Peer { scenarios: Some(scenarios), .. } = self else { return true };
         scenarios.iter().any(|name| name == scenario.name())
@@ -196,7 +197,7 @@ async fn compare(args: &Args) {
         let bodies = bodies.split_at(warm_up);
         let mut shape = Shape::default();
         for round in 1..=args.rounds {
-            // In turn, so that what else happens on the machine hits all alike.
+            // In turns, so that other activity on the machine affects all of them alike.
             for (subject, rounds) in subjects.iter().zip(&mut all) {
                 let f = measure(args, scenario, subject, bodies, &mut shape).await;
                 let row = format!(
@@ -246,7 +247,7 @@ fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().tcp_nodelay(true).build().expect("client")
 }
 
-/// `bodies` are those before and those that are measured.
+/// Runs warm-up and measured invocations; `bodies` contains both.
 async fn measure(
     args: &Args,
     scenario: Scenario,
@@ -266,7 +267,7 @@ async fn measure(
         }
         Subject::Peer { command: text, .. } => {
             let mut command = Command::new("sh");
-            // The process that is measured is the command's, not the shell's.
+            // Measures the command's own process, not the shell.
             command.args(["-c", &format!("exec {text}")]).env("REWIND_BULK", scenario.bulk());
             command
         }

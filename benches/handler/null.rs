@@ -1,4 +1,4 @@
-//! The endpoint that handlers write to. Its metadata are real, from a local account.
+//! The endpoint to which handlers write. Its metadata is real and comes from a local account.
 
 use std::{
     sync::{
@@ -19,61 +19,61 @@ use axum::{
 use cosmos_rewind::local::{LocalCosmos, LocalOptions};
 use serde_json::{Value, json, value::RawValue};
 
-/// What a write is said to cost.
+/// The reported charge of a write.
 const CHARGE: f64 = 6.29;
 
-/// What an operation of a batch answers when its document is not asked for.
+/// The result of an operation in a batch when its document is not requested.
 const OPERATION: &str = r#"{"statusCode":201,"requestCharge":6.29,"eTag":"\"00000000-0000-0000-0000-000000000000\""}"#;
 
-/// What becomes of writes.
+/// The treatment of writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Writes {
-    /// Answered at once, unread.
+    /// Answered at once without being read.
     Null,
-    /// Passed on to the account behind, and kept.
+    /// Forwarded to the account behind the endpoint, and kept.
     Kept,
 }
 
-/// How an endpoint is to behave.
+/// The behaviour of an endpoint.
 #[derive(Clone, Copy)]
 pub struct Behaviour {
-    /// What becomes of writes.
+    /// The treatment of writes.
     pub writes: Writes,
-    /// Partition key ranges of each container, which share the keys evenly.
+    /// The number of partition key ranges in each container, which divide the keys evenly.
     pub ranges: u32,
-    /// How long the answer to a write is held back.
+    /// The delay before the response to a write.
     pub latency: Duration,
 }
 
-/// An endpoint; it ends with this value.
+/// An endpoint; it stops on drop.
 pub struct Endpoint {
-    /// Its connection string.
+    /// The connection string.
     pub connection: String,
-    /// Its address.
+    /// The address.
     pub url: String,
-    /// What was asked of it.
+    /// The requests so far.
     pub seen: Arc<Seen>,
     task: tokio::task::JoinHandle<()>,
 }
 
-/// Writes that were counted.
+/// Counters of writes.
 #[derive(Default)]
 pub struct Seen {
-    /// Requests that write documents.
+    /// The number of requests that write documents.
     requests: AtomicU64,
-    /// Writes in them: each operation of a batch, or the request itself.
+    /// The number of writes in them: each operation of a batch, or the request itself.
     operations: AtomicU64,
-    /// Bytes of their bodies.
+    /// The size of their bodies in bytes.
     bytes: AtomicU64,
-    /// Headers of the first one, as text.
+    /// The headers of the first one as text.
     pub headers: OnceLock<Vec<(String, String)>>,
-    /// With [`Writes::Kept`]: their bodies.
+    /// With [`Writes::Kept`], the bodies.
     pub bodies: Mutex<Vec<Bytes>>,
-    /// With [`Writes::Kept`]: what the account charged for them.
+    /// With [`Writes::Kept`], the account's charge.
     pub charged: Mutex<f64>,
 }
 
-/// How much there was of it.
+/// A snapshot of the counters.
 #[derive(Clone, Copy)]
 pub struct Counted {
     pub requests: f64,
@@ -82,7 +82,7 @@ pub struct Counted {
 }
 
 impl Seen {
-    /// What was seen so far.
+    /// Returns the counters so far.
     pub fn counted(&self) -> Counted {
         let [requests, operations, bytes] =
             [&self.requests, &self.operations, &self.bytes].map(|count| count.load(Ordering::Relaxed) as f64);
@@ -111,7 +111,8 @@ struct Account {
 }
 
 impl Endpoint {
-    /// An endpoint with a database `dev`, a source `events` keyed by this path, and a container `changes` of this definition.
+    /// Starts an endpoint with the database `dev`, a source `events` keyed by this path, and a container `changes` with
+    /// this definition.
     pub async fn start(behaviour: Behaviour, source: &str, changes: Value) -> Self {
         let options = LocalOptions { partitions: behaviour.ranges, ..LocalOptions::default() };
         let local = LocalCosmos::start(options).await.expect("local account");
@@ -172,14 +173,14 @@ async fn answer(
     response
 }
 
-/// How many operations a batch has. They are passed over, not looked into; what is no array, as what the forwarding program
-/// sends, has none.
+/// The number of operations in a batch, without parsing them. A body that is not an array, such as the forwarding
+/// program's, has none.
 fn elements(body: &[u8]) -> usize {
     serde_json::from_slice::<Vec<&RawValue>>(body).map_or(0, |operations| operations.len())
 }
 
-/// "Created" for whatever it was; of a batch a result for each operation, as SDKs want to see. The document itself, as the
-/// service does it, where the request does not say that nobody wants it.
+/// Answers every write with "Created", and a batch with the SDKs' result format for each operation. Like the service,
+/// returns the document unless the request declines it.
 fn created(headers: &HeaderMap, body: Bytes, batch: Option<usize>) -> Response {
     let minimal = headers.get("prefer").is_some_and(|value| value == "return=minimal");
     let text = if let Some(operations) = batch {
@@ -202,7 +203,7 @@ fn created(headers: &HeaderMap, body: Bytes, batch: Option<usize>) -> Response {
 }
 
 impl Account {
-    /// Asks the account behind.
+    /// Forwards a request to the account behind the endpoint.
     async fn behind(&self, method: Method, uri: &Uri, headers: &HeaderMap, body: Bytes) -> Response {
         let url = self.local.endpoint().join(uri.path_and_query().map_or("/", |p| p.as_str())).expect("url");
         let mut request = self.http.request(method, url).body(body);

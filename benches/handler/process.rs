@@ -1,4 +1,4 @@
-//! A handler as a process of its own, and what the kernel knows of it.
+//! A handler as a separate process, and the kernel's statistics about it.
 
 use std::{
     path::Path,
@@ -6,17 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A handler that runs; it ends with this value.
+/// A running handler; it stops on drop.
 pub struct Handler {
     child: Child,
-    /// Where it listens.
+    /// Its base URL.
     pub root: String,
-    /// From spawn to its first answer.
+    /// The time from its start to its first response, in milliseconds.
     pub ready_ms: f64,
 }
 
 impl Handler {
-    /// Starts it and waits for its first answer.
+    /// Starts a handler and waits for its first response.
     pub async fn start(mut command: Command, folder: &Path, connection: &str, http: &reqwest::Client) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").expect("port").local_addr().expect("address").port();
         let spawned = Instant::now();
@@ -33,7 +33,7 @@ impl Handler {
             .unwrap_or_else(|e| panic!("{command:?}: {e}"));
         let root = format!("http://127.0.0.1:{port}/");
         let mut handler = Self { child, root, ready_ms: 0.0 };
-        // The host polls every 25 ms; here it is asked as fast as it can answer, to see the time itself.
+        // The host polls every 25 ms; this polls as fast as possible to measure the start itself.
         while http.get(&handler.root).send().await.is_err() {
             if let Some(status) = handler.child.try_wait().expect("its state") {
                 panic!("{command:?} ended before it answered: {status}");
@@ -44,12 +44,12 @@ impl Handler {
         handler
     }
 
-    /// CPU time so far in nanoseconds: of all threads, also those that have ended, and of child processes.
+    /// CPU time so far in nanoseconds, including ended threads and child processes.
     pub fn cpu_ns(&self) -> f64 {
         cpu_ns(self.child.id())
     }
 
-    /// The most memory it had, MB.
+    /// Peak memory in MB.
     pub fn peak_rss_mb(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("status");
         let line = status.lines().find(|l| l.starts_with("VmHWM")).expect("VmHWM");
@@ -68,14 +68,14 @@ fn cpu_ns(pid: u32) -> f64 {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return 0.0 };
     let (mut exact, mut children) = (0.0, 0.0);
     for task in tasks.filter_map(Result::ok) {
-        // To the nanosecond, but only of threads that live.
+        // With nanosecond resolution, but only for living threads.
         let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
         exact += text.split_whitespace().next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0);
         let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
         children += text.split_whitespace().filter_map(|pid| pid.parse().ok()).map(cpu_ns).sum::<f64>();
     }
-    // In hundredths of a second, with the threads that have ended (utime, stime) and children that were waited for
-    // (cutime, cstime). The name in brackets may hold anything; these are the 12th to 15th behind it.
+    // In hundredths of a second, including ended threads (utime, stime) and children that were waited for (cutime,
+    // cstime). The name in brackets may contain anything; these are the 12th to 15th fields after it.
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().skip(11);
     let ticks: Vec<f64> = fields.take(4).filter_map(|t| t.parse().ok()).collect();

@@ -1,7 +1,7 @@
-//! What a captured document costs: counted where it can be counted, calculated from published charges where it cannot.
+//! The cost of a captured document: measured where possible, otherwise calculated from published charges.
 //!
-//! The account is the local one, which does not know index policies; so requests, bytes and its charge are counted for
-//! each layout, and the service's charge is calculated for each policy from the records that were written.
+//! The local account does not implement index policies. Requests, bytes and its own charge are therefore measured for
+//! each layout, and the service's charge is calculated for each policy from the written records.
 
 use std::{collections::BTreeSet, fmt::Write as _, path::Path, process::Command};
 
@@ -16,16 +16,16 @@ use crate::{
     process::Handler,
 };
 
-/// RU of an index term, in two readings; the service publishes none. The lower is what `cost` assumes for a further path,
-/// the higher what the SDK's in-memory account charges for a property.
+/// RU per index term, as two estimates, because the service publishes none. `cost` assumes the lower one for a further
+/// path; the SDK's in-memory account charges the higher one for a property.
 const TERM: [f64; 2] = [0.2, 0.3];
 
-/// A partition key of the history that docs/history-format.md names.
+/// A partition key of the history from docs/history-format.md.
 struct Layout {
     name: &'static str,
-    /// The key of `changes`.
+    /// The partition key of `changes`.
     changes: &'static [&'static str],
-    /// The source's key. A history whose key leaves out a path of it is refused.
+    /// The source's partition key. A history whose key omits a path of it is refused.
     source: &'static str,
 }
 
@@ -36,14 +36,14 @@ const LAYOUTS: [Layout; 4] = [
     Layout { name: "/id (existing, source by /id)", changes: &["/id"], source: "/id" },
 ];
 
-/// Index policies: included paths, composite indexes, and the paths beyond provision's that `cost` is asked about.
+/// An index policy: included paths, composite indexes, and the paths beyond provision's default to pass to `cost`.
 struct Policy {
     name: &'static str,
     included: &'static [&'static str],
-    /// Whether there is an index at all: then `id` and `_ts` are in it, whatever the paths say.
+    /// Whether there is an index at all. An index always includes `id` and `_ts`, whatever the paths.
     indexed: bool,
     composite: usize,
-    /// `cost --index-paths` of it, where `cost` can say something.
+    /// The matching `cost --index-paths`, where `cost` supports the policy.
     further: Option<u32>,
 }
 
@@ -66,7 +66,7 @@ const POLICIES: [Policy; 4] = [
     Policy { name: "everything", included: &["/*"], indexed: true, composite: 0, further: None },
 ];
 
-/// Runs all of it, prints tables and appends raw rows.
+/// Runs everything, prints tables and appends raw results.
 pub async fn run(args: &Args) {
     let mut rows = String::new();
     println!(
@@ -126,7 +126,7 @@ pub async fn run(args: &Args) {
     );
 }
 
-/// What was counted, for each document.
+/// Measurements for each document.
 struct Counted {
     requests: f64,
     bytes: f64,
@@ -160,7 +160,7 @@ async fn capture(args: &Args, layout: &Layout, scenario: Scenario) -> Counted {
     }
 }
 
-/// The records of a request: of a batch each operation's, else the body itself.
+/// The records in a request: one for each operation of a batch, otherwise the body itself.
 fn records_in(body: &Bytes) -> Vec<String> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -176,7 +176,7 @@ fn records_in(body: &Bytes) -> Vec<String> {
     operations.iter().map(|operation| operation.resource_body.get().to_owned()).collect()
 }
 
-/// Index terms of a record: each path with each of its values once, and one for each composite index.
+/// The index terms of a record: one for each path and value, and one for each composite index.
 fn terms_of(record: &str, policy: &Policy) -> usize {
     if !policy.indexed {
         return 0;
@@ -185,7 +185,7 @@ fn terms_of(record: &str, policy: &Policy) -> usize {
     let mut all = BTreeSet::new();
     scalars(&record, String::new(), &mut all);
     let included = |path: &str| {
-        // The service indexes these always; `_ts` is added to the record by it.
+        // The service always indexes these, and adds `_ts` to the record itself.
         path == "/id"
             || policy.included.iter().any(|pattern| {
                 pattern.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix))
@@ -207,7 +207,7 @@ fn scalars(value: &Value, path: String, all: &mut BTreeSet<(String, String)>) {
     }
 }
 
-/// What `cost` says of a version.
+/// The charge for a version according to `cost`.
 fn cost(handler: &Path, size: usize, further: u32) -> f64 {
     let output = Command::new(handler)
         .args(["cost", "--docs-per-day", "1000000", "--format", "json"])

@@ -1,4 +1,4 @@
-//! The text of a document of MongoDB, and back.
+//! The text form of a MongoDB document, and back.
 
 use cosmos_rewind::{
     bson_text::{bytes_of, id_value, text_of},
@@ -7,7 +7,7 @@ use cosmos_rewind::{
 
 use super::{Sower, is_json};
 
-/// Any bytes as a document, any text as one of a document, and a document made of the bytes.
+/// Any bytes as a document, any text as the text form of one, and a document made of the bytes.
 pub fn bson_text(data: &[u8]) {
     if text_of(data).is_ok() {
         comes_back(data);
@@ -31,9 +31,9 @@ fn comes_back(bytes: &[u8]) {
     let document = RawDocument::parse(&text).expect("it is an object");
     assert!(diff::same(&text, &text) && !extended::is_value(&text));
     let id = document.get_str("id").expect("it is known by its id");
-    // Where a string is none, there is no value of it.
+    // An invalid string value cannot be the id.
     assert!(id_value(&id).is_ok() || id.contains("$bson"), "{id}");
-    // A member of its own more, unless it is written whole.
+    // A further field can be added, unless the document is stored as raw bytes.
     let edited = edit::set(&text, &["restored_at".into()], "1700000000").expect("it is an object");
     assert_eq!(bytes_of(&edited).is_ok(), document.get(extended::BSON).is_none(), "{edited}");
 }

@@ -1,5 +1,5 @@
-//! What has to hold for any input. The fuzz targets call these functions with whatever they think of; `tests/fuzz_seeds.rs`
-//! includes this file and calls them with the seeds, on the stable compiler, in every run of the tests.
+//! Properties that hold for any input. The fuzz targets call these functions with generated input.
+//! `tests/fuzz_seeds.rs` includes this file and calls them with the seeds, with the stable compiler, in every test run.
 
 use std::{
     borrow::Cow,
@@ -39,7 +39,7 @@ pub use self::bson::bson_text;
 
 const AT: &str = "2026-11-20T15:00:00.123Z";
 
-/// Containers with different keys: the usual one, one by id, and a hierarchical one with a nested path.
+/// Containers with different keys: the usual one, one keyed by id, and a hierarchical one with a nested path.
 fn key_paths() -> [KeyPaths; 3] {
     [&["/pk", "/_originalId"][..], &["/id"], &["/a", "/b/c", "/_originalId"]]
         .map(|paths| KeyPaths::parse(paths).expect("these are paths"))
@@ -49,10 +49,10 @@ fn is_json(text: &str) -> bool {
     serde_json::from_str::<&RawValue>(text).is_ok()
 }
 
-/// The handler's way: body, payload, items, changes, records, and back.
+/// The handler's path: body, payload, items, changes, records, and back.
 pub fn invocation(data: &[u8]) {
     let payload = Payload::from_body(data, "documents");
-    // However it arrives, and not only in pieces of one size.
+    // The body may arrive in pieces of any size.
     for piece in [1, 2 + data.len() % 61] {
         assert_eq!(Payload::from_pieces(data.chunks(piece), "documents"), payload, "in pieces of {piece}");
     }
@@ -66,7 +66,7 @@ pub fn invocation(data: &[u8]) {
     }
 }
 
-/// The items of the host's own form, by a common parser; `None` of any other form.
+/// The items of a body in the host's format, parsed with serde; `None` for any other format.
 fn layer_by_layer(data: &[u8]) -> Option<Vec<Box<RawValue>>> {
     let body: Value = serde_json::from_slice(data).ok()?;
     let once: String = serde_json::from_str(body.get("Data")?.get("documents")?.as_str()?).ok()?;
@@ -86,7 +86,7 @@ fn each_record(item: &RawValue) {
     }
 }
 
-/// A change's record is read back as that change, lies where its key says, and is the same each time.
+/// A change's record is parsed back to that change, lies where its key says, and is always the same.
 fn recorded(change: &Change<'_>, paths: &KeyPaths) {
     let context = RecordContext { via: Via::Trigger, at: AT, at_seconds: 1_790_000_000, paths, source: None };
     let Ok(built) = record::build(change, None, record::may_be_altered(change, Delivery::DatesRewritten), context)
@@ -109,7 +109,7 @@ fn recorded(change: &Change<'_>, paths: &KeyPaths) {
     let own = record::document_text(change).map(|text| plain_names(&text));
     assert_eq!(version.document, own);
 
-    // Compressing is slow: one in four is enough.
+    // Compression is slow: one in four is enough.
     if built.body.len().is_multiple_of(4)
         && let Some(small) = record::compress(&built, paths)
     {
@@ -122,7 +122,7 @@ fn recorded(change: &Change<'_>, paths: &KeyPaths) {
     assert!(partial.is_partial() && partial.document == version.document);
 }
 
-/// The format's own exception: a reserved name that was spelled with escapes comes back without them.
+/// The format's documented exception: a reserved name that was spelled with escapes is stored without them.
 fn plain_names(text: &str) -> String {
     let document = RawDocument::parse(text).expect("it was one before");
     let members = document.members().iter().map(|member| {
@@ -133,7 +133,7 @@ fn plain_names(text: &str) -> String {
     format!("{{{}}}", members.collect::<Vec<_>>().join(","))
 }
 
-/// Any text as a record, as the change of a feed, and as a document that is read again; and any document whatever.
+/// Any text as a record, as a change of the feed, and as a document that was read again; also any generated document.
 pub fn record(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         if let Ok(version) = Version::parse(text)
@@ -149,7 +149,7 @@ pub fn record(data: &[u8]) {
     let document = Sower { bytes: data }.object();
     let id = edit::set(&document, &["id".into()], "\"an id\"").expect("it is an object");
     each_record(serde_json::from_str(&id).expect("it is JSON"));
-    // Read again, it is a document as stored, in which `_lsn` is the owner's.
+    // A document that was read again is in its stored form, in which `_lsn` is the user's own field.
     let change = Change {
         op: cosmos_rewind::change::Op::Upsert,
         id: Cow::Borrowed("an id"),
@@ -171,7 +171,7 @@ pub fn record(data: &[u8]) {
     assert_eq!(version.document, Some(plain_names(&own)));
 }
 
-/// A plan's file, as it is, and with the trailer that its lines would have: a wrong checksum would hide the rest.
+/// A plan file as it is, and with a correct trailer, because a wrong checksum would hide everything else.
 pub fn plan(data: &[u8]) {
     read_plan(data);
     let mut signed = data.trim_ascii_end().to_vec();
@@ -186,7 +186,7 @@ fn sum(bytes: &[u8]) -> String {
 }
 
 fn read_plan(bytes: &[u8]) {
-    // What a person names may hold several plans, and texts.
+    // A file given by a user may hold several plans, with texts.
     match read_plans(bytes) {
         Ok(saved) => assert!(saved.iter().all(|one| one.plan.steps().all(|step| step.is_ok()))),
         Err(problem) => assert!(!problem.to_string().is_empty()),
@@ -206,7 +206,7 @@ fn read_plan(bytes: &[u8]) {
     assert_eq!((&again.head, again.totals), (&plan.head, plan.totals));
 }
 
-/// A file of an archive: one event, lines of them, or lines that are compressed (by somebody else, or here).
+/// A file of an archive: one event, lines of events, or compressed lines (by another program, or here).
 pub fn archive(data: &[u8]) {
     let Some((kind, data)) = data.split_first() else { return };
     match kind % 4 {
@@ -228,13 +228,13 @@ fn events(name: &str, data: &[u8]) {
         Ok(events) => events,
         Err(damage) => return assert!(!damage.to_string().is_empty()),
     };
-    // Without its time an event has no place among the others.
+    // An event without a time has no position among the others.
     let timeless = all.iter().any(|(_, event)| event.ts.is_none());
     let Ok(newest) = archive::newest_in(name, data) else { return assert!(timeless) };
     assert!(!timeless);
     let mut expected: HashMap<(String, String), (Position<'_>, u64)> = HashMap::new();
     for (line, event) in &all {
-        // What follow would write for it is the same event again, on one line.
+        // `follow` writes the same event again, on one line.
         let text = event.to_line();
         assert!(!text.contains('\n'));
         let again = archive::events_in("b.json", text.as_bytes()).expect("an event as follow writes it");
@@ -251,12 +251,12 @@ fn events(name: &str, data: &[u8]) {
             _ => drop(expected.insert(item, (position, *line))),
         }
     }
-    // A key may be spelled in several ways, and then be several places; never fewer than there are documents.
+    // A key may have several spellings and then counts several times, but no document may be lost.
     let lines: HashSet<u64> = newest.iter().map(|wanted| wanted.line).collect();
     assert!(expected.values().all(|(_, line)| lines.contains(line)));
 }
 
-/// The file of a backup, as it is and with the right trailer; and the same bytes as documents of any spelling.
+/// A backup file as it is and with a correct trailer, and the same bytes as documents in any spelling.
 pub fn backup(data: &[u8]) {
     read_backup(data);
     let mut signed = data.trim_ascii_end().to_vec();
@@ -287,7 +287,7 @@ pub fn backup(data: &[u8]) {
         first += 1;
         false
     });
-    assert!(first <= 1, "who wants no more gets no more");
+    assert!(first <= 1, "reading stops when the caller stops it");
 }
 
 fn read_backup(bytes: &[u8]) {
@@ -307,10 +307,10 @@ fn read_backup(bytes: &[u8]) {
     }
 }
 
-/// What stands for a secret: no error may show the text in which it is, whatever is around it.
+/// Stands for a secret. No error may show the text that contains it, whatever surrounds it.
 const MARK: &str = "c2VjcmV0";
 
-/// Connection strings, endpoints, and URLs of blob containers and of archives.
+/// Connection strings, endpoints, and URLs of blob containers and archives.
 pub fn connection(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for name in ["CosmosDB", "CosmosDB__accountEndpoint"] {
@@ -362,7 +362,7 @@ pub fn connection(data: &[u8]) {
     }
 }
 
-/// Points in time and spans as people type them, in three zones.
+/// Points in time and spans in user notation, in three time zones.
 pub fn time(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for east in [0, 2 * 3600, -11 * 3600 - 1800] {
@@ -373,7 +373,7 @@ pub fn time(data: &[u8]) {
                 assert!(point.seconds() <= now.timestamp());
                 let shown = point.to_string();
                 let again = PointInTime::parse(&shown, &now.with_timezone(&Utc));
-                // Years before 0 have no RFC 3339.
+                // RFC 3339 cannot express years before 0.
                 if point.seconds() >= -62_135_596_800 {
                     assert_eq!(again, Ok(point), "{shown}");
                 }
@@ -384,12 +384,13 @@ pub fn time(data: &[u8]) {
     if let Some(seconds) = time::seconds_of(text) {
         let spelled = time::span_text(seconds);
         let again = time::seconds_of(&spelled).expect("what it writes it reads");
-        // Two units: what is left out is less than the second of them.
+        // Two units: the omitted remainder is smaller than one of the second unit.
         assert!(again <= seconds && seconds - again < 86_400, "{seconds} {spelled}");
     }
 }
 
-/// Differences lead from one document to the other; what is set is there, what is removed is not, and all else stays.
+/// A diff leads from one document to the other. A set field is present, a removed one is not, and everything else
+/// stays.
 pub fn edit_diff(data: &[u8]) {
     let mut sower = Sower { bytes: data };
     let (before, after) = (sower.object(), sower.object());
@@ -408,8 +409,8 @@ pub fn edit_diff(data: &[u8]) {
     }
 }
 
-/// A document's life, some writes of which are undone: documents made of the bytes, and a line each of the text, of which
-/// the first character says whose it is.
+/// The history of a document with some writes to undo: documents made of the bytes, and one line of text each, whose
+/// first character names the writer.
 pub fn merge(data: &[u8]) {
     let mut sower = Sower { bytes: data };
     let texts: Vec<String> = (0..4).map(|_| sower.object()).collect();
@@ -432,7 +433,7 @@ fn merges(base: Option<&str>, writes: &[(bool, Option<String>)]) {
         let rules = Rules { array_keys, ..Rules::default() };
         let merged = merged(&rules, base, writes);
         let today = writes.last().map_or(base, |(_, text)| text.as_deref());
-        // What a plan keeps leads to the same.
+        // The edits stored in a plan lead to the same result.
         let named = writes.iter().enumerate().map(|(n, (_, text))| (n.to_string(), text.clone()));
         let named = named.chain([("base".to_owned(), base.map(str::to_owned))]);
         let texts: HashMap<String, String> = named.filter_map(|(name, text)| Some((name, text?))).collect();
@@ -469,7 +470,7 @@ fn differ(before: &str, after: &str) {
     let differences = diff::between(before, after);
     assert_eq!(differences.is_empty(), diff::same(before, after), "{before} {after}");
     assert!(diff::between(before, before).is_empty() && diff::same(after, after));
-    // The oracle has trees, with their own idea of numbers: compared by what it can tell apart.
+    // The oracle works on parsed values with different number semantics, so compare only what it can distinguish.
     let (Ok(mut patched), Ok(wanted)) = (serde_json::from_str::<Value>(before), serde_json::from_str::<Value>(after))
     else {
         return;
@@ -502,14 +503,14 @@ fn edited(text: &str, path: &[String], value: &str) {
     if let Ok(removed) = edit::remove(text, path) {
         assert!(is_json(&removed), "{text} {path:?} {removed}");
         only_at(text, &removed, path);
-        // A path may lead through an array, into which nothing is set and of which nothing is removed.
+        // A path may lead through an array; nothing can be set in or removed from one.
         let through_objects = (0..path.len())
             .all(|i| diff::value_at(text, &path[..i]).is_none_or(|parent| parent.trim_start().starts_with('{')));
         assert!(!through_objects || diff::value_at(&removed, path).is_none(), "{text} {path:?} {removed}");
     }
 }
 
-/// All differences are at the path, below it, or the objects that lead to it.
+/// All differences are at the path, below it, or in the objects that lead to it.
 fn only_at(before: &str, after: &str, path: &[String]) {
     for difference in diff::between(before, after) {
         let common = difference.path.iter().zip(path).take_while(|(a, b)| a == b).count();
@@ -518,7 +519,7 @@ fn only_at(before: &str, after: &str, path: &[String]) {
     }
 }
 
-/// Makes JSON objects of bytes, in spellings that no parser writes again.
+/// Makes JSON objects of bytes, in spellings that a parser would not preserve.
 struct Sower<'a> {
     bytes: &'a [u8],
 }
@@ -601,10 +602,10 @@ impl Sower<'_> {
     }
 }
 
-/// A target's name, and what it calls.
+/// A target's name and function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All targets, by the names of their folders.
+/// All targets by the names of their folders.
 pub const TARGETS: &[Target] = &[
     ("archive", archive),
     ("backup", backup),

@@ -1,4 +1,4 @@
-// The function app: Flex Consumption, a custom handler. Its code comes later, as a package.
+// The function app: Flex Consumption with a custom handler. Its code is deployed later as a package.
 param location string
 param planName string
 param name string
@@ -57,7 +57,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
           }
         }
       }
-      // This plan takes the runtime from here; FUNCTIONS_WORKER_RUNTIME is for the others.
+      // This plan reads the runtime from here; FUNCTIONS_WORKER_RUNTIME is for other plans.
       runtime: {
         name: 'custom'
         version: '1.0'
@@ -73,7 +73,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
   }
 }
 
-// tests/infra/ holds these names against those that the handler reads.
+// tests/infra/ compares these names with those that the handler reads.
 resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
   parent: app
   name: 'appsettings'
@@ -91,16 +91,16 @@ resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
     COSMOS_CHANGES_CONTAINER: changesContainerName
     COSMOS_LEASE_CONTAINER: leaseContainerName
     REWIND_DEAD_LETTERS: deadLetterContainerUrl
-    // The queries and alerts of docs/operate/alerts.md read the log as JSON.
+    // The queries and alerts of docs/operate/alerts.md expect the log as JSON.
     REWIND_LOG_FORMAT: 'json'
     REWIND_PRUNE: pruneFlags
-    // The client library takes a backtrace for every operation otherwise.
+    // Without this, the client library captures a backtrace for every operation.
     RUST_BACKTRACE: '0'
   }
 }
 
-// Deployment by identity only: no user name and password for the site. One after the other: the site refuses changes
-// at the same time with 409. The types do not know `location` here, and deployments without it were refused.
+// Deployment by identity only: no user name and password for the site. One after the other, because the site refuses
+// concurrent changes with 409. The types do not include `location`, but deployments without it were refused.
 resource noScmPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
   parent: app
   name: 'scm'

@@ -1,5 +1,5 @@
-// The account, its three containers, and who may do what in them. The containers are those that
-// `cosmos-rewind provision` makes; tests/infra/ compares the two.
+// The account, its three containers, and the permissions. The containers match those of `cosmos-rewind provision`;
+// tests/infra/ compares the two.
 param location string
 param name string
 param tags object
@@ -34,14 +34,14 @@ resource account 'Microsoft.DocumentDB/databaseAccounts@2024-11-15' = {
       defaultConsistencyLevel: 'Session'
     }
     capabilities: serverless ? [{ name: 'EnableServerless' }] : []
-    // The all-versions feed is made of it.
+    // The all-versions feed requires it.
     backupPolicy: {
       type: 'Continuous'
       continuousModeProperties: {
         tier: backupRetention
       }
     }
-    // No account key opens anything.
+    // Account keys are disabled.
     disableLocalAuth: true
     disableKeyBasedMetadataWriteAccess: true
     minimalTlsVersion: 'Tls12'
@@ -59,7 +59,7 @@ resource database 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases@2024-11-15
   }
 }
 
-// A container that is there already has settings of its own (time to live, indexing): createSource false leaves it alone.
+// An existing container has its own settings (time to live, indexing); createSource false leaves it alone.
 resource source 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers@2024-11-15' = if (createSource) {
   parent: database
   name: sourceContainerName
@@ -81,7 +81,7 @@ resource changes 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers@
   properties: {
     resource: {
       id: changesContainerName
-      // Hierarchical: the history of one busy key would pass the 20 GB of a logical partition.
+      // Hierarchical, because the history of a busy key would exceed the 20 GB limit of a logical partition.
       partitionKey: {
         paths: [sourcePartitionKey, '/_originalId']
         kind: 'MultiHash'
@@ -121,20 +121,20 @@ resource leases 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers@2
         kind: 'Hash'
         version: 2
       }
-      // On, and nothing expires by itself: the trigger sets the ttl of what may go.
+      // Enabled, but nothing expires by default: the trigger sets the ttl of documents that may expire.
       defaultTtl: -1
     }
   }
 }
 
-// Roles of our own: the built-in contributor could delete history and live documents.
+// Custom roles, because the built-in contributor could delete history and live documents.
 //
-// Role definitions and assignments are made one after the other, and after the containers: the account takes one such
-// operation at a time and refuses another with 412 ("requires an exclusive lock").
+// Role definitions and assignments are created one after the other, and after the containers. The account accepts one
+// such operation at a time and refuses others with 412 ("requires an exclusive lock").
 var item = 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers/items'
 var container = 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers'
 
-// Clients look at the account first; no data comes with it.
+// Clients read the account first; this includes no data.
 resource metadataRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@2024-11-15' = {
   parent: account
   name: guid(account.id, 'rewind-metadata')
@@ -295,7 +295,7 @@ resource captureLeases 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments
   }
 }
 
-// Only when the app prunes on a schedule: capture alone must not be able to lose history.
+// Only when the app prunes on a schedule: capture alone must not be able to delete history.
 resource appPrunes 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = if (prunes) {
   parent: account
   name: guid(account.id, capturePrincipalId, 'rewind-prune', changesContainerName)

@@ -1,4 +1,4 @@
-// The identity of the function app: user-assigned, so that its roles exist before the app starts.
+// The function app's identity: user-assigned, so that its roles exist before the app starts.
 param location string
 param name string
 param tags object

@@ -1,4 +1,4 @@
-// Where the host sends its log and that of the handler.
+// The destination of the host's and the handler's logs.
 param location string
 param workspaceName string
 param componentName string
@@ -6,7 +6,7 @@ param tags object
 param logRetentionDays int
 param capturePrincipalId string
 
-// Built-in role, which in spite of its name covers all telemetry.
+// A built-in role that covers all telemetry, despite its name.
 var metricsPublisher = subscriptionResourceId(
   'Microsoft.Authorization/roleDefinitions',
   '3913510d-42f4-4e42-8a64-420c390055eb'
@@ -19,7 +19,7 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
   properties: {
     sku: { name: 'PerGB2018' }
     retentionInDays: logRetentionDays
-    // The workspace has a key of its own.
+    // Disables the workspace's own keys as well.
     features: {
       disableLocalAuth: true
     }
@@ -34,7 +34,7 @@ resource component 'Microsoft.Insights/components@2020-02-02' = {
   properties: {
     Application_Type: 'web'
     WorkspaceResourceId: workspace.id
-    // With this, the connection string is an address and no secret.
+    // With this, the connection string is only an address, not a secret.
     DisableLocalAuth: true
   }
 }

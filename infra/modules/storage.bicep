@@ -1,4 +1,4 @@
-// Two accounts: the host's, where it needs wide rights, and one for dead letters, which hold documents.
+// Two accounts: the host's, which needs broad permissions, and one for dead letters, which contain documents.
 param location string
 
 @minLength(3)
@@ -71,7 +71,7 @@ resource dead 'Microsoft.Storage/storageAccounts@2023-05-01' = {
 resource deadBlobs 'Microsoft.Storage/storageAccounts/blobServices@2023-05-01' = {
   parent: dead
   name: 'default'
-  // Nothing is kept behind the back of `erase`: a letter that is removed is gone.
+  // No soft delete or versioning: a letter that `erase` removes must be gone.
   properties: {
     deleteRetentionPolicy: { enabled: false }
     isVersioningEnabled: false
@@ -83,7 +83,7 @@ resource deadLetters 'Microsoft.Storage/storageAccounts/blobServices/containers@
   name: 'dead-letters'
 }
 
-// The Functions host makes containers of its own (locks, secrets) and reads its package.
+// The Functions host creates containers of its own (locks, secrets) and reads its package.
 resource hostOwner 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: host
   name: guid(host.id, capturePrincipalId, blobDataOwner)
@@ -94,7 +94,7 @@ resource hostOwner 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-// The host keeps diagnostic events in a table.
+// The host writes diagnostic events to a table.
 resource hostTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: host
   name: guid(host.id, capturePrincipalId, tableDataContributor)

@@ -1,5 +1,5 @@
-//! Resolves paths with resource ids: `/dbs/AAAAAQ==/colls/AAAAAYAAAAI=/pkranges`. Clients that know a container's
-//! resource id use it instead of the name; the path is rewritten to names before anything else looks at it.
+//! Resolves paths with resource ids, such as `/dbs/AAAAAQ==/colls/AAAAAYAAAAI=/pkranges`. Clients that know a
+//! container's resource id use it instead of the name. The path is rewritten to names before other code looks at it.
 
 use axum::http::Method;
 use percent_encoding::percent_decode_str;
@@ -8,7 +8,7 @@ use super::emulator::Emulator;
 use super::list;
 use super::message::{Ask, encode_segment};
 
-/// Whether a segment could be a resource id of `bytes` bytes, as base64 with `-` for `/`.
+/// Whether a segment could be a resource id of `bytes` bytes: base64 with `-` instead of `/`.
 fn could_be_rid(segment: &str, bytes: usize) -> bool {
     let length = bytes.div_ceil(3) * 4;
     let padding = (3 - bytes % 3) % 3;
@@ -17,7 +17,7 @@ fn could_be_rid(segment: &str, bytes: usize) -> bool {
         && segment.trim_end_matches('=').bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-'))
 }
 
-/// The path with names. A document's resource id stays, for the code that knows the container's documents.
+/// Returns the path with names. A document's resource id stays: the container resolves it.
 pub(super) async fn by_name(emulator: &Emulator, path: &str) -> Option<String> {
     let mut segments: Vec<String> = path.split('/').skip(1).map(str::to_owned).collect();
     let decoded = |segment: &str| percent_decode_str(segment).decode_utf8_lossy().into_owned();
@@ -45,7 +45,7 @@ pub(super) async fn by_name(emulator: &Emulator, path: &str) -> Option<String> {
     changed.then(|| format!("/{}", segments.join("/")))
 }
 
-/// Whether a document's segment could be its resource id.
+/// Whether a path segment could be a document's resource id.
 pub(super) fn could_be_document(segment: &str) -> bool {
     could_be_rid(segment, 16)
 }
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resource_ids_are_told_from_names_by_their_form() {
+    fn resource_ids_are_distinguished_from_names_by_their_form() {
         assert!(could_be_rid("AAAAAQ==", 4) && could_be_rid("AAAAAYAAAAI=", 8));
         assert!(could_be_document("AAAAAYAAAAIEAAAAAAAAAA=="));
         for name in ["dev", "AAAAAQ=", "AAAAAQ=a", "events", "AAAA/Q=="] {

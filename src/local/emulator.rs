@@ -1,7 +1,7 @@
 //! The only file that touches the driver's in-memory emulator.
 //!
-//! Its interface is internal and may change in any release, hence the exact version in Cargo.toml and this one
-//! place to mend.
+//! Its interface is internal and may change in any release. Therefore Cargo.toml pins the exact version, and only this
+//! file uses it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,33 +25,32 @@ use super::keys::{Epk, EpkRange};
 use super::message::{Answer, Ask, ContainerName, Headers, Target, header, json_of};
 use crate::change::raw::depth;
 
-/// The number of physical partitions with which the emulator creates a container.
+/// The number of physical partitions that the emulator gives a new container.
 const EMULATOR_PARTITIONS: u32 = 4;
 /// How long a partition stays locked while it is split or merged; clients see 410 meanwhile.
 const RESHAPE_LOCK: Duration = Duration::from_millis(20);
 
-/// How many levels of a text the emulator's parser accepts. In the SDKs' binary format it accepts more.
+/// The nesting depth that the emulator's parser accepts for text; it accepts more in the SDKs' binary format.
 const TEXT_LEVELS: usize = 127;
 
-/// A container's unique keys, under another name so that the emulator does not search the whole partition at each
-/// write: they are enforced here.
+/// The unique key policy is stored under another name, because the emulator would search the whole partition on each
+/// write. `unique` enforces it instead.
 const UNIQUE: [&str; 2] = ["uniqueKeyPolicy", "heldUniqueKeyPolicy"];
 
 /// The region's name in the account description.
 const REGION: &str = "Local";
 
-/// Holds the documents and evaluates queries.
+/// Stores the documents.
 #[derive(Debug)]
 pub(super) struct Emulator {
     client: InMemoryEmulatorHttpClient,
     url: Url,
     clock: Arc<Clock>,
-    /// With a simulated clock: when each version was written, by etag. The emulator itself only knows the machine's
-    /// clock.
+    /// With a simulated clock: the time of each version by ETag. The emulator only knows the machine's clock.
     written: Mutex<HashMap<String, u64>>,
 }
 
-/// The emulator itself could not do what was asked.
+/// The emulator itself failed.
 #[derive(Debug, thiserror::Error)]
 #[error("emulator: {0}")]
 pub struct EmulatorError(String);
@@ -63,7 +62,7 @@ impl EmulatorError {
 }
 
 impl Emulator {
-    /// An empty account that tells its clients to come to `url`.
+    /// Creates an empty account whose description directs clients to `url`.
     pub fn new(url: Url, clock: Clock) -> Result<Self, EmulatorError> {
         let config = VirtualAccountConfig::new(vec![VirtualRegion::new(REGION, url.clone())])
             .map_err(EmulatorError::new)?
@@ -77,7 +76,7 @@ impl Emulator {
         &self.clock
     }
 
-    /// Puts the simulated time of its write into each document of an answer.
+    /// Replaces the write times in a response with simulated ones.
     fn date(&self, answer: &mut Answer) {
         if memchr::memmem::find(&answer.body, b"\"_ts\"").is_none() {
             return;
@@ -88,7 +87,7 @@ impl Emulator {
         answer.body = body.to_string().into();
     }
 
-    /// Carries out one request. Errors of the emulator are returned as a 500 in the service's format.
+    /// Runs one request. Errors of the emulator are returned as a 500 in the service's format.
     pub async fn execute(&self, ask: &Ask) -> Answer {
         match self.try_execute(ask).await {
             Ok(mut answer) => {
@@ -118,8 +117,8 @@ impl Emulator {
         }
     }
 
-    /// Carries out a request for an item whose id a URL takes for a path upwards: as a batch of one, with the id in its
-    /// body.
+    /// Runs a request for an item whose id would be a path segment such as `..` in a URL: as a batch of one operation,
+    /// with the id in the body.
     async fn execute_in_batch(&self, name: &ContainerName, id: String, ask: &Ask) -> Result<Answer, EmulatorError> {
         let kind = match ask.method {
             Method::GET => "Read",
@@ -194,10 +193,10 @@ impl Emulator {
         Ok(Answer { status: u16::from(answer.status()), headers, body: Bytes::copy_from_slice(body) })
     }
 
-    /// Gives a container that was just created another number of physical partitions.
+    /// Changes the number of physical partitions of a container that was just created.
     ///
-    /// The emulator's own create request has no such setting, so the container is made again with the same
-    /// properties. Nobody can have written to it: the caller has not been answered yet.
+    /// The emulator's create request has no such setting, so the container is recreated with the same properties.
+    /// Nothing can have been written to it, because the caller has not received a response yet.
     pub async fn repartition(
         &self,
         name: &ContainerName,
@@ -234,7 +233,7 @@ impl Emulator {
         store.split_partition_and_wait(db, coll, range, middle, RESHAPE_LOCK).await.map_err(EmulatorError::new)
     }
 
-    /// Merges two neighbouring physical partitions; returns the child's id.
+    /// Merges two adjacent physical partitions; returns the child's id.
     pub async fn merge(&self, name: &ContainerName, left: u32, right: u32) -> Result<u32, EmulatorError> {
         let (db, coll) = (name.database.as_str(), name.container.as_str());
         let store = self.client.store();
@@ -242,12 +241,12 @@ impl Emulator {
     }
 }
 
-/// Whether a URL takes an id for a path upwards, percent-encoded or not.
+/// Whether a URL would treat an id as a relative path segment, percent-encoded or not.
 fn is_dots(id: &str) -> bool {
     matches!(id, "." | "..")
 }
 
-/// Descriptions of containers with a member under another name.
+/// Renames a field in descriptions of containers.
 fn renamed(body: &Bytes, from: &str, to: &str) -> Bytes {
     if memchr::memmem::find(body, from.as_bytes()).is_none() {
         return body.clone();
@@ -271,7 +270,7 @@ pub(super) fn is_binary(body: &[u8]) -> bool {
     binary_json::is_binary(body)
 }
 
-/// A body as text; `None` when it is in the binary format and malformed.
+/// Returns a body as text; `None` when it is in the binary format and malformed.
 pub(super) fn text_of(body: &Bytes) -> Option<Bytes> {
     if !is_binary(body) {
         return Some(body.clone());
@@ -279,7 +278,7 @@ pub(super) fn text_of(body: &Bytes) -> Option<Bytes> {
     binary_json::transcode_to_text(body).ok().map(Bytes::from)
 }
 
-/// Sets `_ts` wherever it stands beside an `_etag`.
+/// Sets `_ts` wherever it stands next to an `_etag`.
 fn dated(value: &mut Value, time_of: &mut impl FnMut(&str) -> u64) {
     match value {
         Value::Array(values) => values.iter_mut().for_each(|value| dated(value, time_of)),
@@ -295,7 +294,7 @@ fn dated(value: &mut Value, time_of: &mut impl FnMut(&str) -> u64) {
     }
 }
 
-/// How a container spreads its documents: the driver's own definition, so that hashing cannot drift from it.
+/// How a container distributes its documents. This is the driver's own definition, so hashing cannot diverge from it.
 #[derive(Clone, Debug)]
 pub(super) struct Partitioning {
     definition: PartitionKeyDefinition,
@@ -311,8 +310,8 @@ impl Partitioning {
         Some(Self { definition, paths })
     }
 
-    /// The keys that a full partition key (one key) or the beginning of a hierarchical one (a range) stands for.
-    /// `None` when the values cannot be a partition key.
+    /// Returns the range of a full partition key (one key) or of the prefix of a hierarchical one. `None` when the
+    /// values cannot be a partition key.
     pub fn range_of(&self, values: &[Value]) -> Option<EpkRange> {
         if values.is_empty() || values.len() > self.paths.len() {
             return None;
@@ -344,7 +343,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_beginning_of_a_hierarchical_key_covers_its_documents() {
+    fn the_prefix_of_a_hierarchical_key_covers_its_documents() {
         let key = json!({"paths": ["/a", "/b"], "kind": "MultiHash", "version": 2});
         let partitioning = Partitioning::parse(&key).unwrap();
         let prefix = partitioning.range_of(&[json!("x")]).unwrap();
@@ -355,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_partition_key_value_has_a_place() {
+    fn every_kind_of_partition_key_value_has_a_position() {
         let partitioning = Partitioning::parse(&json!({"paths": ["/pk"], "kind": "Hash", "version": 2})).unwrap();
         let values = [json!("x"), json!(1.5), json!(true), json!(null), json!({})];
         let mut places: Vec<_> =

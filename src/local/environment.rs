@@ -1,4 +1,5 @@
-//! Sets up what `local` and `demo` need around the account: the product's containers, and the handler's settings.
+//! Sets up the surroundings of the account for `local` and `demo`: the product's containers, and the handler's
+//! settings.
 
 use super::{LocalCosmos, trigger::Handler};
 use crate::{
@@ -15,7 +16,7 @@ pub enum EnvironmentError {
     /// The address of the local account is not accepted.
     #[error(transparent)]
     Settings(#[from] ConfigError),
-    /// The containers cannot be made.
+    /// The containers cannot be created.
     #[error(transparent)]
     Cosmos(#[from] Failure),
     /// This program's own file is not found.
@@ -23,7 +24,7 @@ pub enum EnvironmentError {
     Program(#[source] std::io::Error),
 }
 
-/// Makes the containers of the product in a local account, as `provision` does in a real one.
+/// Creates the product's containers in a local account, as `provision` does in a real one.
 ///
 /// # Errors
 /// When the account refuses.
@@ -34,8 +35,8 @@ pub async fn prepare(local: &LocalCosmos, names: &Names) -> Result<Cosmos, Envir
     Ok(cosmos)
 }
 
-/// What the host would pass to the handler as app settings: the connection and the names. Another account in this
-/// environment or in the folder's local.settings.json must not reach it: it may be the one in production.
+/// Returns the app settings that the host would pass to the handler: the connection and the names. They override those
+/// of the environment and of the folder's local.settings.json, which may name a production account.
 pub fn handler_settings(local: &LocalCosmos, names: &Names) -> Vec<(String, String)> {
     [
         ("CosmosDB", local.connection_string().as_str()),
@@ -45,17 +46,17 @@ pub fn handler_settings(local: &LocalCosmos, names: &Names) -> Vec<(String, Stri
         ("COSMOS_SOURCE_CONTAINER", &names.source),
         ("COSMOS_CHANGES_CONTAINER", &names.changes),
         ("COSMOS_LEASE_CONTAINER", &names.leases),
-        // Otherwise the client library takes a backtrace for every operation.
+        // Without this, the client library captures a backtrace for every operation.
         ("RUST_BACKTRACE", "0"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .to_vec()
 }
 
-/// This very program as the handler.
+/// Returns this program as the handler.
 ///
 /// # Errors
-/// When its file is not found.
+/// When the program's file is not found.
 pub fn this_program() -> Result<Handler, EnvironmentError> {
     let executable = std::env::current_exe().map_err(EnvironmentError::Program)?;
     Ok(Handler::Program { executable, arguments: Some(vec!["serve".into()]) })

@@ -9,29 +9,29 @@ use super::keys::EpkRange;
 use super::log::{Document, Dropped, PageLimit, Version, WriteLog};
 use super::message::{Answer, Ask, header};
 
-/// The size at which the service ends a page without a limit.
+/// The size at which the service ends a page that has no limit.
 pub(super) const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// What is read.
+/// The feed mode of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     Latest,
     AllVersions,
 }
 
-/// Where reading starts.
+/// Where a read starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
     Beginning,
     Now,
-    /// Seconds since the epoch, included.
+    /// At this second since the epoch, inclusive.
     Time(u64),
     /// After this LSN.
     After(u64),
 }
 
 impl Start {
-    /// The LSN after which this start reads.
+    /// Returns the LSN after which this start reads.
     pub fn lsn(self, log: &WriteLog) -> u64 {
         match self {
             Self::Beginning => 0,
@@ -42,7 +42,7 @@ impl Start {
     }
 }
 
-/// Items of the feed as JSON text, ready for the wire.
+/// Feed items as JSON text.
 #[derive(Debug, Default)]
 struct FeedPage {
     pub items: Vec<Bytes>,
@@ -86,7 +86,7 @@ pub(super) async fn read(container: &Container, ask: &Ask) -> Answer {
     }
 }
 
-/// One page of the feed.
+/// Returns one page of the feed.
 fn page(
     log: &WriteLog,
     container: &Container,
@@ -132,7 +132,7 @@ fn time_of(text: &str) -> Option<u64> {
     u64::try_from(time.with_timezone(&Utc).timestamp()).ok()
 }
 
-/// `lsn` is the partition's current position, as the service returns it with every answer.
+/// Builds the response. `lsn` is the partition's current position, which the service returns with every response.
 fn answer(container: &Container, page: &FeedPage, lsn: u64) -> Answer {
     let mut answer = if page.items.is_empty() {
         let mut answer = Answer::json(304, Bytes::new());
@@ -165,7 +165,8 @@ pub(super) fn envelope<'a>(rid: &str, items: impl ExactSizeIterator<Item = &'a [
     body
 }
 
-/// The document with `_lsn` at its end. Appended to the text: parsing and writing it again could alter numbers.
+/// Returns the document with `_lsn` as its last field. It is appended to the text, because parsing and serializing
+/// could alter numbers.
 fn with_lsn(document: &Document) -> Bytes {
     append_lsn(&document.text, document.lsn)
 }
@@ -222,7 +223,7 @@ fn version_envelope(version: &Version, paths: &[String]) -> Bytes {
     out.into()
 }
 
-/// `{"pk":"x"}`: one property for each partition key path that the document had a value for.
+/// Returns an object such as `{"pk":"x"}`: one property for each partition key path with a value.
 pub(super) fn partition_key_object(header: &str, paths: &[String]) -> Value {
     let values: Vec<Value> = serde_json::from_str(header).unwrap_or_default();
     let named = paths.iter().zip(values).filter(|(_, value)| !value.is_object());
@@ -238,7 +239,7 @@ impl RangeError {
     }
 }
 
-/// What the service says when a physical partition was split or merged away: the client must look them up again.
+/// The service's response when a physical partition was split or merged away: the client must look up the ranges again.
 pub(super) fn gone() -> Answer {
     Answer::error(
         410,
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_document_is_named_by_the_paths_of_its_key() {
+    fn a_deleted_document_is_identified_by_the_paths_of_its_key() {
         let paths = ["/tenant".to_owned(), "/user/id".to_owned()];
         let object = partition_key_object("[\"t\",{}]", &paths);
         assert_eq!(object.to_string(), "{\"tenant\":\"t\"}");

@@ -1,7 +1,7 @@
-//! Lets clients of this process reach the account without a socket: with paused time a request takes exactly as long as
-//! a simulation says.
+//! Connects clients in this process to the account without a socket. With a paused clock, a request takes exactly as
+//! long as a simulation decides.
 //!
-//! The driver's interface for this is internal, as the emulator's is: `emulator` and this are the two places to mend.
+//! The driver's interface for this is internal, like the emulator's: when it changes, only this file and `emulator` do.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,16 +28,16 @@ use super::gateway::Gateway;
 use super::message::{Answer, Ask, Headers};
 use crate::cosmos::transport::{self, Transport};
 
-/// A request, as far as simulations tell requests apart.
+/// The properties of a request that simulations distinguish.
 #[derive(Debug)]
 pub struct Call<'a> {
     /// `GET`, `POST`, ...
     pub method: &'a str,
     /// The path, percent-encoded.
     pub path: &'a str,
-    /// Whether it is a page of a query, or the plan of one.
+    /// Whether it is a page of a query, or a query plan request.
     pub is_query: bool,
-    /// Whether it has operations of several partition keys.
+    /// Whether its operations are independent, as in a bulk request.
     pub is_bulk: bool,
     /// Whether it reads a change feed.
     pub is_feed: bool,
@@ -45,22 +45,22 @@ pub struct Call<'a> {
     pub body: &'a [u8],
 }
 
-/// What happens to a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It is carried out, and answered after this time.
+    /// Applied, and answered after this time.
     Done(Duration),
-    /// It is answered with this status and sub-status, and not carried out.
+    /// Answered with this status and sub-status, but not applied.
     Rejected(u16, u16),
-    /// It is carried out, and answered with a 408.
+    /// Applied, but answered with a 408.
     DoneAndFailed,
-    /// It is carried out; the connection is cut before the answer.
+    /// Applied; the connection is cut before the response.
     DoneAndCut,
-    /// It is not carried out; the connection is cut.
+    /// Not applied; the connection is cut.
     Cut,
-    /// It is carried out; no answer comes before the client's own timeout.
+    /// Applied; no response arrives before the client's own timeout.
     DoneAndHeld,
-    /// It is not carried out; no answer comes before the client's own timeout.
+    /// Not applied; no response arrives before the client's own timeout.
     Held,
     /// Some operations of a bulk request fail individually. Any other request is [`Fate::Rejected`].
     Partly(Partly),
@@ -69,13 +69,13 @@ pub enum Fate {
 /// Which operations of a bulk request fail, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Partly {
-    /// A bit for each operation, the lowest for the first.
+    /// A bit for each operation, starting with the lowest.
     pub which: u128,
-    /// The status that they are answered with.
+    /// The status of their results.
     pub status: u16,
     /// The sub-status.
     pub sub: u16,
-    /// Whether they are carried out all the same.
+    /// Whether they are applied all the same.
     pub done: bool,
 }
 
@@ -85,13 +85,13 @@ impl Partly {
     }
 }
 
-/// What lies between a client and the account.
+/// The connection between a client and the account.
 pub trait Line: Send + Sync + fmt::Debug {
-    /// Decides what happens to one request.
+    /// Decides the outcome of one request.
     fn fate(&self, call: &Call<'_>) -> Fate;
 }
 
-/// A way to the account; while it exists, clients that connect to its address use it.
+/// A connection to the account. While it exists, clients that connect to its address use it.
 #[derive(Debug)]
 pub struct Inside {
     address: Url,
@@ -100,14 +100,14 @@ pub struct Inside {
 static OPEN: Mutex<Option<HashMap<String, Arc<Way>>>> = Mutex::new(None);
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// How many addresses there are: ports of this machine at which no account listens.
+/// The number of addresses: local ports at which no account listens.
 const ADDRESSES: u32 = 1000;
 
-/// The next address; reused only after all the others.
+/// Returns the next address; each is reused only after all others.
 pub(super) fn address() -> Url {
     let port = 1 + NEXT.fetch_add(1, Ordering::Relaxed) % ADDRESSES;
     let mut url = Url::parse("http://127.0.0.1/").expect("a constant address");
-    // A port of an http address can be set.
+    // The port of an http URL can always be set.
     let _ = url.set_port(u16::try_from(port).ok());
     url
 }
@@ -126,7 +126,7 @@ impl Inside {
         Self { address }
     }
 
-    /// The address that clients use.
+    /// The address for clients.
     pub fn address(&self) -> &Url {
         &self.address
     }
@@ -142,7 +142,7 @@ impl Drop for Inside {
 #[derive(Debug)]
 struct Way {
     gateway: Arc<Gateway>,
-    /// What the account says about its own address.
+    /// The address in the account's description.
     account: Url,
     address: Url,
     line: Arc<dyn Line>,
@@ -174,7 +174,7 @@ impl HttpClientFactory for Way {
 #[derive(Debug)]
 struct Client {
     way: Arc<Way>,
-    /// How long the real client waits for an answer.
+    /// The real client's timeout.
     patience: Duration,
 }
 
@@ -238,7 +238,7 @@ impl TransportClient for Client {
 }
 
 impl Client {
-    /// Carries out a part of a bulk request, and answers it as a whole; `None` when it is not one.
+    /// Applies a part of a bulk request and answers the whole; `None` when it is not a bulk request.
     async fn partly(&self, ask: Ask, partly: Partly) -> Option<Answer> {
         let operations: Vec<&RawValue> =
             ask.headers.is_bulk().then(|| serde_json::from_slice(&ask.body).ok()).flatten()?;
@@ -270,7 +270,7 @@ impl Client {
     fn answered(&self, path: &str, answer: Answer) -> HttpResponse {
         let mut body = if matches!(answer.status, 204 | 304) { Bytes::new() } else { answer.body };
         if path == "/" {
-            // The account names its own address: clients would leave this way.
+            // The account returns its own address, and clients would bypass this connection.
             let text = String::from_utf8_lossy(&body);
             let (account, own) = (self.way.account.as_str(), self.way.address.as_str());
             body = text.replace(account.trim_end_matches('/'), own.trim_end_matches('/')).into();

@@ -1,4 +1,4 @@
-//! Where a document lives: its effective partition key, and ranges of them.
+//! A document's position in the key space: its effective partition key, and ranges of such keys.
 
 use std::borrow::Cow;
 
@@ -33,7 +33,7 @@ impl Epk {
         &self.0
     }
 
-    /// As the service spells the bound of a range: 16 bytes, except for the first and the last.
+    /// The service's spelling of a range's bound: 16 bytes, except for the first and the last.
     pub fn padded(&self) -> String {
         if self.0.is_empty() || self.0 == "FF" { self.0.clone() } else { format!("{:0<32}", self.0) }
     }
@@ -51,7 +51,7 @@ impl EpkRange {
         Self { min: Epk::min(), max: Epk::max() }
     }
 
-    /// Whether a key may lie in both.
+    /// Whether a key may lie in both ranges.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.contains(&other.min) || other.contains(&self.min)
     }
@@ -61,7 +61,7 @@ impl EpkRange {
     }
 }
 
-/// The document's address inside its container.
+/// The document's address within its container.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct DocumentKey {
     pub epk: Epk,
@@ -89,25 +89,25 @@ fn segments(path: &str) -> Vec<Cow<'_, str>> {
     found
 }
 
-/// The value at a partition key path; `None` when the document has none (an "undefined" component).
+/// Returns the value at a partition key path; `None` when the document has none (an undefined component).
 pub(super) fn value_at<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
     segments(path).iter().try_fold(document, |value, name| value.get(name.as_ref()))
 }
 
-/// The partition key of a document as the request header spells it: `["a",1,null,{}]`. Objects and arrays are not keys:
-/// the service treats them as undefined.
+/// Returns a document's partition key in the format of the request header: `["a",1,null,{}]`. Objects and arrays cannot
+/// be keys; the service treats them as undefined.
 pub(super) fn partition_key_of(document: &Value, paths: &[String]) -> Vec<Value> {
     let undefined = || Value::Object(serde_json::Map::new());
     let scalar = |value: &&Value| !value.is_object() && !value.is_array();
     paths.iter().map(|path| value_at(document, path).filter(scalar).cloned().unwrap_or_else(undefined)).collect()
 }
 
-/// Whether all components of a document's partition key are scalars or missing: the emulator refuses to store others.
+/// Whether all components of a document's partition key are scalars or missing. The emulator refuses any others.
 pub(super) fn has_only_scalars(document: &Value, paths: &[String]) -> bool {
     paths.iter().filter_map(|path| value_at(document, path)).all(|value| !value.is_object() && !value.is_array())
 }
 
-/// Whether two partition keys are the same; numbers are compared as the service stores them, as doubles.
+/// Whether two partition keys are equal; numbers are compared as doubles, which is how the service stores them.
 pub(super) fn same_partition_key(left: &[Value], right: &[Value]) -> bool {
     left.len() == right.len()
         && left.iter().zip(right).all(|pair| match pair {
@@ -122,7 +122,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn keys_with_and_without_zero_padding_are_one() {
+    fn keys_with_and_without_zero_padding_are_equal() {
         assert_eq!(Epk::parse("80"), Epk::parse("8000"));
         assert!(Epk::parse("80") < Epk::parse("8001"));
         assert!(Epk::parse("8001") < Epk::parse("ff"));

@@ -1,4 +1,4 @@
-//! Lists of things other than documents: databases, containers, offers, users. All of them, or those that a query finds.
+//! Lists of resources other than documents: databases, containers, offers, users; complete, or filtered by a query.
 
 use axum::http::Method;
 use bytes::Bytes;
@@ -6,10 +6,10 @@ use bytes::Bytes;
 use super::message::{Answer, Ask, header};
 use super::sql::{self, Computed, SqlError, Statement};
 
-/// First part of the continuation tokens made here.
+/// The prefix of this module's continuation tokens.
 const TOKEN: &str = "local-list:";
 
-/// Answers a read or a query of a list, a page at a time.
+/// Answers a read or a query of a list, page by page.
 pub(super) fn answer(ask: &Ask, member: &str, rid: &str, all: Vec<Bytes>) -> Answer {
     let found = if ask.method == Method::GET {
         all
@@ -38,7 +38,7 @@ pub(super) fn answer(ask: &Ask, member: &str, rid: &str, all: Vec<Bytes>) -> Ans
     answer
 }
 
-/// The items of a list that somebody else answered: `{"Databases": [..]}`.
+/// Returns the items of a list in a response body: `{"Databases": [..]}`.
 pub(super) fn items(body: &[u8], member: &str) -> Vec<serde_json::Value> {
     let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     body[member].as_array().cloned().unwrap_or_default()

@@ -1,6 +1,6 @@
-//! A request and its answer, free of the HTTP library that carried them.
+//! A request and its response, independent of the HTTP library.
 //!
-//! The listener makes them from the wire, the trigger makes them in process, and both get the same treatment.
+//! The listener builds them from the wire and the trigger builds them in process; both are handled alike.
 
 use axum::http::Method;
 use bytes::Bytes;
@@ -32,7 +32,7 @@ pub(super) mod header {
     pub const SESSION: &str = "x-ms-session-token";
 }
 
-/// Named values in the order they came; names are lower case.
+/// Header values in the order of arrival; names are lower case.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Headers(Vec<(String, String)>);
 
@@ -42,12 +42,12 @@ impl Headers {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Whether the header is there and says true, in any letter case (the SDKs differ).
+    /// Whether the header is set to true, in any letter case (the SDKs differ).
     pub fn is_true(&self, name: &str) -> bool {
         self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
-    /// Whether they are of a bulk request: a batch whose operations stand each for itself.
+    /// Whether these are the headers of a bulk request: a batch of independent operations.
     pub fn is_bulk(&self) -> bool {
         self.get(header::BATCH_ATOMIC).is_some_and(|value| value.eq_ignore_ascii_case("false"))
     }
@@ -102,7 +102,7 @@ impl Ask {
         self.headers.is_true("x-ms-documentdb-isquery") || self.headers.is_true("x-ms-documentdb-query")
     }
 
-    /// Whether it may change something.
+    /// Whether it may change data.
     pub fn is_write(&self) -> bool {
         match self.method {
             Method::GET | Method::HEAD => false,
@@ -111,7 +111,7 @@ impl Ask {
         }
     }
 
-    /// Whether a write's answer shall carry the document. The service's default is yes.
+    /// Whether the response to a write should contain the document. The service's default is yes.
     pub fn wants_content(&self) -> bool {
         match (self.headers.get(header::CONTENT_ON_WRITE), self.headers.get("prefer")) {
             (Some(value), _) => value.eq_ignore_ascii_case("true"),
@@ -120,14 +120,14 @@ impl Ask {
         }
     }
 
-    /// The `x-ms-max-item-count` when it limits anything (-1 means "as many as fit").
+    /// Returns `x-ms-max-item-count` if it limits anything (-1 means "as many as fit").
     pub fn max_items(&self) -> Option<usize> {
         let asked = self.headers.get(header::MAX_ITEM_COUNT)?.trim().parse::<i64>().ok()?;
         usize::try_from(asked).ok().filter(|count| *count > 0)
     }
 }
 
-/// What comes back.
+/// A response.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub status: u16,
@@ -143,7 +143,7 @@ impl Answer {
         Self { status, headers, body: body.into() }
     }
 
-    /// An error in the shape that every Cosmos SDK reads: `{"code","message"}`.
+    /// Builds an error in the format that every Cosmos SDK reads: `{"code","message"}`.
     pub fn error(status: u16, substatus: Option<u32>, code: &str, message: impl AsRef<str>) -> Self {
         let body = json!({ "code": code, "message": message.as_ref() }).to_string();
         let mut answer = Self::json(status, body);
@@ -162,7 +162,7 @@ impl Answer {
     }
 }
 
-/// What a path names. Only documents need treatment here; the rest goes to the emulator as it is.
+/// The resource that a path addresses. Only containers and documents are handled here; the rest goes to the emulator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     /// `/dbs/{db}`
@@ -217,10 +217,10 @@ pub(super) fn encode_segment(segment: &str) -> String {
     percent_encoding::utf8_percent_encode(segment, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
-/// Levels of a document that the service takes.
+/// The nesting depth of a document that the service accepts.
 pub(super) const MAX_LEVELS: usize = 128;
 
-/// Reads JSON as deep as the service takes it: the parser's own limit is a level below that.
+/// Parses JSON to the depth that the service accepts; the parser's own limit is one level less.
 pub(super) fn json_of(text: &[u8]) -> serde_json::Result<Value> {
     if depth(text) > MAX_LEVELS {
         return Err(serde_json::Error::custom(format!("it has more than {MAX_LEVELS} levels")));
@@ -253,7 +253,7 @@ impl Target {
     }
 }
 
-/// JSON text that may travel in a header: everything outside ASCII is escaped.
+/// Escapes everything outside ASCII, so that JSON text can be sent in a header.
 pub(super) fn ascii_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -273,14 +273,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_names_the_same_thing_with_and_without_a_trailing_slash() {
+    fn a_path_means_the_same_with_and_without_a_trailing_slash() {
         let docs = Target::Documents(ContainerName::new("dev", "events"));
         assert_eq!(Target::of("/dbs/dev/colls/events/docs"), docs);
         assert_eq!(Target::of("/dbs/dev/colls/events/docs/"), docs);
     }
 
     #[test]
-    fn names_are_decoded_after_the_path_is_cut() {
+    fn names_are_decoded_after_the_path_is_split() {
         let name = ContainerName::new("d", "c");
         assert_eq!(Target::of("/dbs/d/colls/c/docs/a%2Fb%20c"), Target::Document(name, "a/b c".into()));
     }

@@ -1,9 +1,9 @@
-//! The embedded Azure Cosmos DB and the trigger that plays the Azure Functions host.
+//! The embedded Azure Cosmos DB, and the trigger that simulates the Azure Functions host.
 //!
-//! A client's request goes `server` -> `gateway` -> `emulator`. Every write is also recorded in the container's
-//! `log`, from which `feed` answers the change feed, `sql` queries, and TTL deletes what is due: the emulator has neither
-//! feed nor expiry, and its queries are not the service's. `addresses` turns resource ids into names; `offers` and
-//! `shelf` keep what has no effect here.
+//! A client's request goes `server` -> `gateway` -> `emulator`. Every write is also recorded in the container's `log`.
+//! The log serves the change feed (`feed`), queries (`sql`) and TTL, because the emulator has neither a feed nor
+//! expiry, and its queries differ from the service's. `addresses` turns resource ids into names; `offers` and `shelf`
+//! keep resources that have no effect here.
 //!
 //! Nothing is kept on disk: the account is empty after every start.
 
@@ -49,15 +49,16 @@ use gateway::Gateway;
 pub use inside::{Call, Fate, Inside, Line, Partly};
 use message::{Ask, ContainerName};
 
-/// How often to look for documents whose time to live is over.
+/// How often to look for expired documents.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// How the local account is set up.
+/// The settings of the local account.
 #[derive(Clone, Debug)]
 pub struct LocalOptions {
     /// TCP port on 127.0.0.1; 0 takes any free one.
     pub port: u16,
-    /// Physical partitions of containers created through the account (1 to 100): as many leases can work at once.
+    /// Physical partitions of containers created through the account (1 to 100). This is also the number of leases that
+    /// can be processed in parallel.
     pub partitions: u32,
     /// How many bytes of document versions each container keeps for the all-versions-and-deletes mode; the oldest
     /// are dropped first. The latest version of every document is always kept.
@@ -70,33 +71,33 @@ impl Default for LocalOptions {
     }
 }
 
-/// Why the local account does not work.
+/// Why the local account failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocalError {
     /// The port could not be opened.
     #[error("open port {port} on 127.0.0.1 (another program may use it: choose another port, or 0 for any free one)")]
     Listen {
-        /// The port asked for.
+        /// The requested port.
         port: u16,
         /// The operating system's reason.
         #[source]
         source: std::io::Error,
     },
-    /// An option has a value that cannot work.
+    /// An option has an invalid value.
     #[error("{0}")]
     Option(String),
-    /// The emulator refused.
+    /// The emulator failed.
     #[error(transparent)]
     Emulator(#[from] EmulatorError),
     /// A request to the account failed.
     #[error("{what}: status {status}, {message}")]
     Refused {
-        /// What was tried.
+        /// What was attempted.
         what: String,
         /// The HTTP status.
         status: u16,
-        /// The account's words.
+        /// The account's message.
         message: String,
     },
 }
@@ -139,11 +140,11 @@ impl LocalCosmos {
         Ok(Self { endpoint, gateway, stop, tasks })
     }
 
-    /// An account without a port, whose time is the runtime's own and now is `now`: for simulations in one thread. It is
-    /// reached by [`LocalCosmos::inside`] alone.
+    /// Creates an account without a port, for simulations in one thread. Its time starts at `now` and follows the
+    /// runtime's clock. It can only be reached through [`LocalCosmos::inside`].
     ///
     /// # Errors
-    /// When the emulator cannot be made.
+    /// When the emulator cannot be created.
     pub fn simulated(now: u64, options: LocalOptions) -> Result<Self, LocalError> {
         let endpoint = inside::address();
         let emulator = Emulator::new(endpoint.clone(), Clock::simulated(now))?;
@@ -151,18 +152,18 @@ impl LocalCosmos {
         Ok(Self { endpoint, gateway, stop: CancellationToken::new(), tasks: Vec::new() })
     }
 
-    /// A way to the account without a socket, for clients in this process: they use its address until it is dropped.
-    /// `line` decides what happens to each request.
+    /// Connects clients in this process to the account without a socket. They use the connection's address until it is
+    /// dropped. `line` decides the outcome of each request.
     pub fn inside(&self, line: Arc<dyn Line>) -> Inside {
         Inside::open(Arc::clone(&self.gateway), self.endpoint.clone(), line)
     }
 
-    /// The account's time, epoch seconds.
+    /// Returns the account's time in epoch seconds.
     pub fn now(&self) -> i64 {
         i64::try_from(self.gateway.clock().now()).unwrap_or(i64::MAX)
     }
 
-    /// Where SDKs connect to: `http://127.0.0.1:<port>/`.
+    /// The endpoint for SDKs: `http://127.0.0.1:<port>/`.
     pub fn endpoint(&self) -> &Url {
         &self.endpoint
     }
@@ -172,7 +173,7 @@ impl LocalCosmos {
         EMULATOR_KEY
     }
 
-    /// Endpoint and key in the form that settings take.
+    /// The connection string: endpoint and key in the format that settings accept.
     pub fn connection_string(&self) -> String {
         format!("AccountEndpoint={};AccountKey={EMULATOR_KEY};", self.endpoint)
     }
@@ -188,7 +189,7 @@ impl LocalCosmos {
         Ok(done?.iter().map(ToString::to_string).collect())
     }
 
-    /// Merges two neighbouring physical partitions; returns the new range id.
+    /// Merges two adjacent physical partitions; returns the new range id.
     pub async fn merge(&self, database: &str, container: &str, left: &str, right: &str) -> Result<String, LocalError> {
         let name = ContainerName::new(database, container);
         let (left, right) = (number(left)?, number(right)?);
@@ -199,7 +200,7 @@ impl LocalCosmos {
         Ok(done?.to_string())
     }
 
-    /// The ids of a container's physical partitions.
+    /// Returns the ids of a container's physical partitions.
     pub async fn ranges(&self, database: &str, container: &str) -> Result<Vec<String>, LocalError> {
         let name = ContainerName::new(database, container);
         let found = self.gateway.container(&name).await;
@@ -207,17 +208,17 @@ impl LocalCosmos {
         Ok(found.ranges().into_iter().map(|range| range.id).collect())
     }
 
-    /// Request units charged so far for the documents of a container, by the emulator's model of the service's prices.
+    /// Returns the request units charged so far for the documents of a container, by the emulator's pricing model.
     pub fn charged(&self, database: &str, container: &str) -> f64 {
         self.gateway.charged(&ContainerName::new(database, container))
     }
 
-    /// Moves the clock that decides about time to live forward, for tests that cannot wait.
+    /// Moves the clock that decides about expiry forward, for tests that cannot wait.
     pub fn advance_clock(&self, by: Duration) {
         self.gateway.clock().advance(by);
     }
 
-    /// Creates a database or container that may exist already.
+    /// Creates a database or container; returns false if it exists.
     async fn create(&self, path: &str, body: serde_json::Value) -> Result<bool, LocalError> {
         let ask = Ask::new(Method::POST, path).with_body(body.to_string());
         let answer = self.gateway.handle(ask).await;
@@ -254,7 +255,7 @@ impl LocalCosmos {
         }
     }
 
-    /// Closes the port and stops what runs in the background.
+    /// Closes the port and stops background tasks.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         for task in std::mem::take(&mut self.tasks) {
@@ -271,7 +272,7 @@ impl Drop for LocalCosmos {
     }
 }
 
-/// A random GUID in .NET's spelling.
+/// Returns a random GUID in .NET's spelling.
 fn guid() -> String {
     let hex = format!("{:032x}", rand::random::<u128>());
     format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])

@@ -1,4 +1,4 @@
-//! The throughput that databases and containers were given: their offers. Nothing is throttled by them.
+//! Offers: the throughput of databases and containers. It does not throttle anything.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::list;
 use super::message::{Answer, Ask};
 
-/// What the service gives a container when no throughput was requested, in request units per second.
+/// The service's default throughput for a container, in request units per second.
 const DEFAULT_THROUGHPUT: i64 = 400;
 const MIN_THROUGHPUT: i64 = 400;
 const MIN_AUTOSCALE: i64 = 1000;
@@ -18,13 +18,13 @@ const MIN_AUTOSCALE: i64 = 1000;
 const THROUGHPUT: &str = "x-ms-offer-throughput";
 const AUTOSCALE: &str = "x-ms-cosmos-offer-autopilot-settings";
 
-/// The offers of the account, by the resource id of what they are for.
+/// The offers of the account, by the resource id of the database or container.
 #[derive(Debug, Default)]
 pub(super) struct Offers {
     known: Mutex<BTreeMap<String, Value>>,
 }
 
-/// Reads from the headers of a create request what throughput is requested; `None` when none is.
+/// Reads the requested throughput from the headers of a create request; `None` when none is requested.
 pub(super) fn asked(ask: &Ask) -> Result<Option<Value>, Box<Answer>> {
     let invalid = |name: &str| Box::new(Answer::bad_request(format!("The header {name} is not understood")));
     if let Some(text) = ask.headers.get(AUTOSCALE) {
@@ -36,7 +36,7 @@ pub(super) fn asked(ask: &Ask) -> Result<Option<Value>, Box<Answer>> {
     checked(json!({ "offerThroughput": throughput })).map(Some)
 }
 
-/// What a container gets for which nothing was asked.
+/// The offer of a container that was created without one.
 pub(super) fn default_content() -> Value {
     json!({ "offerThroughput": DEFAULT_THROUGHPUT })
 }
@@ -68,7 +68,7 @@ fn checked(mut content: Value) -> Result<Value, Box<Answer>> {
     Ok(content)
 }
 
-/// The id of the offer for a resource. Alphanumeric, as the service's are.
+/// Derives an offer's id from its resource. Alphanumeric, like the service's.
 fn offer_id(resource: &str) -> String {
     use sha2::Digest as _;
     let digest = sha2::Sha256::digest(resource.as_bytes());
@@ -76,7 +76,7 @@ fn offer_id(resource: &str) -> String {
 }
 
 impl Offers {
-    /// Notes what a resource was given, after it was created.
+    /// Records the offer of a resource after its creation.
     pub fn note(&self, resource: &Value, content: Value, now: u64) {
         let (Some(rid), Some(link)) = (resource["_rid"].as_str(), resource["_self"].as_str()) else { return };
         let id = offer_id(rid);
@@ -95,12 +95,12 @@ impl Offers {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(rid.to_owned(), offer);
     }
 
-    /// Drops the offers of resources that are gone.
+    /// Drops the offers of resources that were deleted.
     pub fn retain(&self, exists: impl Fn(&str) -> bool) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|rid, _| exists(rid));
     }
 
-    /// Answers requests below `/offers`; `id` is that of one of them.
+    /// Answers requests below `/offers`; `id` addresses a single offer.
     pub fn answer(&self, ask: &Ask, id: Option<&str>, now: u64) -> Answer {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(id) = id else {

@@ -1,6 +1,6 @@
 //! Result pages of queries and of the plain read feed.
 //!
-//! The whole result is computed once and its pages are served from a small cache; when an entry was pushed out, it is
+//! A result is computed once, and its pages are served from a small cache. When an entry was evicted, the result is
 //! computed again and the pages already read are skipped.
 
 use std::collections::{HashSet, VecDeque};
@@ -18,7 +18,7 @@ use super::sql::{self, Statement};
 
 const MAX_RESULTS: usize = 64;
 const MAX_BYTES: usize = 256 * 1024 * 1024;
-/// First part of every continuation token made here.
+/// The prefix of this module's continuation tokens.
 const TOKEN: &str = "local-page";
 
 /// The cache.
@@ -31,15 +31,15 @@ pub(super) struct Pages {
 struct Kept {
     next_id: u64,
     bytes: usize,
-    /// The most recently used at the end.
+    /// The most recently used result comes last.
     results: VecDeque<Arc<ResultSet>>,
 }
 
-/// A whole result.
+/// A complete result.
 #[derive(Debug)]
 struct ResultSet {
     id: u64,
-    /// The keys that it was asked for.
+    /// The range that it was computed for.
     scope: EpkRange,
     rid: String,
     headers: Headers,
@@ -47,7 +47,7 @@ struct ResultSet {
     bytes: usize,
 }
 
-/// A continuation: which result, how many items of it were read, and which keys it was about.
+/// A continuation token: the result, the number of items already read, and the range.
 struct Token {
     id: u64,
     offset: usize,
@@ -80,7 +80,7 @@ impl Pages {
         };
         let token = match ask.headers.get(header::CONTINUATION).filter(|text| !text.is_empty()) {
             None => None,
-            // The service's own form names a document of another account: nothing before it was read here.
+            // A token in the service's format comes from another account; nothing was read here before it.
             Some(text) if text.starts_with("-RID:") || text.starts_with("+RID:") => None,
             Some(text) => match Token::parse(text) {
                 Some(token) => Some(token),
@@ -111,7 +111,7 @@ impl Pages {
         self.page(result, offset, ask.max_items())
     }
 
-    /// How many items of `result` were read already, when the token is about the partition that was split into this one.
+    /// Returns how many items of `result` were already read when the token comes from the partition before its split.
     async fn offset_after_split(
         &self,
         container: &Container,
@@ -120,7 +120,7 @@ impl Pages {
         token: Token,
         result: &ResultSet,
     ) -> Result<usize, Box<Answer>> {
-        // Every SDK rewrites an ordered query so that its rows carry `_rid` and `orderByItems`.
+        // Every SDK rewrites an ordered query so that its rows contain `_rid` and `orderByItems`.
         let is_ordered = memchr::memmem::find(&ask.body, b"orderByItems").is_some();
         let range = if is_ordered {
             token.scope
@@ -131,11 +131,11 @@ impl Pages {
         };
         let other = self.evaluate(container, log, ask, range).await?;
         if is_ordered {
-            // The rows of both halves alternated: look which of ours were among those that were read.
+            // The rows of both halves were interleaved, so find out which rows of this half were among those read.
             let read: HashSet<&Bytes> = other.items.iter().take(token.offset).collect();
             return Ok(result.items.iter().take_while(|item| read.contains(*item)).count());
         }
-        // In key order: the lower half comes first as a whole.
+        // In key order, the whole lower half comes first.
         Ok(token.offset.saturating_sub(other.items.len()))
     }
 
@@ -157,10 +157,10 @@ impl Pages {
             let computed = container.computed();
             let work = move || sql::run(&statement, &computed, texts.into_iter());
             let found = if container.clock().is_simulated() {
-                // In one thread nothing depends on who is quicker.
+                // In one thread, blocking affects nobody.
                 work()
             } else {
-                // Sorting and matching all documents is plain computation: it must not hold up other requests.
+                // Sorting and filtering all documents is pure computation, and must not block other requests.
                 tokio::task::spawn_blocking(work).await.map_err(|_| {
                     Box::new(Answer::error(500, None, "InternalServerError", "the query was interrupted"))
                 })?

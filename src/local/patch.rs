@@ -1,7 +1,7 @@
 //! Partial document updates.
 //!
-//! A patch is evaluated here and carried out as a replacement: inside a batch it must be known before anything is
-//! written whether it can succeed, and the emulator knows no conditions.
+//! A patch is evaluated here and applied as a replacement. A batch must know before its first write whether the patch
+//! can succeed, and the emulator does not support conditions.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -30,7 +30,7 @@ enum Operation {
     Move { path: String, from: String },
 }
 
-/// Some SDKs send the bare list of operations: wraps it in an object.
+/// Wraps a bare list of operations, which some SDKs send, in an object.
 pub(super) fn with_envelope(body: Bytes) -> Bytes {
     if !body.trim_ascii_start().starts_with(b"[") {
         return body;
@@ -41,7 +41,8 @@ pub(super) fn with_envelope(body: Bytes) -> Bytes {
     whole.into()
 }
 
-/// Whether a document meets the condition of a patch: `from c where c.n = 1`. Without one every document does.
+/// Whether a document meets the condition of a patch, such as `from c where c.n = 1`. Without a condition, every
+/// document does.
 pub(super) fn meets_condition(document: &Bytes, instructions: &[u8]) -> Result<bool, String> {
     #[derive(Deserialize)]
     struct Conditional {
@@ -59,7 +60,7 @@ pub(super) fn meets_condition(document: &Bytes, instructions: &[u8]) -> Result<b
     Ok(!found.is_empty())
 }
 
-/// The document after the patch, or why it cannot be applied.
+/// Returns the document after the patch, or why the patch cannot be applied.
 pub(super) fn apply(document: &[u8], instructions: &[u8]) -> Result<Bytes, String> {
     let mut document = json_of(document).map_err(|error| error.to_string())?;
     let instructions = with_envelope(Bytes::copy_from_slice(instructions));
@@ -92,11 +93,11 @@ enum Place {
     Insert,
     /// Array elements are overwritten.
     Overwrite,
-    /// Only what is there already is changed.
+    /// Only existing values are changed.
     Existing,
 }
 
-/// Splits a JSON pointer into its parent and the last, unescaped, name.
+/// Splits a JSON pointer into its parent and the last name, unescaped.
 fn parent<'a>(document: &'a mut Value, path: &str) -> Result<(&'a mut Value, String), String> {
     let (above, name) = path.rsplit_once('/').ok_or_else(|| format!("{path} is not a path: it starts with /"))?;
     if name.is_empty() {
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operation_does_what_the_service_documents() {
+    fn every_patch_operation_follows_the_services_documentation() {
         let document = json!({"id": "1", "n": 1, "list": [1, 3], "gone": true, "old": "x", "deep": {"a": 1}});
         let operations = json!([
             {"op": "add", "path": "/list/1", "value": 2},

@@ -1,4 +1,4 @@
-//! The listener: HTTP in, [`Ask`] through the gateway, HTTP out.
+//! The listener: turns HTTP requests into [`Ask`], and the gateway's responses into HTTP.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 use super::gateway::Gateway;
 use super::message::{Answer, Ask, Headers};
 
-/// Larger than any request that the service accepts; larger ones are refused unread.
+/// Larger than any request that the service accepts; larger requests are refused unread.
 const MAX_BODY: usize = 16 * 1024 * 1024;
-/// How long connections may take to end on shutdown.
+/// How long connections may take to close on shutdown.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Serves until `stop` is cancelled. HTTP/1.1 and HTTP/2 without TLS are told apart by how the client begins.
+/// Serves until `stop` is cancelled. HTTP/1.1 and HTTP/2 without TLS are distinguished by the first bytes.
 pub(super) async fn serve(listener: TcpListener, gateway: Arc<Gateway>, stop: CancellationToken) {
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {

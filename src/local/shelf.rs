@@ -1,4 +1,4 @@
-//! Resources that are kept and listed but have no effect: users and permissions, stored procedures, triggers,
+//! Resources that are stored and listed but have no effect: users and permissions, stored procedures, triggers,
 //! functions, conflicts. Requests to run a script are refused.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::list;
 use super::message::{Answer, Ask, header};
 
-/// All of them, by path: `dbs/d/users/u/permissions/p`.
+/// All resources by path: `dbs/d/users/u/permissions/p`.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
     kept: Mutex<Kept>,
@@ -24,7 +24,7 @@ struct Kept {
     by_path: BTreeMap<String, Value>,
 }
 
-/// The lists, and the member that holds their items in an answer.
+/// The lists, and the field that holds their items in a response.
 const LISTS: &[(&str, &str)] = &[
     ("users", "Users"),
     ("permissions", "Permissions"),
@@ -38,7 +38,7 @@ fn member_of(list: &str) -> Option<&'static str> {
     LISTS.iter().find(|(known, _)| *known == list).map(|(_, member)| *member)
 }
 
-/// Whether a decoded path names one of these lists, or something in it.
+/// Whether a decoded path addresses one of these lists or an item in it.
 pub(super) fn has(segments: &[&str]) -> bool {
     let below_a_database = matches!(segments, ["dbs", _, "users", rest @ ..]
         if matches!(rest, [] | [_] | [_, "permissions"] | [_, "permissions", _]));
@@ -48,8 +48,8 @@ pub(super) fn has(segments: &[&str]) -> bool {
 }
 
 impl Shelf {
-    /// Answers requests for a list (`dbs/d/users`) or an item of it. `segments` is the decoded path; what the list
-    /// belongs to is there and has this resource id.
+    /// Answers requests for a list (`dbs/d/users`) or an item of it. `segments` is the decoded path. The parent exists
+    /// and has this resource id.
     pub fn answer(&self, ask: &Ask, segments: &[&str], parent_rid: &str, now: u64) -> Answer {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let is_list = segments.len() % 2 == 1;
@@ -117,7 +117,7 @@ impl Shelf {
         }
     }
 
-    /// Drops what belonged to a database or container that is gone; `path` is its decoded path.
+    /// Drops everything that belonged to a deleted database or container; `path` is its decoded path.
     pub fn forget(&self, path: &str) {
         let inside = format!("{path}/");
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
-//! Checks the signature of the request for the account's description, which every client reads first. Other requests
-//! are not checked: the account can only be reached from this machine. But a client with a wrong key, or none, learns
-//! that here and not in Azure.
+//! Checks the signature of requests for the account's description, which every client reads first. Other requests are
+//! not checked, because the account can only be reached from this machine. A client with a wrong key, or none, fails
+//! here instead of later in Azure.
 
 use base64::Engine as _;
 use hmac::{Hmac, Mac as _};
@@ -10,7 +10,7 @@ use sha2::Sha256;
 use super::message::Ask;
 use crate::config::EMULATOR_KEY;
 
-/// Whether the request for the account's description is signed with the account's key, or has another kind of token.
+/// Whether the request is signed with the account's key, or has another kind of token.
 pub(super) fn allows(ask: &Ask) -> bool {
     let Some(token) = ask.headers.get("authorization") else { return false };
     let token = percent_decode_str(token).decode_utf8_lossy().into_owned();

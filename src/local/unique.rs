@@ -1,5 +1,4 @@
-//! Unique keys: tracks the values that are taken, so that a write does not search the whole partition, as the emulator
-//! does.
+//! Unique keys. Tracks the values in use, so that a write does not search the whole partition, as in the emulator.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,17 +12,17 @@ use super::{
 /// The unique keys of one container, and which document has which values.
 #[derive(Debug)]
 pub(super) struct UniqueKeys {
-    /// The paths of each.
+    /// The paths of each key.
     keys: Vec<Vec<String>>,
-    /// The id of the document with the values of a key; a unique key is one within its partition key.
+    /// The id of the document with the values of a key. Values are unique within a partition key.
     taken: HashMap<Place, String>,
 }
 
-/// A partition key, the number of a unique key, and its values.
+/// A partition key, the index of a unique key, and its values.
 type Place = (Epk, usize, String);
 
 impl UniqueKeys {
-    /// The unique keys of a container's policy; `None` when there are none.
+    /// Reads the unique keys of a container's policy; `None` when there are none.
     pub fn of(policy: &Value) -> Option<Self> {
         let keys = policy["uniqueKeys"].as_array()?;
         let paths = |key: &Value| {
@@ -34,19 +33,19 @@ impl UniqueKeys {
         (!keys.is_empty()).then(|| Self { keys, taken: HashMap::new() })
     }
 
-    /// Whether a document other than these has the values of `document`.
+    /// Whether a document other than these has the unique values of `document`.
     pub fn conflicts(&self, epk: &Epk, document: &Value, own: &[&str]) -> bool {
         self.places(epk, document).any(|place| self.taken.get(&place).is_some_and(|id| !own.contains(&id.as_str())))
     }
 
-    /// Notes the values of a document that was written.
+    /// Records the values of a written document.
     pub fn put(&mut self, key: &DocumentKey, text: &[u8]) {
         let Ok(document) = json_of(text) else { return };
         let places: Vec<Place> = self.places(&key.epk, &document).collect();
         self.taken.extend(places.into_iter().map(|place| (place, key.id.clone())));
     }
 
-    /// Frees the values of a document that is gone.
+    /// Releases the values of a deleted document.
     pub fn remove(&mut self, key: &DocumentKey, text: &[u8]) {
         let Ok(document) = json_of(text) else { return };
         let places: Vec<Place> = self.places(&key.epk, &document).collect();
@@ -70,13 +69,13 @@ impl UniqueKeys {
     }
 }
 
-/// The writes of a batch, one after another, before any of them is carried out.
+/// The writes of a batch, simulated one after another before any of them is applied.
 pub(super) struct Trial<'a> {
     keys: &'a UniqueKeys,
     epk: &'a Epk,
-    /// Values that documents of the batch have by now.
+    /// Values that the batch has assigned so far.
     taken: HashMap<Place, String>,
-    /// Documents whose earlier values no longer count.
+    /// Documents whose earlier values are not in use any more.
     written: HashSet<String>,
 }
 
@@ -85,13 +84,13 @@ impl<'a> Trial<'a> {
         Self { keys, epk, taken: HashMap::new(), written: HashSet::new() }
     }
 
-    /// A document of this id is no more, or is about to be another one.
+    /// Removes a document that is deleted or about to be replaced.
     pub fn remove(&mut self, id: &str) {
         self.written.insert(id.to_owned());
         self.taken.retain(|_, owner| owner != id);
     }
 
-    /// Whether a document can be written; then it is.
+    /// Writes a document in the simulation, if its values are free.
     pub fn put(&mut self, id: &str, document: &Value) -> bool {
         self.remove(id);
         let places: Vec<Place> = self.keys.places(self.epk, document).collect();
@@ -107,10 +106,10 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// The service's message about values that another document has.
+/// The service's message for values that another document has.
 pub(super) const TAKEN: &str = "Resource with specified ID, name, or unique index already exists";
 
-/// The answer to a write of values that another document has.
+/// The response to a write with values that another document has.
 pub(super) fn taken() -> Answer {
     Answer::error(409, None, "Conflict", TAKEN)
 }
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_taken_within_a_partition_key_until_their_document_is_gone() {
+    fn values_are_in_use_within_a_partition_key_until_their_document_is_gone() {
         let mut keys = keys();
         let epk = Epk::min();
         let one = json!({"mail": "m", "a": {"b": 1}, "n": 1});
@@ -144,14 +143,14 @@ mod tests {
         assert!(!keys.conflicts(&epk, &one, &["one"]));
         assert!(!keys.conflicts(&Epk::parse("11").unwrap(), &one, &["two"]));
         keys.put(&key("none"), b"{}");
-        assert!(conflicts(&keys, json!({"mail": null, "n": 5})), "what is not there is null");
+        assert!(conflicts(&keys, json!({"mail": null, "n": 5})), "a missing value is null");
         keys.remove(&key("one"), one.to_string().as_bytes());
         assert!(!conflicts(&keys, json!({"mail": "m", "n": 5})));
         assert!(UniqueKeys::of(&json!({"uniqueKeys": []})).is_none());
     }
 
     #[test]
-    fn a_batch_is_tried_one_write_after_the_other() {
+    fn a_batch_is_simulated_one_write_after_the_other() {
         let mut keys = keys();
         keys.put(&key("a"), br#"{"mail":"1","n":1}"#);
         keys.put(&key("b"), br#"{"mail":"2","n":2}"#);

@@ -1,4 +1,4 @@
-//! Kills, cut connections, an account that fails, refuses or hangs: nothing is lost and nothing doubled.
+//! Kills, cut connections, and an account that fails, refuses or hangs: nothing is lost or duplicated.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::mixed_batch;
 use crate::support::{Fault, Kind, TestApp, When, body_of, eventually, feed_document};
 
 #[tokio::test]
-async fn a_handler_killed_in_mid_batch_loses_and_doubles_nothing() {
+async fn a_handler_killed_in_mid_batch_loses_and_duplicates_nothing() {
     let app = TestApp::start().await;
     let mut handler = app.handler(&[("REWIND_MAX_WRITES", "2")]).await;
     app.proxy.fail_always(Some(Fault::RespondSlowly(Duration::from_millis(40))));
@@ -28,7 +28,7 @@ async fn a_handler_killed_in_mid_batch_loses_and_doubles_nothing() {
     assert_eq!(handler.deliver(&batch).await.0, 200);
     let after = app.history().await;
     assert_eq!(after.len(), 60);
-    // The same as if nothing had happened.
+    // The history must be the same as without a kill.
     let quiet = TestApp::start().await;
     let undisturbed = quiet.handler(&[]).await;
     assert_eq!(undisturbed.deliver(&batch).await.0, 200);
@@ -51,7 +51,7 @@ async fn a_caller_that_disconnects_does_not_cut_a_batch_in_half() {
 }
 
 #[tokio::test]
-async fn sigterm_finishes_what_was_taken_and_takes_nothing_more() {
+async fn sigterm_finishes_accepted_batches_and_accepts_no_more() {
     let app = TestApp::start().await;
     let mut handler = app.handler(&[]).await;
     app.proxy.fail_always(Some(Fault::RespondSlowly(Duration::from_millis(400))));
@@ -62,7 +62,7 @@ async fn sigterm_finishes_what_was_taken_and_takes_nothing_more() {
     }
     handler.terminate();
     assert_eq!(delivery.await.unwrap().unwrap().status().as_u16(), 200);
-    // 200: "start me again, uncounted"; 0 would mean never again.
+    // 200 asks the host for a restart that does not count as a failure; after 0 it would not restart the handler.
     assert_eq!(handler.exit_code(Duration::from_secs(10)).await, Some(200));
     assert_eq!(app.history().await.len(), 60);
     handler.wait_for_log("\"drained\":true").await;
@@ -72,7 +72,7 @@ async fn sigterm_finishes_what_was_taken_and_takes_nothing_more() {
 async fn transient_failures_are_retried_within_the_invocation() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
-    // A first write, so that the connection's own metadata calls are done.
+    // An initial write, so that the connection's metadata requests are done.
     assert_eq!(handler.deliver(&[feed_document("first", "first", 1)]).await.0, 200);
     for status in [(429, 3200), (449, 0), (410, 1007), (408, 0)] {
         app.proxy.fail_next(std::iter::repeat_n(Fault::Reject(status.0, status.1), 5));
@@ -96,7 +96,7 @@ async fn an_unavailable_service_is_retried_too() {
 }
 
 #[tokio::test]
-async fn a_failure_after_the_write_and_a_cut_connection_double_nothing() {
+async fn a_failure_after_the_write_and_a_cut_connection_duplicate_nothing() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     app.proxy.fail_next([Fault::FailAfterWrite, Fault::Cut, Fault::FailAfterWrite, Fault::Cut, Fault::FailAfterWrite]);
@@ -107,11 +107,11 @@ async fn a_failure_after_the_write_and_a_cut_connection_double_nothing() {
 }
 
 #[tokio::test]
-async fn an_answer_that_never_comes_in_time_is_not_waited_for_and_doubles_nothing() {
+async fn a_late_answer_is_not_waited_for_and_duplicates_nothing() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     assert_eq!(handler.deliver(&[feed_document("first", "first", 1)]).await.0, 200);
-    // Longer than the client library waits for an answer (6 s); the write itself was done at once.
+    // Longer than the client library's timeout of 6 s; the write itself is applied at once.
     app.proxy.fail_next([Fault::RespondSlowly(Duration::from_secs(12))]);
     let (status, body) = handler.deliver(&mixed_batch()).await;
     assert_eq!(status, 200, "{body} {:#?}", handler.log());
@@ -133,7 +133,7 @@ async fn when_the_deadline_passes_the_host_is_asked_to_deliver_again() {
 }
 
 #[tokio::test]
-async fn a_refused_caller_is_no_poison() {
+async fn a_refused_caller_is_not_poison() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     app.proxy.fail_always(Some(Fault::Reject(403, 5300)));
@@ -169,9 +169,9 @@ async fn a_split_during_capture_loses_nothing() {
 }
 
 #[tokio::test]
-async fn an_account_that_hangs_holds_no_lease_up_longer_than_its_own_deadline() {
+async fn an_account_that_hangs_delays_a_lease_only_until_the_deadline() {
     let app = TestApp::start().await;
-    // From the first look on: the start does not wait for it for long.
+    // The account hangs from the first request on; the start waits only briefly for it.
     app.proxy.fail_always_of(Kind::Definition, Some(Fault::Hold(When::Before, Duration::from_secs(20))));
     let handler = app.handler(&[("REWIND_DEADLINE_SECONDS", "3")]).await;
     let begun = Instant::now();
@@ -182,7 +182,7 @@ async fn an_account_that_hangs_holds_no_lease_up_longer_than_its_own_deadline() 
     let answers = leases.await;
     assert!(answers.iter().all(|(status, _)| *status == 500), "{answers:?}");
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
-    // A write that hangs is one that may have been done: it is delivered again, and is there once.
+    // A write without an answer may have been applied: it is delivered again and stored once.
     app.proxy.fail_always_of(Kind::Definition, None);
     eventually("the account answers again", async || {
         (handler.deliver(&[feed_document("doc-0", "p", 0)]).await.0 == 200).then_some(())

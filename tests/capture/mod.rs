@@ -1,4 +1,4 @@
-//! Capture end to end: the host's requests in, the history out.
+//! Capture end to end: the host's requests go in, the history comes out.
 
 mod faults;
 mod poison;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::{TestApp, body_of, feed_document};
 
-/// 30 documents with keys of their own, and 30 versions that share one key.
+/// 30 documents with different keys, and 30 versions that share one key.
 fn mixed_batch() -> Vec<Value> {
     (0..30)
         .map(|i| feed_document(&format!("doc-{i}"), &format!("key-{i}"), 100 + i))
@@ -53,14 +53,15 @@ async fn the_same_batch_twice_in_another_order_and_with_duplicates_gives_the_sam
 
 #[tokio::test]
 async fn records_travel_together_by_key_and_by_physical_partition() {
-    // Thirty of one key are a transactional batch; thirty of as many keys are packed, one request for each partition.
+    // Thirty records of one key are one transactional batch; thirty records of different keys are packed, with one
+    // request per physical partition.
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     assert_eq!(handler.deliver(&mixed_batch()).await.0, 200);
     let partitions = app.changes().await.feed_ranges(true).await.unwrap().len();
     assert_eq!(app.proxy.writes(), 1 + partitions);
     assert_eq!(app.history().await.len(), 60);
-    // What is not packed is a request for each key.
+    // Without packing, each key is a separate request.
     let app = TestApp::start().await;
     let handler = app.handler(&[("REWIND_BULK", "off")]).await;
     assert_eq!(handler.deliver(&mixed_batch()).await.0, 200);
@@ -72,7 +73,7 @@ async fn records_travel_together_by_key_and_by_physical_partition() {
 async fn all_three_payload_shapes_are_captured_as_text() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
-    // Number spellings and key order that a value tree would not keep.
+    // Number spellings and a key order that a parsed value would not preserve.
     let array = |id: &str| {
         format!(r#"[{{"pk":"p","z":1,"a":12345678901234567890,"id":"{id}","_etag":"\"e\"","_ts":5,"_lsn":6}}]"#)
     };
@@ -89,7 +90,7 @@ async fn all_three_payload_shapes_are_captured_as_text() {
             format!(r#"{{"pk":"p","z":1,"a":12345678901234567890,"id":"{id}"}}"#)
         );
     }
-    // Routes ignore case, as the host's do.
+    // Routes are case-insensitive, as in the host.
     assert_eq!(handler.post("capturechanges", body_of(&array("case"))).await.0, 200);
 }
 
@@ -110,7 +111,7 @@ async fn envelopes_become_versions_tombstones_and_healed_versions() {
     expired["timeToLiveExpired"] = true.into();
     let (status, body) = handler
         .deliver(&[
-            // Version 1 was never delivered: the image before version 2 heals it.
+            // Version 1 was never delivered; the previous image of version 2 heals it.
             json!({"current": image(2), "previous": image(1), "metadata": metadata("replace", 2)}),
             json!({"current": image(3), "previous": image(2), "metadata": metadata("replace", 3)}),
             json!({"previous": image(3), "metadata": deleted}),
@@ -130,7 +131,7 @@ async fn envelopes_become_versions_tombstones_and_healed_versions() {
             (Op::Expire, 1009, 9, Some(3)),
         ]
     );
-    // The version delivered late, as itself, replaces the healed one; healing again does not replace it back.
+    // The late delivery of the version itself replaces the healed record, and healing again does not revert that.
     let late = json!({"current": image(1), "metadata": metadata("create", 1)});
     assert_eq!(handler.deliver(&[late]).await.0, 200);
     let again = json!({"current": image(2), "previous": image(1), "metadata": metadata("replace", 2)});

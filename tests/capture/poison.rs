@@ -1,4 +1,4 @@
-//! What can never be stored, and what only looks like it.
+//! Records that can never be stored, and failures that only look like them.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::support::{Fault, Letterbox, TestApp, feed_document};
 
 #[tokio::test]
 async fn one_poison_record_does_not_hold_up_the_rest() {
-    // Keyed `/pk` only, so that poison and the others travel in one transactional batch.
+    // Keyed by `/pk` only, so that poison and the other records share a transactional batch.
     let app = TestApp::with_changes_key(&["/pk"]).await;
     let handler = app.handler(&[]).await;
     app.proxy.only_if_body_has("doc-7~");
@@ -28,21 +28,21 @@ async fn one_poison_record_does_not_hold_up_the_rest() {
     assert_eq!(letters.len(), 5);
     assert!(letters.iter().any(|(reason, item)| reason.contains("403/1014") && *item == batch[7]));
     assert!(letters.iter().any(|(reason, item)| reason.contains("no id") && *item == batch[11]));
-    // Delivered again: the same letters, not more of them.
+    // A second delivery writes the same letters, not more.
     assert_eq!(handler.deliver(&batch).await.0, 200);
     assert_eq!(app.dead_letters().len(), 5);
 }
 
-/// The client library notices by itself only when the new key has another number of paths.
+/// The client library only notices the new key itself when the number of paths has changed.
 #[tokio::test]
-async fn a_history_made_again_with_a_key_of_the_same_length_is_written_on_and_nothing_is_buried() {
+async fn a_history_recreated_with_a_key_of_the_same_length_gets_no_dead_letters() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     assert_eq!(handler.deliver(&[feed_document("before", "p", 1)]).await.0, 200);
     assert!(app.local.delete_container("dev", "changes").await.unwrap());
     let key = json!({"paths": ["/_originalId", "/pk"], "kind": "MultiHash", "version": 2});
     assert!(app.local.create_container("dev", json!({"id": "changes", "partitionKey": key})).await.unwrap());
-    // Also of a payload of one item, of which everything is nearly everything.
+    // Also for a payload of a single item, in which one refusal is nearly all.
     assert_eq!(handler.deliver(&[feed_document("one", "p", 2)]).await.0, 200, "{:#?}", handler.log());
     let batch: Vec<Value> = (3..40).map(|n| feed_document(&format!("doc-{n}"), "p", n)).collect();
     let (status, answer) = handler.deliver(&batch).await;
@@ -51,7 +51,7 @@ async fn a_history_made_again_with_a_key_of_the_same_length_is_written_on_and_no
 }
 
 #[tokio::test]
-async fn what_is_refused_nearly_as_a_whole_is_the_containers_fault() {
+async fn refusing_nearly_a_whole_batch_is_the_containers_fault() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let batch = |n: u64| -> Vec<Value> { (1..=n).map(|v| feed_document(&format!("doc-{v}"), "p", v)).collect() };
@@ -64,7 +64,7 @@ async fn what_is_refused_nearly_as_a_whole_is_the_containers_fault() {
         assert!(app.dead_letters().is_empty(), "{n}");
         handler.wait_for_log("look at the history container").await;
     }
-    // Nine of ten are nearly all of them; eight are not.
+    // Nine of ten count as nearly all; eight do not.
     app.proxy.fail_always(None);
     app.proxy.only_if_body_has("bad~");
     app.proxy.fail_always(Some(Fault::Reject(400, 0)));
@@ -76,7 +76,7 @@ async fn what_is_refused_nearly_as_a_whole_is_the_containers_fault() {
     assert!(app.dead_letters().is_empty());
     assert_eq!(handler.deliver(&mixed(8)).await.0, 200);
     assert_eq!(app.dead_letters().len(), 8);
-    // What says that it is the record, is the record's: too large, or its partition is full.
+    // These statuses blame the record: it is too large, or its logical partition is full.
     for status in [(413, 0), (403, 1014)] {
         app.proxy.fail_always(Some(Fault::Reject(status.0, status.1)));
         assert_eq!(handler.deliver(&mixed(10)).await.0, 200, "{status:?}");
@@ -84,7 +84,7 @@ async fn what_is_refused_nearly_as_a_whole_is_the_containers_fault() {
 }
 
 #[tokio::test]
-async fn the_letters_of_a_large_batch_are_put_away_side_by_side() {
+async fn the_letters_of_a_large_batch_are_written_concurrently() {
     let (app, letterbox) = (TestApp::start().await, Letterbox::start().await);
     let handler = app.handler(&[("REWIND_DEAD_LETTERS", letterbox.url())]).await;
     letterbox.slow(Duration::from_millis(200));
@@ -100,7 +100,7 @@ async fn the_letters_of_a_large_batch_are_put_away_side_by_side() {
 async fn when_the_dead_letter_store_fails_the_batch_fails() {
     let app = TestApp::start().await;
     let handler = app.handler(&[("REWIND_DEAD_LETTERS", "occupied")]).await;
-    // Had it been there before, the handler would not have started.
+    // If it had existed before, the handler would not have started.
     std::fs::write(app.folder.path().join("occupied"), "a file").unwrap();
     let (status, body) = handler.deliver(&[feed_document("x", "x", 1), json!(17)]).await;
     assert_eq!(status, 500, "{body}");
@@ -150,7 +150,7 @@ async fn a_record_over_two_megabytes_is_stored_compressed_and_hopeless_ones_are_
     assert_eq!(status, 200, "{body} {:#?}", handler.log());
     let history = app.history().await;
     assert_eq!(history.len(), 3);
-    // Of the hopeless one that there was such a version.
+    // The hopeless version has a record that says only that it existed.
     let absent = app.versions("hopeless").await;
     assert!(absent.len() == 1 && absent[0].is_absent(), "{absent:?}");
     let versions = app.versions("large").await;

@@ -1,4 +1,4 @@
-//! What comes to the port, and how the handler starts.
+//! Requests to the handler's port, and how the handler starts.
 
 use std::time::Duration;
 
@@ -27,12 +27,12 @@ async fn bad_input_gets_a_clear_answer_and_loses_nothing() {
     assert_eq!(status, 404);
     assert!(answer["error"].as_str().unwrap().contains("CaptureChanges"), "{answer}");
     assert!(app.history().await.is_empty() && app.dead_letters().is_empty());
-    // And it still works.
+    // The handler still works.
     assert_eq!(handler.deliver(&[feed_document("x", "x", 1)]).await.0, 200);
 }
 
 #[tokio::test]
-async fn a_refusal_arrives_while_the_body_is_still_being_sent_and_the_connection_goes_on() {
+async fn a_refusal_arrives_while_the_body_is_still_sent_and_the_connection_survives() {
     let app = TestApp::start().await;
     let handler = app.handler(&[("REWIND_MAX_BODY_MB", "1")]).await;
     let chunks = || futures::stream::iter((0..48).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1 << 16])));
@@ -44,14 +44,14 @@ async fn a_refusal_arrives_while_the_body_is_still_being_sent_and_the_connection
 }
 
 #[tokio::test]
-async fn a_document_a_thousand_levels_deep_is_kept_one_way_or_the_other() {
+async fn a_document_a_thousand_levels_deep_becomes_a_dead_letter() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let deep =
         format!(r#"[{{"id":"deep","pk":"p","d":{}1{},"_etag":"\"e\"","_ts":1}}]"#, "[".repeat(1000), "]".repeat(1000));
     let (status, body) = handler.deliver_text(&deep).await;
     assert_eq!(status, 200, "{body}");
-    // The service refuses such depth, so it is a dead letter with every level in it.
+    // The service refuses such depth, so the document becomes a dead letter with every level in it.
     let entry = std::fs::read_dir(app.folder.path().join(".dead-letters")).unwrap().next().unwrap().unwrap();
     let letter = std::fs::read_to_string(entry.path()).unwrap();
     assert!(letter.contains(&format!("{}1{}", "[".repeat(1000), "]".repeat(1000))));
@@ -60,9 +60,9 @@ async fn a_document_a_thousand_levels_deep_is_kept_one_way_or_the_other() {
 #[tokio::test]
 async fn a_body_of_64_megabytes_sent_in_chunks_is_stored() {
     let app = TestApp::start().await;
-    // A few at a time: 64 writes of half a megabyte at once take this debug build longer than the client waits.
+    // Few writes at a time: 64 concurrent writes of half a megabyte take this debug build longer than the client waits.
     let handler = app.handler(&[("REWIND_MAX_WRITES", "4")]).await;
-    // Quotes swell to four bytes each on the way, so fewer bytes of documents make such a body.
+    // Each quote grows to four bytes on the way, so fewer bytes of documents produce such a body.
     let documents: Vec<Value> = (0..38)
         .map(|i| {
             let mut document = feed_document(&format!("doc-{i}"), &format!("key-{i}"), i);
@@ -88,14 +88,14 @@ async fn the_port_answers_before_cosmos_is_reached_and_a_missing_container_is_na
     assert_eq!(status, 500);
     assert!(body["error"].as_str().unwrap().contains("nowhere"), "{body}");
     handler.wait_for_log("cosmos-rewind provision").await;
-    // It is waited for a while, for `provision` may run beside; then the handler has not started.
+    // The handler waits for a while, because `provision` may be running, and then gives up its start.
     assert_eq!(handler.exit_code(Duration::from_secs(60)).await, Some(2), "{:?}", handler.log());
     assert!(handler.stderr().iter().any(|line| line.contains("dev/nowhere")), "{:?}", handler.stderr());
     assert!(!handler.log().iter().any(|line| line.contains("ready")), "{:?}", handler.log());
 }
 
 #[tokio::test]
-async fn a_container_made_again_under_the_same_name_is_noticed() {
+async fn a_container_recreated_under_the_same_name_is_noticed() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     assert_eq!(handler.deliver(&[feed_document("x", "x", 1)]).await.0, 200);
@@ -103,7 +103,7 @@ async fn a_container_made_again_under_the_same_name_is_noticed() {
     client.database_client("dev").container_client("changes", None).await.unwrap().delete(None).await.unwrap();
     let description = json!({"id": "changes", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
     assert!(app.local.create_container("dev", description).await.unwrap());
-    // The host delivers until it is stored.
+    // The host delivers until the batch is stored.
     let mut status = 0;
     for _ in 0..5 {
         status = handler.deliver(&[feed_document("x", "x", 2)]).await.0;
@@ -115,9 +115,9 @@ async fn a_container_made_again_under_the_same_name_is_noticed() {
     assert_eq!(app.dead_letters(), Vec::<Value>::new());
 }
 
-/// Nothing is written to a history that does not fit, so no write says that it was made again.
+/// Nothing is written to a history that does not fit, so no failed write reveals that it was recreated.
 #[tokio::test]
-async fn a_history_that_did_not_fit_and_was_made_again_is_written_to() {
+async fn a_history_recreated_with_a_fitting_key_is_written_to() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     assert_eq!(handler.deliver(&[feed_document("x", "x", 1)]).await.0, 200);
@@ -135,7 +135,8 @@ async fn a_history_that_did_not_fit_and_was_made_again_is_written_to() {
     assert_eq!((app.history().await.len(), app.dead_letters().len()), (1, 0));
 }
 
-/// A document with a resource id of today's container `events`: eight bytes of the container's own, eight of the document's.
+/// A document with a resource id from the current container `events`: eight bytes of the container's id and eight of
+/// its own.
 async fn from_events(app: &TestApp, version: u64) -> Value {
     let url = format!("{}dbs/dev/colls/events", app.local.endpoint());
     let answer = http_client().get(url).send().await.unwrap().bytes().await.unwrap();
@@ -149,9 +150,9 @@ async fn from_events(app: &TestApp, version: u64) -> Value {
     document
 }
 
-/// The history takes what is keyed as the old source was; only the documents' resource ids say that it is another one.
+/// The history fits the old source's key. Only the documents' resource ids show that the source is another container.
 #[tokio::test]
-async fn a_source_made_again_with_another_key_is_not_taken_for_the_old_one() {
+async fn a_source_recreated_with_another_key_is_not_taken_for_the_old_one() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let before = from_events(&app, 1).await;
@@ -164,7 +165,7 @@ async fn a_source_made_again_with_another_key_is_not_taken_for_the_old_one() {
     let (status, answer) = handler.deliver(&[from_events(&app, 2).await]).await;
     assert!(status == 500 && answer["error"].as_str().unwrap().contains("leaves out /tenant"), "{answer}");
     assert_eq!(app.history().await.len(), 1);
-    // With its old key it is captured again, and so is what comes late of the first one.
+    // With its old key the source is captured again, and so are late changes of the first container.
     make(json!({"paths": ["/pk"], "kind": "Hash", "version": 2})).await;
     let after = from_events(&app, 3).await;
     let mut late = before;
@@ -177,9 +178,9 @@ async fn a_source_made_again_with_another_key_is_not_taken_for_the_old_one() {
     assert_eq!(keys, [json!(["p"]), json!(["p"]), json!(["p"])]);
 }
 
-/// It says how many RU a batch needs when there were too few of them, and of nothing else.
+/// A refusal reports the needed RU only when throughput was the cause.
 #[tokio::test]
-async fn request_units_are_told_when_there_were_too_few() {
+async fn needed_request_units_are_reported_when_throttled() {
     let app = TestApp::start().await;
     for (status, told) in [(429, true), (503, false)] {
         let handler = app.handler(&[("REWIND_DEADLINE_SECONDS", "1"), ("REWIND_BULK", "off")]).await;

@@ -1,4 +1,4 @@
-//! Documents that the host may have altered are read again.
+//! Documents that the host may have altered are read again from the source.
 
 use cosmos_rewind::change::VersionFidelity;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::{Fault, Kind, TestApp, feed_document};
 
 #[tokio::test]
-async fn documents_that_the_host_may_have_altered_are_read_again_while_they_have_not_moved_on() {
+async fn possibly_altered_documents_are_read_again_unless_they_have_changed() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let date = "2026-11-20T15:00:00.000Z";
@@ -18,7 +18,7 @@ async fn documents_that_the_host_may_have_altered_are_read_again_while_they_have
     let delivered: Vec<Value> = [current, moved, gone]
         .into_iter()
         .map(|mut d| {
-            // As the host rewrites it.
+            // The date after the host has rewritten it.
             d["when"] = "2026-11-20T15:00:00Z".into();
             d["_lsn"] = 77.into();
             d
@@ -29,7 +29,8 @@ async fn documents_that_the_host_may_have_altered_are_read_again_while_they_have
     let (status, body) = handler.deliver(&delivered).await;
     assert_eq!(status, 200, "{body}");
     assert!(body["Logs"][0].as_str().unwrap().contains("4 records, 3 re-reads, 2 normalized"), "{body}");
-    // Those that are not there as delivered are looked at again: a replica may be behind. One that is surely later is not.
+    // A document that does not match the delivered one is read again, because a replica may be stale. One that is
+    // certainly later is not.
     assert!([6, 9].contains(&(app.proxy.reads() - before)), "{}", app.proxy.reads() - before);
     let fidelity = async |id: &str| app.versions(id).await[0].fidelity.as_ref().unwrap().to_string();
     let document = async |id: &str| app.versions(id).await[0].document.clone().unwrap();
@@ -41,7 +42,7 @@ async fn documents_that_the_host_may_have_altered_are_read_again_while_they_have
     }
     assert_eq!(fidelity("plain").await, "exact");
 
-    // Delivered again after it moved on: the exact record is not replaced by a normalized one.
+    // Redelivered after a later write: the exact record is not replaced by a normalized one.
     app.put(json!({"id": "current", "pk": "p", "when": "later"})).await;
     assert_eq!(handler.deliver(&delivered[..1]).await.0, 200);
     assert_eq!(fidelity("current").await, "exact");
@@ -53,7 +54,7 @@ async fn documents_that_the_host_may_have_altered_are_read_again_while_they_have
 }
 
 #[tokio::test]
-async fn a_replica_that_is_behind_or_refuses_for_a_moment_costs_no_exactness_and_one_that_goes_on_is_told() {
+async fn a_briefly_stale_replica_costs_no_exactness_and_a_lasting_one_is_reported() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let date = "2026-11-20T15:00:00.000Z";
@@ -87,7 +88,7 @@ async fn a_replica_that_is_behind_or_refuses_for_a_moment_costs_no_exactness_and
             Some("normalized"),
             "{id}"
         );
-        // The answer may come before its line has been read.
+        // The response may arrive before its log line has been read.
         handler.wait_for_log(told).await;
         assert_eq!(warned(told), 1, "{id}: {:#?}", handler.log());
     }

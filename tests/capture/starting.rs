@@ -1,4 +1,4 @@
-//! The port answers before the containers were looked at, and nothing of what the look is for is lost by that.
+//! The port answers before the containers have been checked, and nothing that the check would detect is lost by that.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use serde_json::json;
 
 use crate::support::{Fault, Kind, TestApp, feed_document};
 
-/// Time enough for what takes milliseconds.
+/// Ample time for work that takes milliseconds.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn what_is_delivered_before_the_first_look_is_over_waits_for_it_and_is_stored() {
+async fn a_batch_before_the_containers_are_checked_waits_and_is_stored() {
     let app = TestApp::start().await;
     app.proxy.fail_always_of(Kind::Definition, Some(Fault::Reject(503, 0)));
     let handler = app.answering(&[]).await;
@@ -28,14 +28,14 @@ async fn what_is_delivered_before_the_first_look_is_over_waits_for_it_and_is_sto
 }
 
 #[tokio::test]
-async fn containers_that_are_wrong_end_the_process_and_what_came_before_is_not_stored() {
+async fn wrong_containers_end_the_process_and_earlier_batches_are_not_stored() {
     let app = TestApp::with_changes_key(&["/_originalId"]).await;
     app.proxy.fail_always_of(Kind::Definition, Some(Fault::Reject(503, 0)));
     let mut handler = app.answering(&[("REWIND_DRAIN_SECONDS", "20")]).await;
     let body = crate::support::body_of(&json!([feed_document("x", "p", 1)]).to_string());
     let account = async { app.proxy.fail_always_of(Kind::Definition, None) };
     let (answer, ()) = tokio::join!(handler.request("CaptureChanges", body).send(), account);
-    // It may have ended by then.
+    // The handler may have exited by then.
     assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status().is_server_error()));
     assert_eq!(handler.exit_code(EXIT_TIMEOUT).await, Some(2), "{:?}", handler.log());
     handler.wait_for_log("hint: run `cosmos-rewind doctor`").await;
@@ -46,9 +46,9 @@ async fn containers_that_are_wrong_end_the_process_and_what_came_before_is_not_s
 }
 
 #[tokio::test]
-async fn an_account_that_hangs_holds_up_neither_the_host_nor_the_end() {
+async fn an_account_that_hangs_delays_neither_the_host_nor_the_exit() {
     let app = TestApp::start().await;
-    // It takes connections, and answers none of them.
+    // It accepts connections and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let account = format!("AccountEndpoint=http://{}/;AccountKey=c2VjcmV0;", silent.local_addr().unwrap());
     let hurried = app.answering(&[("CosmosDB", &account), ("REWIND_DEADLINE_SECONDS", "1")]).await;
@@ -66,12 +66,12 @@ async fn an_account_that_hangs_holds_up_neither_the_host_nor_the_end() {
     );
 }
 
-/// What is not there is waited for no longer than an answer to the host.
+/// The handler waits for missing containers no longer than for its response to the host.
 const HURRIED: (&str, &str) = ("REWIND_DEADLINE_SECONDS", "1");
 
-/// What `doctor` calls a failure, and only the account can tell.
+/// Errors that `doctor` reports as failures and that only the account can detect.
 #[tokio::test]
-async fn what_is_not_there_or_refuses_for_good_ends_the_process() {
+async fn missing_containers_and_permanent_refusals_end_the_process() {
     let app = TestApp::start().await;
     let stranger = format!("AccountEndpoint={};AccountKey=c2VjcmV0;", app.local.endpoint());
     let cases = [
@@ -89,7 +89,7 @@ async fn what_is_not_there_or_refuses_for_good_ends_the_process() {
 }
 
 #[tokio::test]
-async fn a_container_that_is_made_while_it_is_waited_for_is_captured_into() {
+async fn a_container_created_during_the_wait_is_captured_into() {
     let app = TestApp::start().await;
     let handler = app.answering(&[("COSMOS_CHANGES_CONTAINER", "later")]).await;
     handler.wait_for_log("waiting for what is missing").await;
@@ -100,9 +100,9 @@ async fn a_container_that_is_made_while_it_is_waited_for_is_captured_into() {
     assert_eq!(handler.deliver(&[feed_document("x", "p", 1)]).await.0, 200);
 }
 
-/// A role that was just assigned is not known everywhere yet: a handler that ended would be started in vain, three times.
+/// A role assignment takes time to propagate. A handler that exits would be restarted three times in vain.
 #[tokio::test]
-async fn a_caller_without_the_right_yet_goes_on() {
+async fn a_caller_without_permission_yet_keeps_running() {
     let app = TestApp::start().await;
     app.proxy.fail_always_of(Kind::Definition, Some(Fault::Reject(403, 0)));
     let handler = app.answering(&[]).await;
@@ -113,7 +113,7 @@ async fn a_caller_without_the_right_yet_goes_on() {
 }
 
 #[tokio::test]
-async fn a_place_where_no_letter_can_be_put_ends_the_process() {
+async fn an_unusable_dead_letter_store_ends_the_process() {
     let app = TestApp::start().await;
     let file = app.folder.path().join("letters");
     std::fs::write(&file, "a file").unwrap();
@@ -124,7 +124,7 @@ async fn a_place_where_no_letter_can_be_put_ends_the_process() {
         assert!(stderr.contains("REWIND_DEAD_LETTERS") && stderr.contains(place), "{stderr}");
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "a file");
-    // One that is not there yet is made when it is needed.
+    // A folder that does not exist yet is created when it is needed.
     let new = app.folder.path().join("new/letters");
     let handler = app.answering(&[("REWIND_DEAD_LETTERS", new.to_str().unwrap())]).await;
     handler.wait_for_log("ready").await;

@@ -1,4 +1,4 @@
-//! Members and types of the JSON output.
+//! Fields and types of the JSON output.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::world::World;
 
-/// The documented shapes, by what stands behind `json` at the fence: a command and what makes it print that.
+/// The documented shapes, keyed by the text after `json` at the code fence: a command and the case that it shows.
 pub(super) fn documented() -> BTreeMap<String, Value> {
     let text = std::fs::read_to_string("docs/reference/json-output.md").unwrap();
     let blocks = text.split("\n```json ").skip(1).map(|block| {
@@ -26,8 +26,8 @@ pub(super) fn documented() -> BTreeMap<String, Value> {
     blocks.collect()
 }
 
-/// Compares values with a shape, and remembers which types have been met where, so that a shape that allows more than
-/// ever happens is noticed as well.
+/// Compares values with a shape and records which types occurred where, so that a shape that allows more than ever
+/// occurs is noticed as well.
 #[derive(Default)]
 struct Met(BTreeMap<String, BTreeSet<&'static str>>);
 
@@ -64,7 +64,7 @@ impl Met {
                     .map(|name| name.trim_end_matches('?'))
                     .collect();
                 let own: Vec<&str> = object.keys().map(String::as_str).collect();
-                assert_eq!(own, names, "{place}: members printed (left) and documented (right)");
+                assert_eq!(own, names, "{place}: printed fields (left) and documented fields (right)");
                 for (name, shape) in members {
                     let plain = name.trim_end_matches('?');
                     let place = format!("{place}.{plain}");
@@ -74,13 +74,14 @@ impl Met {
                     }
                 }
             }
-            // Said in words: a list or an object that is not there at all.
+            // A missing list or object; the documentation says so in words.
             (Value::Array(_) | Value::Object(_), Value::Null) => {}
             _ => panic!("{place}: documented as {shape}, is {value}"),
         }
     }
 
-    /// Everything that is documented has happened: each list had an element, each type and each `?` came up.
+    /// Asserts that everything documented has occurred: every list had an element, and every type and every `?` came
+    /// up.
     fn everything(&self, shape: &Value, place: &str) {
         let Some(met) = self.0.get(place) else { panic!("{place} never came up") };
         match shape {
@@ -96,7 +97,7 @@ impl Met {
                     let place = format!("{place}.{}", name.trim_end_matches('?'));
                     self.everything(shape, &place);
                     let missing = self.0[&place].contains("missing");
-                    assert_eq!(name.ends_with('?'), missing, "{place}: whether it may be missing");
+                    assert_eq!(name.ends_with('?'), missing, "{place}: optional in the document or in the output only");
                 }
             }
             _ => unreachable!("{shape}"),
@@ -105,7 +106,7 @@ impl Met {
 }
 
 #[tokio::test]
-async fn the_json_output_has_exactly_the_members_that_are_documented() {
+async fn the_json_output_has_exactly_the_documented_fields() {
     let world = World::start().await;
     let shapes = documented();
     let mut met: BTreeMap<String, Met> = BTreeMap::new();
@@ -148,20 +149,20 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     let list = world.app.folder.path().join("list.jsonl");
     std::fs::write(&list, "{\"id\":\"28036\",\"pk\":\"28036\",\"before\":\"28036~e1\"}\n").unwrap();
     let all = ["restore", "--all", "--delete-newer=9", "--at", &good];
-    // Its own block names what is alone in it.
+    // The plan is documented in a block of its own.
     let planned = world.run(&[&all[..], &["--dry-run", "--format", "json"]].concat()).await;
     assert_eq!(planned.code, 3, "{planned:?}");
     let planned: Value = serde_json::from_str(&planned.stdout).unwrap();
     assert_eq!(planned.as_object().unwrap().keys().collect::<Vec<_>>(), ["plan"]);
     let restored = compare("restore", &[3], &[&all[..], &["--yes"]].concat()).await;
-    // The same members in the plan that is only shown.
+    // A plan that is only shown has the same fields.
     let names = |plan: &Value| plan.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&planned["plan"]), names(&restored["plan"]));
     assert_eq!(names(&planned["plan"]["steps"][0]), names(&restored["plan"]["steps"][0]));
     world.app.put(json!({"id": "28031", "pk": "28031", "city_name": "Later"})).await;
     let id = restored["restore"].as_str().unwrap();
     compare("restore", &[3], &["undo", id, "--yes"]).await;
-    // Nobody captures any more: the history ends before this moment.
+    // Nothing captures any more, so the history ends before this moment.
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     let now = Utc::now().timestamp().to_string();
     for id in ["28036", "28031", "hand"] {
@@ -209,7 +210,7 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     assert_eq!(planned.as_object().unwrap().keys().collect::<Vec<_>>(), ["plan", "fields"]);
     assert!(folder.join(saved).is_file());
     compare("restore", &[0], &["restore", "--plan", saved, "--yes"]).await;
-    // A journal of a newer program, or of somebody else.
+    // A journal written by a newer or unrelated program.
     let foreign = json!({"kind": "plan", "writes": "many"});
     let outcomes = json!({"kind": "outcomes", "outcomes": [{"fate": "better"}]});
     for (name, entry) in [("plan", foreign), ("outcomes-1-0", outcomes)] {
@@ -232,7 +233,7 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     for lease in [
         json!({"id": "a..0", "LeaseToken": "0"}),
         json!({"id": "a..1", "LeaseToken": "1", "Owner": "me", "timestamp": "2026-11-20T15:00:00Z"}),
-        // One that stands still at the beginning of the feed.
+        // A lease that never advances from the beginning of the feed.
         json!({"id": format!("a127.0.0.1_{}..2", world.app.events().await.rid()), "LeaseToken": "2", "Mode": "Full-Fidelity Feed",
             "ContinuationToken": "\"0\"", "FeedRange": {"Range": {"min": "", "max": "FF"}}, "Owner": "me",
             "timestamp": "2026-11-20T15:00:00Z"}),
@@ -260,7 +261,7 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     compare("cost", &[0], &["cost", "--docs-per-day", "1000"]).await;
     compare("cost", &[0], &["cost", "--docs-per-day", "1000", "--price-ru", "1", "--price-gb", "1"]).await;
     compare("truncate", &[0], &["truncate", "source", "--yes"]).await;
-    // Gone, and nobody captured that.
+    // Deleted without being captured.
     compare("show", &[0, 1], &["show", "--id", "28031", "--at", &now]).await;
 
     for (name, shape) in &shapes {

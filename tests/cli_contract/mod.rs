@@ -1,4 +1,4 @@
-//! What scripts may rely on: members and types of the JSON output, exit codes, and what people see.
+//! The guarantees for scripts: fields and types of the JSON output, exit codes, and the text output.
 
 mod json;
 mod world;
@@ -11,7 +11,7 @@ use self::world::World;
 use crate::support::Output;
 
 #[tokio::test]
-async fn exit_codes_mean_what_is_documented() {
+async fn exit_codes_match_the_documentation() {
     let text = std::fs::read_to_string("docs/reference/exit-codes.md").unwrap();
     let table = text.split("| exit code | meaning |\n|---|---|\n").nth(1).unwrap();
     let documented: BTreeSet<i32> =
@@ -38,7 +38,7 @@ async fn exit_codes_mean_what_is_documented() {
     ] {
         let output = world.run(&args).await;
         assert_eq!(output.code, code, "{args:?}: {output:?}");
-        // What went wrong is on stderr, and a wrong command line says what to write instead.
+        // Errors go to stderr, and a wrong command line names the fix.
         assert!(code == 0 || !output.stderr.is_empty(), "{args:?}: {output:?}");
         assert!(code != 2 || output.stdout.is_empty() || output.stderr.contains("--yes"), "{args:?}: {output:?}");
         seen.insert(code);
@@ -49,10 +49,10 @@ async fn exit_codes_mean_what_is_documented() {
     assert_eq!(seen, documented);
 }
 
-/// Code, stdout and stderr, without what differs from run to run: times, ids of restores, request units, seconds.
+/// Exit code, stdout and stderr without values that change between runs: times, restore ids, request units, seconds.
 fn shown(world: &World, output: &Output) -> String {
     let mut text = format!("exit {}\n", output.code);
-    // The order of documents is no promise: rows of a plan are sorted, below the heads of their tables.
+    // The order of documents is not guaranteed, so the rows of a plan are sorted below the headings of their tables.
     let mut lines: Vec<&str> = output.stdout.lines().map(str::trim_end).collect();
     let is_head = |line: &str| line.starts_with("action ") || line.starts_with("outcome ");
     if lines.first().is_some_and(|line| is_head(line)) {
@@ -71,7 +71,7 @@ fn shown(world: &World, output: &Output) -> String {
         let time = chrono::DateTime::from_timestamp(world.now - minutes * 60, 0).unwrap();
         text = text.replace(&time.format("%Y-%m-%dT%H:%M:%SZ").to_string(), &format!("<{minutes} minutes ago>"));
     }
-    // Times of this run.
+    // Times of the current run.
     for mark in ["the live document, written at ", "the history is complete up to 2"] {
         if let Some((before, after)) = text.split_once(mark) {
             let (mark, length) = mark.strip_suffix('2').map_or((mark, 20), |mark| (mark, 19));
@@ -95,7 +95,7 @@ fn redacted(text: &str, unit: &str, is_number: impl Fn(char) -> bool) -> String 
     parts.join(unit)
 }
 
-/// The id of a restore, replaced: it is made of the time and chance.
+/// Replaces the id of a restore, which consists of the time and a random part.
 fn without_id(text: &str) -> String {
     let Some(start) = text.find("cosmos-rewind undo ") else { return text.to_owned() };
     let id: String = text[start + 19..].chars().take_while(|c| !c.is_whitespace()).collect();
@@ -103,7 +103,7 @@ fn without_id(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn people_see_the_plan_the_conflicts_the_history_and_the_differences() {
+async fn text_output_shows_the_plan_the_conflicts_the_history_and_the_differences() {
     let world = World::start().await;
     let good = world.minutes_ago(40);
     let see = async |args: &[&str]| without_id(&shown(&world, &world.run(args).await));

@@ -1,4 +1,4 @@
-//! What the commands are called on.
+//! The account that the commands run against.
 
 use chrono::Utc;
 use cosmos_rewind::change::key::PartitionKey;
@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Output, TestApp};
 
-/// An account with a little of everything: a document that lived, one from a hand-made payload, one without history.
+/// An account with a bit of everything: a document with a history, one from a hand-made payload, and one without
+/// history.
 pub(super) struct World {
     pub(super) app: TestApp,
     pub(super) now: i64,
@@ -30,7 +31,7 @@ impl World {
         world.record(&json!({"id": "28031", "pk": "28031"}), "delete", 10, 6, "").await;
         world.record(&document("28035", "Davidson"), "create", 10, 7, "\"e7\"").await;
         world.app.put(document("28035", "Davidson")).await;
-        // Without time and LSN: what stands in is marked, and neither entrance nor fidelity is known.
+        // Without time and LSN: the substitute time is marked, and neither source nor fidelity is known.
         let timeless = json!({"id": "hand~made", "pk": "hand", "_originalId": "hand", "city_name": "Davidson",
             "_change": {"v": 1, "op": "upsert", "ts": world.now - 3600, "tsFrom": "capture"}});
         world.write("hand", "hand~made", &timeless).await;
@@ -39,8 +40,8 @@ impl World {
         world
     }
 
-    /// Documents that a job wrote into: one that it changed and then replaced a part of, one with a conflict, one that it
-    /// made.
+    /// Documents that a job wrote: one that it changed and then partly replaced, one with a conflict, and one that it
+    /// created.
     pub(super) async fn bad_writes(&self) {
         let document = |id: &str, by: &str, o: Value| json!({"id": id, "pk": id, "kind": "reverted", "by": by, "o": o});
         for (id, writes) in [

@@ -1,4 +1,4 @@
-//! What is promised of single items.
+//! The contract for single items.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{LAYOUTS, empty, key, memory};
 
 #[tokio::test]
-async fn a_write_is_seen_by_every_later_read_and_gets_an_etag_of_its_own() {
+async fn a_write_is_visible_to_every_later_read_and_gets_a_new_etag() {
     for side in empty(LAYOUTS[0]).await {
         let (name, source) = (&side.name, &side.containers.source);
         let body = |n: i64| json!({"id": "a", "pk": "p", "n": n}).to_string().into_bytes();
@@ -60,10 +60,10 @@ async fn a_condition_that_does_not_hold_changes_nothing_and_says_why() {
 }
 
 #[tokio::test]
-async fn an_id_is_any_text_and_names_its_own_item_only() {
+async fn an_id_can_be_any_text_and_names_only_its_own_item() {
     for side in empty(LAYOUTS[0]).await {
         let (name, source) = (&side.name, &side.containers.source);
-        // `.` and `..` are the service's business alone: the account that is embedded here does not delete them.
+        // The embedded account does not delete `.` and `..`; only the real service can be tested with these.
         let ids = ["a/b", "a\\b", "a?b#c", "tab\there", "line\nend", "ü", " a ", "a%2Fb", "-1"];
         for (n, id) in ids.iter().enumerate() {
             let body = json!({"id": id, "pk": "p", "n": n}).to_string().into_bytes();
@@ -83,7 +83,7 @@ async fn an_id_is_any_text_and_names_its_own_item_only() {
 }
 
 #[tokio::test]
-async fn a_write_in_memory_may_be_done_although_it_is_answered_as_failed() {
+async fn a_write_in_memory_may_be_applied_although_its_answer_is_a_failure() {
     let (account, _) = memory(LAYOUTS[0]);
     let source: &dyn cosmos_rewind::cosmos::Items = &*account.source;
     let body = || json!({"id": "a", "pk": "p"}).to_string().into_bytes();
@@ -95,7 +95,7 @@ async fn a_write_in_memory_may_be_done_although_it_is_answered_as_failed() {
 }
 
 #[tokio::test]
-async fn what_a_lost_answer_was_about_is_counted_as_what_it_was() {
+async fn a_write_with_a_lost_answer_is_counted_by_its_outcome() {
     let (account, _) = memory(LAYOUTS[0]);
     let body = |n: i64| json!({"id": "a", "pk": "p", "n": n}).to_string().into_bytes();
     let written = async |action: Action| {
@@ -106,15 +106,15 @@ async fn what_a_lost_answer_was_about_is_counted_as_what_it_was() {
         writers.finish().await.0
     };
     let (created, skipped) = (Tally { created: 1, ..Tally::default() }, Tally { skipped: 1, ..Tally::default() });
-    // The one that looks first has its look.
+    // A replacement reads the item before it writes, so the fault has to skip that first request.
     let create: (&dyn Fn(i64) -> Action, &[Fault]) = (&|n| Action::Create(body(n)), &[]);
     let replace: (&dyn Fn(i64) -> Action, &[Fault]) = (&|n| Action::ReplaceOlder(body(n), i64::MIN), &[Fault::No]);
     for (action, before) in [create, replace] {
         let fails = |fault: Fault| account.source.fail_next(before.iter().copied().chain([fault]));
         fails(Fault::Unanswered(Status::new(503, 0)));
         assert_eq!(written(action(1)).await, created);
-        assert_eq!(written(action(1)).await, skipped, "it was there before");
-        // Somebody else's write is none of ours, though an answer was lost.
+        assert_eq!(written(action(1)).await, skipped, "it existed before");
+        // A failed write that was not stored must not be mistaken for the existing write of another process.
         account.source.fail_next([Fault::Refused(Status::new(503, 0))]);
         assert_eq!(written(action(2)).await, skipped);
         written(Action::Delete).await;

@@ -1,4 +1,4 @@
-//! What is promised of the documents as they are now.
+//! The contract for live documents.
 
 use cosmos_rewind::cosmos::{HashRange, Param};
 
@@ -32,7 +32,7 @@ async fn every_live_document_is_in_one_range_once_with_its_etag_and_time() {
     }
 }
 
-/// A predicate, its parameters, and what it is to find.
+/// A predicate, its parameters, and the documents it should find.
 type Case<'a> = (&'a str, &'a [Param], fn(i64) -> bool);
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn a_predicate_finds_the_documents_that_match_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_predicate_that_is_none_is_refused_as_a_bad_request() {
+async fn text_that_is_not_a_predicate_is_refused_as_a_bad_request() {
     for side in filled(LAYOUTS[0]).await {
         let mut found = side.containers.source.documents_in(HashRange::WHOLE, false, Some(("c.n = = 1", &[])));
         let refused = futures::StreamExt::next(&mut found).await.unwrap().unwrap_err();
@@ -76,7 +76,7 @@ async fn the_newest_document_is_the_one_that_was_written_last() {
 }
 
 #[tokio::test]
-async fn keys_that_lie_in_one_range_of_a_container_lie_there_for_good() {
+async fn keys_in_one_range_of_a_container_stay_in_that_range() {
     let [memory, cosmos] = filled(LAYOUTS[0]).await;
     for number in 0..DOCUMENTS {
         let key = key(&format!("key-{number}"));

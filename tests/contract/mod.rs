@@ -1,6 +1,6 @@
-//! The contracts of `history::reading` and `cosmos::Items`, a test for each sentence, held by both sides: the containers
-//! of Cosmos DB (the SDK's emulator behind HTTP) and those in memory. What is written is JSON text of the documented
-//! format, and what is expected is counted from that text, so that the suite shares no code with what it tests.
+//! The contracts of `history::reading` and `cosmos::Items`, with one test for each sentence. Both implementations must
+//! pass: the containers of Cosmos DB (the SDK's emulator behind HTTP) and the in-memory ones. Tests write JSON text in
+//! the documented format and derive the expected values from that text, so the suite shares no code with its subject.
 
 mod items;
 mod live_container;
@@ -23,23 +23,23 @@ use crate::support::TestApp;
 
 /// 2023-11-14T22:13:20Z.
 const START: i64 = 1_700_000_000;
-/// Documents in the source, two to a partition key.
+/// The number of documents in the source, two for each partition key.
 const DOCUMENTS: i64 = 24;
-/// The keys that a history of a source keyed by `/pk` may have, and one that old ones have.
+/// The partition keys that a history of a source keyed by `/pk` may have, and one that only old histories have.
 const LAYOUTS: [&[&str]; 4] = [&["/pk", "/_originalId"], &["/pk"], &["/_originalId"], &["/id"]];
 
-/// A resource id as the service gives it: of a container, which is another one in the last round, and of a document in it.
+/// A resource id as the service assigns it: the container's, which differs in the last round, and the document's.
 fn rid(number: i64, round: i64) -> String {
     let container = [0xe3, 0xb5, 0x1e, 0, 0xff, 0xff, 0xff, if round == 2 { 0x4e } else { 0x4d }];
     let document = [(number % 4) as u8 * 0x40, 0, 0, 0, 0, 0, 0, number as u8];
     STANDARD.encode([container, document].concat()).replace('/', "-")
 }
 
-/// One side of the contract, with what it was filled with.
+/// One implementation under test, with the records it was filled with.
 struct Side {
     name: String,
     containers: Containers,
-    /// The records, as they were written.
+    /// The records as written.
     records: Vec<Value>,
     /// Keeps the account alive.
     _app: Option<TestApp>,
@@ -57,7 +57,7 @@ fn item(number: i64) -> ItemKey {
     ItemKey { id: format!("doc-{number}"), partition_key: key(&format!("key-{}", number / 2)) }
 }
 
-/// Both sides, empty.
+/// Both implementations, empty.
 async fn empty(layout: &[&str]) -> [Side; 2] {
     let names = Names::from_settings(&Settings::from_pairs([("COSMOS_DATABASE", "dev")]), None).unwrap();
     let account = MemoryAccount::new(&names, paths(&["/pk"]), paths(layout));
@@ -74,8 +74,9 @@ async fn empty(layout: &[&str]) -> [Side; 2] {
     [side("memory", memory, None), side("Cosmos DB", cosmos, Some(app))]
 }
 
-/// Both sides, with documents and their history: three versions of each, of every fifth a delete as the last; a copy of
-/// the original demo, records that nobody understands, and the journal of a restore.
+/// Both implementations, filled with documents and their history: three versions each, where the last version of every
+/// fifth document is a delete; a record of the original demo; records that cannot be parsed; and the journal of a
+/// restore.
 async fn filled(layout: &[&str]) -> [Side; 2] {
     let mut sides = empty(layout).await;
     for side in &mut sides {
@@ -123,13 +124,13 @@ impl Side {
         }
     }
 
-    /// Writes a record, and remembers it.
+    /// Writes a record and keeps it for comparison.
     async fn put(&mut self, layout: &[&str], record: Value) {
         self.records.push(record.clone());
         self.put_as(layout, record).await;
     }
 
-    /// Writes an item to where its own members say that it lies.
+    /// Writes an item under the partition key that its fields give.
     async fn put_as(&self, layout: &[&str], item: Value) {
         let parts: Vec<Value> =
             layout.iter().map(|path| item.get(path.trim_start_matches('/')).cloned().unwrap_or(json!({}))).collect();
@@ -138,7 +139,7 @@ impl Side {
         self.containers.changes.create(&key, &id, item.to_string().into_bytes()).await.unwrap();
     }
 
-    /// The ids of the records that are wanted, sorted.
+    /// The sorted ids of the matching records.
     fn ids(&self, wanted: impl Fn(&Value) -> bool) -> Vec<String> {
         let mut ids: Vec<String> =
             self.records.iter().filter(|r| wanted(r)).map(|r| r["id"].as_str().unwrap().to_owned()).collect();
@@ -146,18 +147,18 @@ impl Side {
         ids
     }
 
-    /// Whether parts of the history's hash space have all records of a document or none.
+    /// Whether all records of a document always fall into the same hash range of the history.
     fn is_cut_by_item(&self) -> bool {
         self.containers.changes.layout().is_cut_by_item()
     }
 }
 
-/// Everything that a stream finds.
+/// Collects a stream.
 async fn all<T>(found: Found<'_, T>) -> Vec<T> {
     found.try_concat().await.unwrap()
 }
 
-/// The same of several streams.
+/// Collects several streams.
 async fn all_of<'a, T>(streams: impl IntoIterator<Item = Found<'a, T>>) -> Vec<T> {
     let mut everything = Vec::new();
     for stream in streams {
@@ -166,7 +167,7 @@ async fn all_of<'a, T>(streams: impl IntoIterator<Item = Found<'a, T>>) -> Vec<T
     everything
 }
 
-/// The account of the memory side, for a test that needs no other.
+/// The in-memory account, for tests that need only that one.
 fn memory(layout: &[&str]) -> (Arc<MemoryAccount>, Names) {
     let names = Names::from_settings(&Settings::from_pairs([("COSMOS_DATABASE", "dev")]), None).unwrap();
     (Arc::new(MemoryAccount::new(&names, paths(&["/pk"]), paths(layout))), names)

@@ -1,4 +1,4 @@
-//! What is promised of the versions of documents.
+//! The contract for versions of documents.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{DOCUMENTS, LAYOUTS, START, Side, all, all_of, filled, item, key};
 
-/// The id of the record that an entry is of.
+/// The record id of an entry.
 fn id_of(entry: &Entry) -> String {
     match entry {
         Entry::Version(_, version) | Entry::Unkeyed(version) => version.record_id.clone(),
@@ -36,7 +36,7 @@ fn is_copy(record: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn every_record_is_an_entry_once_whatever_the_ranges_and_nothing_else_is() {
+async fn every_record_is_returned_exactly_once_whatever_the_ranges() {
     for layout in LAYOUTS {
         for side in filled(layout).await {
             for parts in [1, 4] {
@@ -54,7 +54,7 @@ async fn every_record_is_an_entry_once_whatever_the_ranges_and_nothing_else_is()
 }
 
 #[tokio::test]
-async fn all_records_of_a_document_are_in_one_range_where_the_layout_says_so() {
+async fn all_records_of_a_document_are_in_one_range_if_the_layout_guarantees_it() {
     for layout in LAYOUTS {
         for side in filled(layout).await {
             let mut spread = BTreeSet::new();
@@ -81,7 +81,7 @@ async fn all_records_of_a_document_are_in_one_range_where_the_layout_says_so() {
 }
 
 #[tokio::test]
-async fn whole_records_up_to_a_moment_and_facts_after_it_are_everything() {
+async fn whole_records_before_a_moment_and_facts_after_it_cover_the_history() {
     for layout in LAYOUTS {
         for side in filled(layout).await {
             let moments = [-1, 0, 60, 61, 200].map(|seconds| PointInTime::from_epoch(START + seconds));
@@ -109,7 +109,7 @@ async fn whole_records_up_to_a_moment_and_facts_after_it_are_everything() {
 }
 
 #[tokio::test]
-async fn records_of_a_time_are_those_that_say_it_both_ends_included() {
+async fn a_time_range_includes_both_its_ends() {
     for layout in LAYOUTS {
         for side in filled(layout).await {
             for (first, last) in [(0, 0), (1, 59), (60, 120), (61, 200), (121, 900), (-9, i64::MAX)] {
@@ -119,7 +119,7 @@ async fn records_of_a_time_are_those_that_say_it_both_ends_included() {
                     let ranges = HashRange::WHOLE.cut(3).into_iter();
                     let changes = &side.containers.changes;
                     let found = all_of(ranges.map(|range| changes.written_in(range, from, to, detail))).await;
-                    // When a copy of the original demo was written is this machine's time.
+                    // A record of the original demo has this machine's time as its timestamp.
                     let mut found = ids(&found);
                     found.retain(|id| id != "legacy-1");
                     let within = (from.seconds() as f64)..=(to.seconds() as f64);
@@ -133,7 +133,7 @@ async fn records_of_a_time_are_those_that_say_it_both_ends_included() {
 }
 
 #[tokio::test]
-async fn what_is_not_understood_is_an_entry_of_its_own_and_hides_nothing() {
+async fn a_record_that_cannot_be_parsed_is_an_entry_of_its_own_and_hides_nothing() {
     for layout in LAYOUTS {
         for side in filled(layout).await {
             let changes = &side.containers.changes;
@@ -144,7 +144,8 @@ async fn what_is_not_understood_is_an_entry_of_its_own_and_hides_nothing() {
                 let bad: Vec<String> =
                     entries.iter().filter(|entry| matches!(entry, Entry::Bad(_))).map(id_of).collect();
                 assert!(bad.contains(&"odd~1".to_owned()), "{}: {bad:?}", side.name);
-                // A delete without a key has the members of the history's key alone: they may tell whose it is, or not.
+                // A delete without a key only has the fields of the history's partition key, which may or may not
+                // include the document's key.
                 let nobody = entries.iter().find(|entry| id_of(entry).starts_with("nobody"));
                 let tells = side.containers.changes.layout().tells_key();
                 assert_eq!(matches!(nobody, Some(Entry::Unkeyed(_))), !tells, "{}: {nobody:?}", side.name);
@@ -153,11 +154,11 @@ async fn what_is_not_understood_is_an_entry_of_its_own_and_hides_nothing() {
     }
 }
 
-/// A predicate, its parameters, and what it is to find.
+/// A predicate, its parameters, and the records it should find.
 type Case<'a> = (&'a str, &'a [Param], fn(&Value) -> bool);
 
 #[tokio::test]
-async fn a_predicate_means_the_document_as_it_was_and_never_a_delete() {
+async fn a_predicate_applies_to_the_document_as_it_was_and_never_to_a_delete() {
     let round = [Param::new("round", 1)];
     let predicates: [Case<'_>; 5] = [
         ("c.round = @round -- of all", &round, |r| r["round"] == 1),
@@ -185,7 +186,7 @@ async fn a_predicate_means_the_document_as_it_was_and_never_a_delete() {
 }
 
 #[tokio::test]
-async fn the_records_of_an_id_are_all_there_under_its_key_and_without_one() {
+async fn all_records_of_an_id_are_found_with_its_key_and_without_it() {
     for layout in LAYOUTS {
         for side in filled(layout).await {
             for number in [0, 5, 7] {
@@ -209,7 +210,7 @@ async fn the_records_of_an_id_are_all_there_under_its_key_and_without_one() {
 }
 
 #[tokio::test]
-async fn a_record_is_found_by_its_item_and_its_id_and_one_that_is_not_there_is_none() {
+async fn a_record_is_found_by_its_item_and_id_and_a_missing_one_is_none() {
     for layout in LAYOUTS {
         for side in filled(layout).await {
             let changes = &side.containers.changes;
@@ -245,7 +246,7 @@ async fn the_ends_of_a_history_are_its_oldest_and_newest_version() {
         let times: Vec<i64> = told.filter_map(|change| change["ts"].as_f64()).map(|ts| ts as i64).collect();
         let ends = (end(Which::OldestOfAll).await, end(Which::NewestOfAll).await);
         assert_eq!(ends, (*times.iter().min().unwrap(), *times.iter().max().unwrap()), "{}", side.name);
-        // The letters of a container's id end within a byte of the document's.
+        // In the encoded id, the last character of the container's part includes bits of the document's first byte.
         for (container, round) in [(0xe3b5_1e00_ffff_ff4d, 0), (0xe3b5_1e00_ffff_ff4e, 2)] {
             assert_eq!(end(Which::OldestOf(container)).await, START + round * 60, "{}", side.name);
         }
@@ -254,7 +255,7 @@ async fn the_ends_of_a_history_are_its_oldest_and_newest_version() {
 }
 
 #[tokio::test]
-async fn what_passed_a_filter_is_no_end_and_what_is_absent_is_undecided() {
+async fn a_filtered_copy_is_not_an_end_and_an_absent_field_is_undecided() {
     for mut side in filled(LAYOUTS[0]).await {
         let first = side.containers.changes.end(Which::OldestOfAll).await.unwrap();
         for (name, via, fidelity) in [("filtered", "filter", "exact"), ("absent", "trigger", "absent")] {
@@ -266,7 +267,7 @@ async fn what_passed_a_filter_is_no_end_and_what_is_absent_is_undecided() {
         }
         let changes = &side.containers.changes;
         assert_eq!(changes.end(Which::OldestOfAll).await.unwrap(), first, "{}", side.name);
-        // Its id and its key are not its document.
+        // The record's own id and key must not be taken for the document's.
         let matches = all(changes.matching(HashRange::WHOLE, "c.n = 1", &[])).await;
         let undecided = matches.iter().filter(|found| found.undecided);
         let undecided: Vec<&str> = undecided
@@ -280,7 +281,7 @@ async fn what_passed_a_filter_is_no_end_and_what_is_absent_is_undecided() {
 }
 
 #[tokio::test]
-async fn journals_are_read_by_kind_and_group_and_are_no_versions() {
+async fn journals_are_read_by_kind_and_group_and_are_not_versions() {
     for layout in LAYOUTS {
         for side in filled(layout).await {
             let changes = &side.containers.changes;

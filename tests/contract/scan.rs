@@ -1,4 +1,4 @@
-//! What is promised of reading piece by piece with the texts of all versions, on both sides.
+//! The contract for reading piece by piece with the texts of all versions, for both implementations.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 
 use super::{DOCUMENTS, LAYOUTS, START, Side, empty, filled, item};
 
-/// By document its records in their order, each with what its text says.
+/// The records of each document in order, with the text of each version.
 type Lives = BTreeMap<String, Vec<(String, Option<Value>)>>;
 
-/// The same, counted from what was written.
+/// The expected result, derived from what was written.
 fn expected(side: &Side, wanted: impl Fn(&Value) -> bool) -> Lives {
     let mut lives = Lives::new();
     for record in side.records.iter().filter(|record| record["_originalId"].as_str().unwrap().starts_with("doc-")) {
@@ -35,7 +35,7 @@ fn expected(side: &Side, wanted: impl Fn(&Value) -> bool) -> Lives {
     lives
 }
 
-/// What a scan finds, and how many texts were read along.
+/// Runs a scan. Returns what it found and how many texts were read along with the versions.
 async fn found(side: &Side, scope: &Scope, piece_rows: usize, live: LiveDetail) -> (Lives, usize) {
     found_with(side, scope, piece_rows, live, ScanTexts::All).await
 }
@@ -83,7 +83,7 @@ async fn found_with(
 }
 
 #[tokio::test]
-async fn every_item_comes_with_all_versions_in_order_and_their_texts() {
+async fn every_item_has_all_versions_in_order_with_their_texts() {
     for layout in LAYOUTS {
         for side in filled(layout).await {
             let expected = expected(&side, |_| true);
@@ -100,7 +100,7 @@ async fn every_item_comes_with_all_versions_in_order_and_their_texts() {
 }
 
 #[tokio::test]
-async fn of_a_time_only_the_items_are_found_that_were_written_then_and_all_their_versions() {
+async fn a_time_range_selects_items_written_in_it_with_all_their_versions() {
     for layout in LAYOUTS {
         for mut side in filled(layout).await {
             for number in [3, 9] {
@@ -127,9 +127,9 @@ async fn of_a_time_only_the_items_are_found_that_were_written_then_and_all_their
     }
 }
 
-/// More items of a piece than are looked up one by one.
+/// More items in a piece than are looked up one by one.
 #[tokio::test]
-async fn many_items_of_a_time_are_found_like_few() {
+async fn many_items_in_a_time_range_are_found_like_few() {
     const MANY: i64 = 540;
     for layout in [LAYOUTS[0], LAYOUTS[3]] {
         let [mut side, _] = empty(layout).await;
@@ -152,7 +152,7 @@ async fn many_items_of_a_time_are_found_like_few() {
             });
             assert_eq!(lives.len() as i64, count);
             assert_eq!(lives, expected, "{}, {first} to {last}", side.name);
-            assert!(along as i64 >= count, "texts of the time are read along");
+            assert!(along as i64 >= count, "the texts in this time range are read along");
             let scope = Scope::Written { from, to };
             let facts = found_with(&side, &scope, 100_000, LiveDetail::No, ScanTexts::No).await;
             let mut without = expected;
@@ -163,7 +163,7 @@ async fn many_items_of_a_time_are_found_like_few() {
 }
 
 #[tokio::test]
-async fn a_record_whose_document_cannot_be_read_is_a_version_all_the_same() {
+async fn a_record_with_an_unreadable_document_is_still_a_version() {
     for layout in LAYOUTS {
         for mut side in filled(layout).await {
             let body = json!({"encoding": "gzip+base64", "size": 5, "sha256": "00", "data": "AAAA"});

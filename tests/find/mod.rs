@@ -1,5 +1,5 @@
-//! Which writes made a condition true: random lives against a plain list, and the real binary from `find` to `restore`
-//! and back.
+//! Which writes made a condition true: random histories compared with a plain list, and the real binary from `find` to
+//! `restore` and `undo`.
 
 mod model;
 mod refused;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Output, TestApp};
 
-/// Documents whose versions are minutes apart in the history, although they are written now.
+/// Documents whose versions are minutes apart in the history, although the test writes them now.
 struct Shop {
     app: TestApp,
     now: i64,
@@ -23,7 +23,7 @@ impl Shop {
         Self { app: TestApp::start().await, now: Utc::now().timestamp() }
     }
 
-    /// Writes a document, or deletes it, and its version as of `minutes` ago.
+    /// Writes or deletes a document, and captures the version as of `minutes` ago.
     async fn write(&self, minutes: i64, op: &str, lsn: i64, id: &str, price: i64, by: &str) {
         let document = json!({"id": id, "pk": id, "price": price, "updatedBy": by, "n": lsn});
         let (mut record, mut change) =
@@ -47,7 +47,7 @@ impl Shop {
         self.app.changes().await.upsert(&key, &record_id, record.to_string().into_bytes()).await.unwrap();
     }
 
-    /// What is live, without system properties.
+    /// The live documents without system properties.
     async fn live(&self) -> BTreeMap<String, Value> {
         let all = self.app.events().await.query_all("SELECT c.id, c.price, c.n FROM c", &[], None).await.unwrap();
         let document = |text: &str| serde_json::from_str::<Value>(text).unwrap();
@@ -59,12 +59,12 @@ impl Shop {
     }
 }
 
-/// Prices by document, and the number of the version that is live.
+/// Price and sequence number of each live document.
 fn prices(live: &BTreeMap<String, Value>) -> Vec<(&str, i64, i64)> {
     live.iter().map(|(id, one)| (id.as_str(), one["price"].as_i64().unwrap(), one["n"].as_i64().unwrap())).collect()
 }
 
-/// A shop of which a batch made the prices of some articles negative, minute by minute.
+/// A shop in which a batch job made some prices negative, one per minute.
 async fn broken() -> Shop {
     let shop = Shop::start().await;
     for (n, id) in ["a", "b", "c", "d", "e", "f"].into_iter().enumerate() {
@@ -81,7 +81,7 @@ async fn broken() -> Shop {
     {
         shop.write(25 - n as i64, op, 30 + n as i64, id, -1, "batch").await;
     }
-    // Since then: changed again and still bad, put right, deleted.
+    // Since then: changed again and still wrong, corrected, deleted.
     shop.write(8, "replace", 40, "b", -2, "ana").await;
     shop.write(7, "replace", 41, "c", 11, "ana").await;
     shop.write(6, "delete", 42, "d", 0, "").await;
@@ -90,7 +90,7 @@ async fn broken() -> Shop {
 }
 
 #[tokio::test]
-async fn what_find_shows_is_put_back_to_just_before_each_bad_write_and_undone() {
+async fn the_output_of_find_is_restored_to_just_before_each_bad_write_and_undone() {
     let shop = broken().await;
     let args = ["find", "--when", "doc.price < 0", "--from", "40m", "--actor", "/updatedBy", "--format", "jsonl"];
     let found = shop.run(&args).await;
@@ -112,14 +112,14 @@ async fn what_find_shows_is_put_back_to_just_before_each_bad_write_and_undone() 
             ("g", "yes", true)
         ]
     );
-    assert_eq!(lines[4]["before"], "e~del-20", "a delete came before");
+    assert_eq!(lines[4]["before"], "e~del-20", "preceded by a delete");
     assert!(lines.iter().all(|line| line["actor"] == "batch" && line["notes"] == json!([])), "{lines:?}");
     assert_eq!(lines[0]["changed"], json!(["/price", "/updatedBy", "/n"]));
     for part in ["\"batch\" 6", "/price 4", "true of 4 still, of 1 no more, 1 gone", "6 documents found"] {
         assert!(found.stderr.contains(part), "{part}: {}", found.stderr);
     }
 
-    // The article that was put right since is left alone by whoever reads the list.
+    // The corrected article is removed from the list by hand.
     let list: String = lines.iter().filter(|line| line["id"] != "c").map(|line| format!("{line}\n")).collect();
     let file = shop.app.folder.path().join("bad.jsonl");
     std::fs::write(&file, list).unwrap();
@@ -132,7 +132,7 @@ async fn what_find_shows_is_put_back_to_just_before_each_bad_write_and_undone() 
         "{dry:?}"
     );
     assert!(dry.stdout.contains("--delete-newer deletes it"), "{dry:?}");
-    // Deletes have their own limit.
+    // Deletes have a limit of their own.
     let refused = shop.run(&["restore", "--ids-file", file, "--delete-newer=1", "--yes"]).await;
     assert_eq!((refused.code, refused.stderr.contains("--max-deletes")), (2, true), "{refused:?}");
     assert_eq!(shop.live().await, before);
@@ -141,7 +141,7 @@ async fn what_find_shows_is_put_back_to_just_before_each_bad_write_and_undone() 
     assert_eq!(done.code, 0, "{done:?}");
     let live = shop.live().await;
     assert_eq!(prices(&live), [("a", 12, 10), ("b", 12, 11), ("c", 11, 41), ("d", 10, 3), ("f", 12, 12)]);
-    // What is there already stays.
+    // Documents that are already up to date stay unchanged.
     let again = shop.run(&["restore", "--ids-file", file, "--delete-newer=2", "--no-stamp", "--yes"]).await;
     assert!(again.stderr.contains("0 restore, 0 recreate, 0 delete, 5 keep"), "{again:?}");
 
@@ -202,7 +202,7 @@ async fn lines_may_have_a_time_a_version_or_nothing_of_their_own() {
 }
 
 #[tokio::test]
-async fn the_time_the_documents_and_the_manner_are_as_asked_for() {
+async fn find_honours_the_time_the_documents_and_the_manner() {
     let shop = broken().await;
     let ids = |output: &Output| {
         let mut ids: Vec<String> = output.lines().iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect();
@@ -233,7 +233,7 @@ async fn the_time_the_documents_and_the_manner_are_as_asked_for() {
     let mut all: Vec<char> = shares.concat().chars().collect();
     all.sort_unstable();
     assert_eq!(all.iter().collect::<String>(), "abcdeg");
-    // A write that was taken back before the time is none of it; what is bad already is told.
+    // Writes reverted before the start do not count; documents that were already wrong are reported.
     let output = shop.run(&["find", "--when", "doc.price < 0", "--from", "10m"]).await;
     assert!(output.stderr.contains("true before --from already"), "{output:?}");
     let changed =

@@ -1,4 +1,4 @@
-//! Random lives in memory: what is found is what a plain list of each document's states says.
+//! Random histories in memory, compared with a plain list of each document's states.
 
 use std::ops::ControlFlow;
 
@@ -19,7 +19,7 @@ use serde_json::json;
 const START: i64 = 1_700_000_000;
 const LAYOUTS: [&[&str]; 3] = [&["/pk", "/_originalId"], &["/_originalId"], &["/id"]];
 
-/// What a document was from a second on: its price, or nothing.
+/// A document's state from a second on: its price, or `None` when it does not exist.
 #[derive(Debug, Clone)]
 struct State {
     ts: i64,
@@ -27,7 +27,7 @@ struct State {
     record: String,
 }
 
-/// A document: its states oldest first, and what is live when that is not the last of them.
+/// A document: its states, oldest first, and its live state if that is not the last one.
 #[derive(Debug, Clone)]
 struct Life {
     id: String,
@@ -36,7 +36,7 @@ struct Life {
 }
 
 impl Life {
-    /// A life from what happened: a price that was written, or a delete, and the seconds before it.
+    /// Builds a history from its events: a written price or a delete, and the seconds before it.
     fn of(number: usize, happened: &[(Option<i64>, i64)], uncaptured: Option<i64>) -> Self {
         let id = format!("doc-{number}");
         let (mut ts, mut states) = (START, Vec::<State>::new());
@@ -51,7 +51,7 @@ impl Life {
         Self { id, states, live }
     }
 
-    /// The first state of the window in which the price is negative and was not before.
+    /// The first state in the window with a negative price after one that was not negative.
     fn broken(&self, from: i64, to: i64) -> Option<usize> {
         let is = |place: usize| self.states[place].price.is_some_and(|price| price < 0);
         (0..self.states.len()).find(|place| {
@@ -108,7 +108,7 @@ async fn account(lives: &[Life], layout: &[&str]) -> MemoryAccount {
     account
 }
 
-/// What is found, in order of the documents.
+/// The writes found, in document order.
 async fn found(cx: &AnyContext<'_>, request: Request) -> (Vec<FoundWrite>, Report) {
     let mut writes = Vec::new();
     let report = find(request, cx, |write| {
@@ -130,7 +130,7 @@ fn request(from: Option<i64>, to: Option<i64>, is_sql: bool) -> Request {
     }
 }
 
-/// Compares what was found with what the lives say.
+/// Compares the writes found with the histories.
 fn compare(lives: &[Life], window: (Option<i64>, Option<i64>), writes: &[FoundWrite], report: &Report) {
     let (from, to) = (window.0.unwrap_or(i64::MIN), window.1.unwrap_or(i64::MAX));
     let mut expected: Vec<_> = lives
@@ -180,20 +180,20 @@ proptest! {
             compare(&lives, window, &writes, &report);
             assert!(report.is_complete());
 
-            // The earliest of all is the first of those.
+            // The earliest of these is the first write overall.
             let first = Request { manner: Manner::First, ..request(window.0, window.1, is_sql) };
             let (earliest, _) = found(&cx, first).await;
             let times = |writes: &[FoundWrite]| writes.iter().map(|write| write.version.ts).min();
             assert_eq!((earliest.len(), times(&earliest)), (writes.len().min(1), times(&writes)));
 
-            // One document by itself.
+            // A single document.
             let one = &lives[0];
             let which = Which::One { id: one.id.clone(), key: None };
             if !one.states.is_empty() {
                 let (writes, report) = found(&cx, Request { which, ..request(window.0, window.1, is_sql) }).await;
                 compare(&lives[..1], window, &writes, &report);
             }
-            // Those that ever had a price of 3.
+            // Documents that ever had a price of 3.
             let which = Which::Where { predicate: "c.price = 3".into(), params: Vec::new() };
             let ever: Vec<Life> =
                 lives.iter().filter(|life| life.states.iter().any(|state| state.price == Some(3))).cloned().collect();
@@ -203,9 +203,9 @@ proptest! {
     }
 }
 
-/// A hundred thousand versions, of which a few are read.
+/// In a hundred thousand versions, only a few texts are read.
 #[tokio::test]
-async fn a_long_life_is_halved() {
+async fn a_long_history_is_bisected() {
     const MANY: usize = 100_000;
     let broken = 61_803;
     let happened: Vec<(Option<i64>, i64)> =
@@ -219,7 +219,7 @@ async fn a_long_life_is_halved() {
     let request = Request { which, manner: Manner::FlipsOnce, ..request(None, None, false) };
     let (writes, report) = found(&cx, request).await;
     compare(&[life], (None, None), &writes, &report);
-    // In memory every read is one unit: the facts, the live document, and the rest are texts.
+    // In memory every read costs one unit. Apart from the facts and the live document, all reads are texts.
     let texts = account.meter().total() - spent - 2.0;
     assert!(texts <= 20.0, "{texts} texts were read");
     assert!(report.tally.asked <= 20, "{}", report.tally.asked);

@@ -1,11 +1,11 @@
-//! What is not understood, and what cannot be known.
+//! Invalid requests and undecidable cases.
 
 use serde_json::json;
 
 use super::{Shop, broken};
 
 #[tokio::test]
-async fn a_condition_or_a_list_that_makes_no_sense_is_refused_with_its_place() {
+async fn an_invalid_condition_or_list_is_refused_with_its_position() {
     let shop = Shop::start().await;
     for (args, says) in [
         (vec!["find"], "--when"),
@@ -47,20 +47,20 @@ async fn a_condition_or_a_list_that_makes_no_sense_is_refused_with_its_place() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_known_is_said_and_ends_with_three() {
+async fn undecidable_documents_are_reported_and_the_exit_code_is_three() {
     let shop = broken().await;
     let run = async |args: &[&str]| shop.run(&[&["find", "--when", "doc.price < 0"][..], args].concat()).await;
-    // Nothing tells that the history reaches farther than its newest version.
+    // Nothing proves that the history extends beyond its newest version.
     let alone = Shop::start().await;
     alone.write(5, "create", 1, "a", -1, "ana").await;
     for (to, code) in [("1m", 3), ("6m", 0)] {
         let beyond = alone.run(&["find", "--when", "doc.price < 0", "--to", to]).await;
         assert_eq!((beyond.code, beyond.stderr.contains("before --to")), (code, code == 3), "{beyond:?}");
     }
-    // It is true no more of the last version, so it did not become true once.
+    // The condition is false for the last version, so it did not change only once.
     let often = run(&["--id", "c", "--flips-once"]).await;
     assert_eq!((often.code, often.stderr.contains("leave --flips-once out")), (3, true), "{often:?}");
-    // A field that is missing has no answer, which is told and no more.
+    // A missing field has no answer: this is reported, but is not an error.
     let missing = shop.run(&["find", "--when", "doc.weight > 3.0"]).await;
     assert_eq!((missing.code, missing.stderr.contains("a field is not there")), (0, true), "{missing:?}");
 
@@ -70,7 +70,7 @@ async fn what_cannot_be_known_is_said_and_ends_with_three() {
         shop.app.changes().await.upsert(&key, &own, record.to_string().into_bytes()).await.unwrap();
     };
     let record = |id: &str, price: i64, change: serde_json::Value| json!({"id": format!("{id}~{price}"), "pk": id, "price": price, "_originalId": id, "_change": change});
-    // In latest-version mode what came in between is not there; what began before the history is not known.
+    // Latest-version mode lacks intermediate versions, and whatever precedes the history is unknown.
     let ts = shop.now - 300;
     put("late", record("late", -5, json!({"v": 1, "op": "upsert", "ts": ts, "lsn": 80, "key": ["late"]}))).await;
     let latest = run(&["--from", "6m", "--format", "jsonl"]).await;
@@ -79,7 +79,7 @@ async fn what_cannot_be_known_is_said_and_ends_with_three() {
     let line = &latest.lines()[0];
     assert_eq!((&line["before"], &line["still"]), (&json!(null), &json!("gone")), "{line}");
     assert!(line["notes"][0].as_str().unwrap().contains("not known"), "{line}");
-    // Of a part nobody can tell, and of what is not understood neither.
+    // Neither a partial record nor one that cannot be parsed can be decided.
     let partial = json!({"v": 1, "op": "create", "ts": ts, "lsn": 81, "key": ["part"], "fidelity": "partial"});
     put("part", record("part", 5, partial)).await;
     let part = run(&["--from", "6m"]).await;
@@ -87,7 +87,7 @@ async fn what_cannot_be_known_is_said_and_ends_with_three() {
     put("odd", record("odd", 5, json!({"v": 1, "op": "fly", "ts": ts, "key": ["odd"]}))).await;
     let odd = run(&[]).await;
     assert_eq!((odd.code, odd.stderr.contains("\"odd~5\"")), (3, true), "{odd:?}");
-    // A document that cannot be read is named once, and its neighbours are found.
+    // A damaged document is reported once, and the others are found.
     let body = json!({"encoding": "gzip+base64", "size": 5, "sha256": "00", "data": "AAAA"});
     let damaged = json!({"v": 1, "op": "create", "ts": ts, "lsn": 82, "key": ["damaged"], "body": body});
     put("damaged", record("damaged", 5, damaged)).await;

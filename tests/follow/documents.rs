@@ -1,4 +1,4 @@
-//! What is passed on of documents, and those that cannot be.
+//! Which parts of documents are passed on, and documents that cannot be.
 
 use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{ALL, captured, catch_up, events, put};
 use crate::support::{Fault, FollowerProcess, TestApp};
 
 #[tokio::test]
-async fn poison_is_put_away_and_the_rest_goes_on() {
+async fn poison_becomes_a_dead_letter_and_the_rest_is_captured() {
     let app = TestApp::start().await;
     for id in ["good", "bad", "fine"] {
         put(&app, id, 1).await;
@@ -25,7 +25,7 @@ async fn poison_is_put_away_and_the_rest_goes_on() {
 }
 
 #[tokio::test]
-async fn a_filter_passes_on_what_it_names_and_mistakes_are_shown_with_a_caret() {
+async fn a_filter_passes_matching_changes_and_mistakes_are_shown_with_a_caret() {
     let app = TestApp::start().await;
     catch_up(&app, &ALL).await;
     for (id, balance) in [("a", 10), ("b", -5), ("a", -1), ("b", 3)] {
@@ -43,7 +43,7 @@ async fn a_filter_passes_on_what_it_names_and_mistakes_are_shown_with_a_caret() 
     assert_eq!(
         app.history().await.len(),
         2 + 1,
-        "the two, and the version before one of them: {:#?}",
+        "two documents, and the previous version of one: {:#?}",
         app.history().await
     );
     assert!(
@@ -66,7 +66,7 @@ async fn a_filter_passes_on_what_it_names_and_mistakes_are_shown_with_a_caret() 
 }
 
 #[tokio::test]
-async fn what_is_redacted_reaches_no_sink_and_the_record_says_so() {
+async fn redacted_fields_reach_no_sink_and_the_record_says_so() {
     let app = TestApp::start().await;
     let args =
         [&ALL[..], &["--fields", "/name,/ssn,/card/number", "--redact", "/ssn", "--redact", "/card/number=hash"]]
@@ -107,7 +107,7 @@ async fn what_is_redacted_reaches_no_sink_and_the_record_says_so() {
     let shown = app.run(&["show", "--id", "x", "--format", "json"]).await.json();
     let caveats: Vec<&str> = shown["caveats"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
     assert_eq!(caveats, ["partial"]);
-    // A follower that sees everything replaces what knows less, and never the other way round.
+    // A follower that sees everything replaces a partial record, and never the other way round.
     let whole = app.history().await[0]["id"].clone();
     for args in [
         vec!["--name", "whole", "--from", "beginning"],
@@ -132,7 +132,7 @@ async fn what_is_redacted_reaches_no_sink_and_the_record_says_so() {
     }
 }
 
-/// The service allows 128 levels; the trigger's own reader gives up at 64, which stops its lease.
+/// The service allows 128 levels. The trigger's JSON reader gives up at 64, which stops its lease.
 #[tokio::test]
 async fn documents_of_every_depth_that_the_service_allows_are_captured() {
     let app = TestApp::start().await;
@@ -172,13 +172,13 @@ async fn documents_of_every_depth_that_the_service_allows_are_captured() {
     }
     assert_eq!(output.stdout.lines().count(), written.len() + 5);
 
-    // By the host as well, should it ever deliver them.
+    // The handler captures them as well, should the host ever deliver them.
     let handler = app.handler(&[]).await;
     let text = deep("by-host", 127, "1").replacen("{\"id\"", "{\"_etag\":\"\\\"e\\\"\",\"_ts\":1,\"id\"", 1);
     assert_eq!(handler.deliver_text(&format!("[{text}]")).await.0, 200, "{:#?}", handler.log());
     assert_eq!(app.versions("by-host").await[0].document.as_deref(), Some(deep("by-host", 127, "1").as_str()));
 
-    // The account on this machine takes 127; the service's deepest, then, as its feed would deliver it.
+    // The local account accepts 127 levels, so a document of 128 is delivered as the service's feed would.
     let deepest = |leaf: &str| format!("{}{leaf}{}", r#"{"a":"#.repeat(127), "}".repeat(127));
     app.proxy.rewrite("\"DEEPEST\"", &deepest("1.50"));
     app.put(json!({"id": "deepest", "pk": "p", "n": 1, "v": "DEEPEST"})).await;
@@ -195,7 +195,7 @@ async fn documents_of_every_depth_that_the_service_allows_are_captured() {
         let output = app.run_through_proxy(&[&args, more].concat()).await;
         assert!(output.code == 0 && output.stdout.contains(&format!("\"doc\":{doc},")), "{output:?}");
     }
-    // With the image before it, whose differences are told.
+    // With the previous image, which is compared for the differences.
     let args = ["follow", "--mode", "all-versions", "--until-caught-up", "--sink", "stdout"];
     let output = app.run_through_proxy(&args).await;
     assert!(output.code == 0 && output.stdout.contains(r#""changed":["/n"]"#), "{output:?}");

@@ -1,4 +1,4 @@
-//! What a history knows when a reader passed on only a part of the changes, or was another one.
+//! What a history may claim when a reader has passed on only some of the changes.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{ALL, captured, catch_up, checkpoint, put};
 use crate::support::{Output, TestApp};
 
-/// The second that has just passed, with nothing else in it.
+/// Waits for the end of the current second and returns it, with no other write in it.
 async fn moment() -> String {
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
@@ -24,7 +24,7 @@ fn actions(plan: &Output) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn what_passes_a_filter_does_not_make_a_history_complete() {
+async fn a_filtered_reader_does_not_make_a_history_complete() {
     let app = TestApp::start().await;
     let filter = [&ALL[..], &["--name", "some", "--filter", "op != \"delete\" && doc.n != 2"]].concat();
     catch_up(&app, &filter).await;
@@ -38,7 +38,7 @@ async fn what_passes_a_filter_does_not_make_a_history_complete() {
     let vias: Vec<Value> = app.history().await.iter().map(|record| record["_change"]["via"].clone()).collect();
     assert_eq!(vias, [json!("filter"), json!("filter")]);
 
-    // It was captured before the moment, another one after it, and its delete did not pass.
+    // It was captured before the moment and another document after it, but its delete did not pass the filter.
     let plan = app.run(&["restore", "--all", "--at", &at, "--dry-run", "--format", "json"]).await;
     assert_eq!(plan.code, 3, "{plan:?}");
     let unknown = [("gone".to_owned(), "unknown".to_owned()), ("later".to_owned(), "unknown".to_owned())];
@@ -48,7 +48,7 @@ async fn what_passes_a_filter_does_not_make_a_history_complete() {
     let saved = app.run(&["backup", "--all", "--at", &at, "--out", "backup.jsonl"]).await;
     assert_eq!(saved.code, 3, "{saved:?}");
 
-    // A reader of every change takes the same versions for what they are, and a filter does not take that back.
+    // A reader of all changes completes the same versions, and a filtered reader does not revert that.
     let all = [&ALL[..], &["--name", "all"]].concat();
     catch_up(&app, &all).await;
     for (n, readers) in [(3, [&filter, &all]), (4, [&all, &filter])] {
@@ -66,7 +66,7 @@ async fn what_passes_a_filter_does_not_make_a_history_complete() {
 async fn a_version_that_passed_a_filter_does_not_prove_that_its_delete_would_have() {
     let app = TestApp::start().await;
     let filter = [&ALL[..], &["--name", "some", "--filter", "op != \"delete\""]].concat();
-    // Nobody else knows of this reader.
+    // This reader's checkpoint is in a file, so no other reader knows of it.
     let all = [&ALL[..], &["--name", "all", "--checkpoint-file", "all.json"]].concat();
     catch_up(&app, &filter).await;
     put(&app, "gone", 1).await;
@@ -83,7 +83,7 @@ async fn a_version_that_passed_a_filter_does_not_prove_that_its_delete_would_hav
 }
 
 #[tokio::test]
-async fn a_first_change_that_passed_a_filter_does_not_prove_that_nothing_was_there_before() {
+async fn a_first_change_that_passed_a_filter_does_not_prove_a_creation() {
     let app = TestApp::start().await;
     let filter = [&ALL[..], &["--name", "some", "--filter", "op != \"delete\" && doc.n == 1"]].concat();
     catch_up(&app, &filter).await;
@@ -103,7 +103,7 @@ async fn a_first_change_that_passed_a_filter_does_not_prove_that_nothing_was_the
 
 #[tokio::test]
 async fn what_lived_while_nobody_captured_everything_is_not_denied() {
-    // The same name with a filter for a while, or writing elsewhere; or another name, when the first is not used any more.
+    // The follower filters for a while, or writes elsewhere, or another follower replaces it.
     let elsewhere = ["--sink", "file:events.jsonl"];
     let ways: [(&[&str], &str); 3] =
         [(&["--filter", "doc.n == 9"], "one"), (&elsewhere, "one"), (&["--changes", "elsewhere"], "two")];
@@ -129,7 +129,7 @@ async fn what_lived_while_nobody_captured_everything_is_not_denied() {
         put(&app, "known", 1).await;
         catch_up(&app, &one).await;
 
-        // All of it passes unseen: a whole life, and one between two others.
+        // Neither life is captured: the only one of `short`, and the second one of `again`.
         put(&app, "short", 1).await;
         put(&app, "again", 2).await;
         let at = moment().await;
@@ -164,7 +164,7 @@ async fn what_lived_while_nobody_captured_everything_is_not_denied() {
         let shown = app.run(&["show", "--id", "short", "--at", &at]).await;
         assert!(shown.stderr.contains("may be missing from the history"), "{meanwhile:?}: {shown:?}");
 
-        // Before and after, everything was captured.
+        // Every version was captured before and after the hole.
         for (at, id) in [(&early, "known"), (&early, "short"), (&late, "later")] {
             let plan = plan(at).await;
             assert_eq!(of(&plan, id).as_deref(), Some("delete"), "{meanwhile:?} {id} at {at}: {plan:?}");
@@ -174,7 +174,7 @@ async fn what_lived_while_nobody_captured_everything_is_not_denied() {
 }
 
 #[tokio::test]
-async fn the_checkpoint_file_of_another_follower_is_refused_and_stays_as_it_is() {
+async fn the_checkpoint_file_of_another_follower_is_refused_and_unchanged() {
     let app = TestApp::start().await;
     let of = |name| [&ALL[..], &["--checkpoint-file", "own.json", "--name", name]].concat();
     catch_up(&app, &of("one")).await;
@@ -190,7 +190,7 @@ async fn the_checkpoint_file_of_another_follower_is_refused_and_stays_as_it_is()
 }
 
 #[tokio::test]
-async fn a_history_that_takes_nothing_is_found_before_there_is_a_checkpoint() {
+async fn an_unwritable_history_is_noticed_before_there_is_a_checkpoint() {
     let app = TestApp::with_changes_key(&["/other"]).await;
     for history in ["changes", "nowhere"] {
         let refused = app.run(&[&["follow", "--until-caught-up", "--changes", history], &ALL[..]].concat()).await;

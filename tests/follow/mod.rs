@@ -1,4 +1,4 @@
-//! `follow`: the change feed read by the program itself, from the outside.
+//! `follow` from the outside: the program reads the change feed itself.
 
 mod documents;
 mod filtered;
@@ -14,7 +14,7 @@ use crate::support::{Output, TestApp};
 
 pub const ALL: [&str; 2] = ["--mode", "all-versions"];
 
-/// Runs a follower until nothing is left.
+/// Runs a follower until it has caught up.
 pub async fn catch_up(app: &TestApp, args: &[&str]) -> Output {
     let output = app.run(&[&["follow", "--until-caught-up", "--poll", "50"], args].concat()).await;
     assert_eq!(output.code, 0, "{output:?}");
@@ -26,7 +26,7 @@ pub async fn put(app: &TestApp, id: &str, n: u64) {
     app.put(json!({"id": id, "pk": format!("key-{id}"), "n": n})).await;
 }
 
-/// The counters in the history, by document, in the order of its versions.
+/// The counters in the history by document, in version order.
 async fn captured(app: &TestApp) -> BTreeMap<String, Vec<u64>> {
     let mut found: BTreeMap<String, Vec<(i64, u64)>> = BTreeMap::new();
     for record in app.history().await {
@@ -43,7 +43,7 @@ async fn captured(app: &TestApp) -> BTreeMap<String, Vec<u64>> {
         .collect()
 }
 
-/// The checkpoint as it is stored.
+/// The stored checkpoint.
 pub async fn checkpoint(app: &TestApp, id: &str) -> Option<Value> {
     let leases = app.cosmos.container("dev", "leases").await.unwrap();
     let key = PartitionKey::parse(&json!([id]).to_string()).unwrap();
@@ -55,7 +55,7 @@ pub fn events(output: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn every_version_is_captured_as_it_is_and_the_next_run_goes_on_there() {
+async fn every_version_is_captured_exactly_and_the_next_run_continues() {
     let app = TestApp::start().await;
     let started = catch_up(&app, &ALL).await;
     assert!(started.stderr.contains("start of every range saved") && started.stdout.is_empty(), "{started:?}");
@@ -99,7 +99,7 @@ async fn every_version_is_captured_as_it_is_and_the_next_run_goes_on_there() {
 }
 
 #[tokio::test]
-async fn the_latest_mode_reads_from_the_beginning_or_a_time_and_gives_the_host_s_own_records() {
+async fn latest_mode_reads_from_the_beginning_or_a_time_and_writes_the_hosts_records() {
     let app = TestApp::start().await;
     for id in ["a", "b", "c", "d", "e"] {
         put(&app, id, 1).await;
@@ -108,7 +108,7 @@ async fn the_latest_mode_reads_from_the_beginning_or_a_time_and_gives_the_host_s
     catch_up(&app, &["--from", "beginning"]).await;
     let followed = app.history().await;
     assert_eq!(followed.len(), 5);
-    // The same items by the host's way change nothing but the entrance and its fidelity check.
+    // The same items delivered by the host change nothing except the source and its fidelity check.
     let payload: Vec<Value> = {
         let mut items = Vec::new();
         for record in &followed {
@@ -135,9 +135,9 @@ async fn the_latest_mode_reads_from_the_beginning_or_a_time_and_gives_the_host_s
     assert_eq!(events(&hour.stdout).len(), 5);
 }
 
-/// The latest-version feed does not say what happened, nor what was before.
+/// The latest-version feed contains neither the operation nor the previous version.
 #[tokio::test]
-async fn a_follower_that_knows_less_unlearns_nothing_and_one_that_knows_more_completes_it() {
+async fn a_follower_that_knows_less_changes_nothing_and_one_that_knows_more_completes_it() {
     let app = TestApp::start().await;
     catch_up(&app, &ALL).await;
     for n in 1..=3 {
@@ -151,7 +151,7 @@ async fn a_follower_that_knows_less_unlearns_nothing_and_one_that_knows_more_com
         of.sort_by_key(|(n, _)| *n);
         of.into_iter().map(|(_, c)| (c["op"].as_str().unwrap().to_owned(), c["prevLsn"].as_i64())).collect()
     };
-    // Before the other one: it knows less, and is completed.
+    // First, it knows less and is completed later.
     catch_up(&app, &latest).await;
     assert_eq!(known(&app.history().await, "x"), [("upsert".to_owned(), None)]);
     catch_up(&app, &ALL).await;
@@ -159,7 +159,7 @@ async fn a_follower_that_knows_less_unlearns_nothing_and_one_that_knows_more_com
     let of_x = [("create".to_owned(), None), ("replace".to_owned(), Some(1)), ("replace".to_owned(), Some(2))];
     assert_eq!(known(&whole, "x"), of_x);
     assert_eq!(known(&whole, "y"), [("create".to_owned(), None)]);
-    // After it, all over again, and by the host in its latest-version mode: nothing changes.
+    // Afterwards, a full reread and the host's latest-version mode change nothing.
     catch_up(&app, &[&latest[..4], &["--name", "again"]].concat()).await;
     assert_eq!(app.history().await, whole);
     let handler = app.handler(&[]).await;
@@ -176,7 +176,7 @@ async fn a_follower_that_knows_less_unlearns_nothing_and_one_that_knows_more_com
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_named_with_the_fix() {
+async fn invalid_combinations_are_refused_with_the_fix() {
     let app = TestApp::start().await;
     for (args, wanted) in [
         (&["--mode", "all-versions", "--from", "beginning"][..], "--from beginning: the all-versions feed"),

@@ -1,4 +1,4 @@
-//! Kills, stand-bys, splits: where a follower goes on, and which of several reads.
+//! Kills, stand-bys and splits: where a follower continues, and which of several followers reads.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ async fn the_start_of_every_range_is_saved_before_anything_is_acknowledged() {
     let ranges = saved["ranges"].as_array().unwrap();
     assert_eq!(ranges.len(), app.local.ranges("dev", "events").await.unwrap().len());
     assert!(ranges.iter().all(|range| range["token"].as_str().is_some_and(|token| !token.is_empty())), "{saved}");
-    // One sink has everything, the other nothing: no range may move.
+    // One sink has everything and the other nothing, so no range may advance.
     let lines = || std::fs::read_to_string(app.folder.path().join("e.jsonl")).unwrap_or_default().lines().count();
-    eventually("the file has them", async || (lines() == 20).then_some(())).await;
+    eventually("the file contains them", async || (lines() == 20).then_some(())).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(&checkpoint(&app, "follow.default").await.unwrap()["ranges"], &saved["ranges"]);
     follower.kill();
-    // Its last requests may still be on the way; they are refused like the others.
+    // Its last requests may still be in flight; they are refused like the others.
     assert!(app.history().await.is_empty());
     app.proxy.fail_always(None);
     catch_up(&app, &["--lease", "2"]).await;
@@ -36,12 +36,12 @@ async fn the_start_of_every_range_is_saved_before_anything_is_acknowledged() {
 }
 
 #[tokio::test]
-async fn from_now_misses_nothing_that_is_written_after_the_checkpoint_was_made() {
+async fn from_now_misses_nothing_written_after_the_checkpoint() {
     let app = TestApp::start().await;
     put(&app, "before", 0).await;
     let mut follower = FollowerProcess::start(&app, &ALL);
     follower.wait_for_log("start of every range saved").await;
-    // Killed before it has read anything: what comes now is after the checkpoint, in every range.
+    // Killed before it has read anything. The next writes come after the checkpoint in every range.
     follower.kill();
     for n in 0..30 {
         put(&app, &format!("doc-{n}"), 1).await;
@@ -83,17 +83,17 @@ async fn survives_kills(flags: &[&str]) {
 }
 
 #[tokio::test]
-async fn killed_again_and_again_it_neither_misses_nor_doubles_a_version() {
+async fn repeated_kills_neither_lose_nor_duplicate_a_version() {
     survives_kills(&["--lease", "2"]).await;
 }
 
 #[tokio::test]
-async fn the_same_with_its_checkpoint_in_a_file() {
+async fn repeated_kills_with_a_checkpoint_file_neither_lose_nor_duplicate_a_version() {
     survives_kills(&["--checkpoint-file", "follower.json"]).await;
 }
 
 #[tokio::test]
-async fn a_stand_by_takes_over_from_one_that_was_killed_and_from_one_that_hangs() {
+async fn a_stand_by_takes_over_from_a_killed_and_from_a_hanging_follower() {
     let app = TestApp::start().await;
     let args = [&ALL[..], &["--lease", "2"]].concat();
     let mut first = FollowerProcess::start(&app, &args);
@@ -107,18 +107,18 @@ async fn a_stand_by_takes_over_from_one_that_was_killed_and_from_one_that_hangs(
     second.wait_for_log("taking over").await;
     eventually("it is captured", async || (captured(&app).await["a"] == [1, 2]).then_some(())).await;
 
-    // One that hangs for longer than its lease has lost the name, and finds out when it wakes.
+    // A follower that hangs for longer than its lease has lost the name, and notices when it wakes.
     let mut third = FollowerProcess::start(&app, &args);
     third.wait_for_log("standing by").await;
     second.signal("STOP");
     third.wait_for_log("taking over").await;
     put(&app, "a", 3).await;
     second.signal("CONT");
-    // By its clock first, or else by the etag.
+    // By its clock first, otherwise by the ETag.
     second.wait_for_log("; standing by").await;
     put(&app, "a", 4).await;
     eventually("it is captured", async || (captured(&app).await["a"] == [1, 2, 3, 4]).then_some(())).await;
-    // One that ends in peace leaves the name at once.
+    // A follower that stops cleanly releases the name at once.
     third.signal("TERM");
     assert!(third.ended().await.success(), "{:#?}", third.log());
     second.wait_for_log("going on from the checkpoint").await;
@@ -127,11 +127,11 @@ async fn a_stand_by_takes_over_from_one_that_was_killed_and_from_one_that_hangs(
 }
 
 #[tokio::test]
-async fn a_name_that_somebody_else_took_is_noticed_by_its_etag_and_a_wrong_clock_blocks_nobody() {
+async fn a_stolen_name_is_noticed_by_its_etag_and_a_wrong_clock_blocks_no_follower() {
     let app = TestApp::start().await;
     let mut follower = FollowerProcess::start(&app, &[&ALL[..], &["--lease", "6"]].concat());
     follower.wait_for_log("start of every range saved").await;
-    // A holder whose clock is years ahead takes the name, and is never heard of again.
+    // A holder whose clock is years ahead takes the name and then disappears.
     let mut stolen = checkpoint(&app, "follow.default").await.unwrap();
     stolen["holder"] = "thief".into();
     stolen["expires"] = "2099-01-01T00:00:00Z".into();
@@ -169,7 +169,7 @@ async fn splits_and_merges_lose_nothing() {
     eventually("all three versions are captured", all).await;
     follower.signal("TERM");
     assert!(follower.ended().await.success());
-    // Split while nobody reads: the next one reads the children side by side.
+    // Split while no follower runs; the next one reads the children side by side.
     let ranges = app.local.ranges("dev", "events").await.unwrap();
     app.local.split("dev", "events", &ranges[0]).await.unwrap();
     write(4).await;
@@ -181,7 +181,7 @@ async fn splits_and_merges_lose_nothing() {
 }
 
 #[tokio::test]
-async fn static_parts_share_the_container_without_gap_or_overlap() {
+async fn static_shares_cover_the_container_without_gap_or_overlap() {
     let app = TestApp::start().await;
     for n in 0..60 {
         put(&app, &format!("doc-{n}"), 1).await;

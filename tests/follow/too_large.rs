@@ -1,16 +1,16 @@
-//! Versions of which the record is too large: the history knows that they were, and claims nothing of their content.
+//! Versions whose record is too large: the history knows that they existed, and claims nothing about their content.
 
 use serde_json::{Value, json};
 
 use super::{ALL, catch_up, put};
 use crate::support::TestApp;
 
-/// Text of nearly 2 MB that does not become smaller, so that the document fits into the service and no record of it.
+/// Nearly 2 MB of incompressible text: the document fits into the service, but its record does not.
 fn noise() -> String {
     let mut state: u64 = 7;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        // All that is printed and needs no escape.
+        // Printable characters that need no escape.
         let place = u8::try_from((state >> 33) % 91).unwrap();
         let letter = b'#' + place;
         char::from(if letter == b'\\' { b'!' } else { letter })
@@ -19,7 +19,7 @@ fn noise() -> String {
 }
 
 #[tokio::test]
-async fn nothing_is_claimed_of_a_version_that_was_too_large() {
+async fn nothing_is_claimed_about_a_version_that_was_too_large() {
     let app = TestApp::start().await;
     catch_up(&app, &ALL).await;
     for id in ["over", "live"] {
@@ -29,7 +29,7 @@ async fn nothing_is_claimed_of_a_version_that_was_too_large() {
     put(&app, "over", 3).await;
     let refused = app.run(&[&["follow", "--until-caught-up"], &ALL[..]].concat()).await;
     assert_eq!(refused.code, 3, "{refused:?}");
-    // A letter says how it came, so that its replay says no more than the reader could.
+    // A letter stores how its item arrived, so a replay claims no more than the original reader could.
     let letters = std::fs::read_dir(app.folder.path().join(".dead-letters")).unwrap();
     for letter in letters {
         let letter: Value = serde_json::from_slice(&std::fs::read(letter.unwrap().path()).unwrap()).unwrap();
@@ -39,7 +39,7 @@ async fn nothing_is_claimed_of_a_version_that_was_too_large() {
     assert_eq!(versions.iter().map(|v| v.is_absent()).collect::<Vec<_>>(), [false, true, false]);
     let absent = versions[1].record_id.as_str();
 
-    // Its record has an id and a key: they are not the document.
+    // The id and the key of its record are not the document.
     let shown = app.run(&["show", "--id", "over", "--version", absent]).await;
     assert_eq!((shown.code, shown.stdout.as_str()), (1, ""), "{shown:?}");
     assert!(shown.stderr.contains("too large for the history"), "{shown:?}");
@@ -48,11 +48,11 @@ async fn nothing_is_claimed_of_a_version_that_was_too_large() {
     assert!(rows.iter().all(|row| row["removed"].is_null() || row["removed"] == json!([])), "{listed}");
     let compared = app.run(&["diff", "--id", "over", "--version", absent]).await;
     assert_ne!(compared.code, 0, "{compared:?}");
-    // The live one is at hand.
+    // The live document is available.
     let shown = app.run(&["show", "--id", "live"]).await;
     assert!(shown.code == 0 && shown.stdout.contains("\"n\":2,\"noise\":"), "{}", shown.stderr);
 
-    // Whether it met a condition is not known, and no write is said to have made one true.
+    // Whether it met a condition is unknown, and no write is claimed to have made it true.
     let found = app.run(&["find", "--when", "!has(doc.n)", "--format", "json"]).await;
     assert!(!found.stdout.contains(absent), "{found:?}");
     for predicate in ["NOT IS_DEFINED(c.n)", "c.n = 2"] {

@@ -1,5 +1,6 @@
-//! infra/ against the program: the templates are parsed, and what they say twice is compared. The compiler runs in the
-//! GitHub workflow, not here, and a real deployment was never made: whatever can be held without them is held.
+//! infra/ against the program: the templates are parsed, and duplicated facts are compared. The compiler runs in the
+//! GitHub workflow, not here, and no real deployment was ever made. These tests check everything that does not need
+//! either.
 
 mod rights;
 mod template;
@@ -15,7 +16,7 @@ fn cosmos() -> Template {
     Template::read("modules/cosmos.bicep")
 }
 
-/// The value of a template's parameter in main.bicep, put in by hand: modules do not know their callers' defaults.
+/// A value with the defaults of main.bicep's parameters filled in, because modules do not know their callers' defaults.
 fn with_defaults(value: &Value) -> Value {
     let main = Template::read("main.bicep");
     let mut text = value.to_string();
@@ -70,7 +71,7 @@ fn every_symbol_is_declared_and_every_declaration_used() {
             }
         }
     }
-    // The check itself: a name that nobody declares.
+    // The check itself must notice an undeclared name.
     let mut broken = cosmos();
     broken.text = broken.text.replacen("maxThroughput: maximumThroughput", "maxThroughput: maximumThroughpu", 1);
     broken.tree = parse(&broken.text);
@@ -78,7 +79,7 @@ fn every_symbol_is_declared_and_every_declaration_used() {
 }
 
 #[test]
-fn main_gives_every_module_what_it_asks_for() {
+fn main_passes_every_parameter_of_every_module() {
     let main = Template::read("main.bicep");
     let mut modules = 0;
     for (symbol, declared) in main.declared().into_iter().filter(|(_, d)| d.kind == "module") {
@@ -88,7 +89,7 @@ fn main_gives_every_module_what_it_asks_for() {
             module.declared().into_iter().filter(|(_, d)| d.kind == "parameter").map(|(name, _)| name).collect();
         let given: BTreeSet<String> = declared.value["params"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(given, wanted, "{symbol}");
-        // And takes from it only what it hands out.
+        // And main only uses outputs that the module has.
         let handed: Vec<String> =
             module.declared().into_iter().filter(|(_, d)| d.kind == "output").map(|(name, _)| name).collect();
         for taken in main.text.split(&format!("{symbol}.outputs.")).skip(1) {
@@ -111,13 +112,13 @@ fn the_parameter_file_names_the_parameters_of_main() {
     assert_eq!(given.keys().collect::<BTreeSet<_>>(), declared.keys().collect::<BTreeSet<_>>());
     for (name, parameter) in given {
         let default = &declared[name].value;
-        // What azd asks for itself is not explained; what can be chosen is.
+        // Parameters that azd prompts for are not documented; the optional ones are.
         if let Some(value) = parameter["value"].as_str().and_then(|text| text.strip_prefix("${")?.split_once('=')) {
             assert!(document.contains(&format!("`{}`", value.0)), "docs/deploy/azure.md lacks {}", value.0);
         } else if !parameter["value"].is_string() {
             assert!(document.contains(&format!("`{name}`")), "docs/deploy/azure.md lacks {name}");
         }
-        // `${NAME=default}` is what azd puts in; the default must be the template's.
+        // azd substitutes `${NAME=default}`; the default must equal the template's.
         let value = match parameter["value"].as_str().map(|text| (text, text.split_once('='))) {
             Some((_, Some((_, rest)))) => json!(rest.trim_end_matches('}')),
             Some((text, None)) if text.starts_with("${") => continue,
@@ -128,7 +129,7 @@ fn the_parameter_file_names_the_parameters_of_main() {
 }
 
 #[test]
-fn the_containers_are_those_that_provision_makes() {
+fn the_containers_match_provision() {
     let names = |symbol: &str| container(symbol)["id"].as_str().unwrap().to_owned();
     let paths = ["/pk".to_owned()];
     let code = [
@@ -149,19 +150,19 @@ fn the_containers_are_those_that_provision_makes() {
 }
 
 #[test]
-fn the_app_settings_are_those_that_the_handler_reads() {
+fn the_app_settings_match_the_handlers() {
     let settings = Template::read("modules/app.bicep").value_of("settings")["properties"].clone();
     let settings = settings.as_object().unwrap();
     for name in settings.keys() {
         let known = SETTINGS.iter().any(|setting| setting.name == name) || OF_OTHERS.contains(&name.as_str());
-        assert!(known, "{name} is read by nobody");
+        assert!(known, "nothing reads {name}");
     }
     let document = std::fs::read_to_string(root().join("docs/deploy/rights.md")).unwrap();
     for name in OF_OTHERS {
         assert!(settings.contains_key(*name), "{name} is not set");
         assert!(document.contains(&format!("`{name}`")), "docs/deploy/rights.md lacks {name}");
     }
-    // Without a connection, the names and a place for dead letters the handler does not start.
+    // Without a connection, the container names and a dead-letter store, the handler does not start.
     let text = std::fs::read_to_string(root().join(DEFAULT_FUNCTION).join("function.json")).unwrap();
     let mut required: Vec<&str> = text.split('%').skip(1).step_by(2).collect();
     required.extend([
@@ -176,7 +177,7 @@ fn the_app_settings_are_those_that_the_handler_reads() {
     }
     assert_eq!(settings["CosmosDB__credential"], "managedidentity");
     assert_eq!(settings["RUST_BACKTRACE"], "0");
-    // A connection string would bring a key in, and beside an identity the host would take it.
+    // A connection string would introduce a key, and the host would prefer it to the identity.
     assert!(!settings.contains_key("CosmosDB") && !settings.contains_key("AzureWebJobsStorage"));
     // This plan takes the runtime from functionAppConfig.
     assert!(!settings.contains_key("FUNCTIONS_WORKER_RUNTIME"));
@@ -197,7 +198,7 @@ fn parameters_have_the_limits_of_the_service() {
         let (before, _) = main.split_once(&format!("\nparam {parameter} ")).unwrap();
         before.rsplit("\n\n").next().unwrap().to_owned()
     };
-    // Autoscale begins at 1000 RU/s, and an account is serverless or not.
+    // Autoscale starts at 1000 RU/s, and a serverless account has no throughput.
     assert!(before("maximumThroughput").contains("@minValue(1000)"));
     assert!(
         before("maximumInstances").contains("@minValue(40)") && before("maximumInstances").contains("@maxValue(1000)")
@@ -209,7 +210,7 @@ fn parameters_have_the_limits_of_the_service() {
 }
 
 #[test]
-fn the_log_is_json_and_none_of_its_lines_is_sampled_away() {
+fn the_log_is_json_and_no_line_is_dropped_by_sampling() {
     let settings = Template::read("modules/app.bicep").value_of("settings")["properties"].clone();
     assert_eq!(settings["REWIND_LOG_FORMAT"], "json");
     let host: Value = serde_json::from_str(&std::fs::read_to_string(root().join("host.json")).unwrap()).unwrap();
@@ -234,7 +235,7 @@ fn the_all_versions_script_uses_an_api_that_has_the_feature_and_waits_for_the_ac
     assert!(script.contains("properties.provisioningState") && script.contains("== Succeeded"));
 }
 
-/// The compiler is not a package that a test could install: the workflow runs it.
+/// The compiler is not a package that a test could install, so the workflow runs it.
 #[test]
 fn the_workflow_compiles_the_templates_with_a_pinned_compiler() {
     let workflow = std::fs::read_to_string(root().join(".github/workflows/ci.yml")).unwrap();
@@ -243,7 +244,7 @@ fn the_workflow_compiles_the_templates_with_a_pinned_compiler() {
     for needed in ["releases/download/$BICEP_VERSION/bicep-linux-x64", "bicep build infra/main.bicep", "bicep lint"] {
         assert!(workflow.contains(needed), "{needed}");
     }
-    // A warning fails it, and what was compiled is kept.
+    // A compiler warning fails the workflow, and the compiled templates are kept.
     assert!(workflow.contains("': (Warning|Error) '") && workflow.contains("actions/upload-artifact@"));
 }
 
@@ -262,7 +263,7 @@ fn azure_yaml_deploys_the_package_that_the_script_makes() {
     assert!(script.contains("target=x86_64-unknown-linux-musl"));
     let main = Template::read("main.bicep");
     assert!(main.text.contains("'azd-service-name': 'capture'") && text.contains("\n  capture:\n"));
-    // Below the service: `azd deploy` alone builds the package, too.
+    // Defined for the service, so that `azd deploy` alone builds the package as well.
     let (service, root_hooks) = text.split_once("\nhooks:\n").unwrap();
     assert!(service.contains("    hooks:\n      prepackage:\n") && !root_hooks.contains("prepackage"));
     for path in ["scripts/package.sh", "infra/enable-all-versions.sh"] {

@@ -1,4 +1,4 @@
-//! Who may do what: roles, keys and passwords.
+//! Permissions: roles, keys and passwords.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::{
 };
 
 #[test]
-fn nothing_is_opened_by_a_key() {
+fn no_access_uses_a_key() {
     assert_eq!(cosmos().value_of("account")["properties"]["disableLocalAuth"], true);
     let storage = Template::read("modules/storage.bicep");
     let accounts =
@@ -35,7 +35,7 @@ fn nothing_is_opened_by_a_key() {
     }
 }
 
-/// Actions of a role, and the container that its assignment to a principal is for.
+/// The actions of a role, and the container to which its assignment is scoped.
 pub(super) fn rights(role: &str, assignment: &str) -> (BTreeSet<String>, Value) {
     let cosmos = cosmos();
     let actions = cosmos.value_of(role)["properties"]["permissions"][0]["dataActions"].clone();
@@ -63,27 +63,28 @@ fn capture_can_delete_neither_history_nor_live_documents() {
     let (metadata, at) = rights("metadataRole", "captureMetadata");
     assert_eq!(metadata, set(&["Microsoft.DocumentDB/databaseAccounts/readMetadata"]));
     assert_eq!(at["scope"], "${account.id}");
-    // No role is a wildcard, and capture has no other one.
+    // No role has a wildcard, and capture has no further roles.
     let cosmos = cosmos();
     let mut of_capture = 0;
     for (symbol, declared) in cosmos.declared() {
         assert!(!declared.value["properties"]["permissions"].to_string().contains('*'), "{symbol}");
         of_capture += usize::from(declared.value["properties"]["principalId"] == "${capturePrincipalId}");
     }
-    // The fifth is there only when the app prunes on a schedule.
+    // The fifth role is assigned only when the app prunes on a schedule.
     assert_eq!(of_capture, 5);
     let (prune, at) = rights("pruneRole", "appPrunes");
     assert_eq!(verbs(&prune), set(&["delete"]));
     assert_eq!(at["scope"], "${account.id}/dbs/${databaseName}/colls/${changes.name}");
     assert_eq!(cosmos.condition("appPrunes"), "(prunes)");
-    // Who restores is somebody else.
+    // The operator who restores is a different principal.
     let (_, at) = rights("operatorRole", "operator");
     assert_eq!(at["principalId"], "${operatorPrincipalId}");
 }
 
-/// The account takes one change of its roles at a time. Whatever the parameters switch off, the rest is a chain.
+/// The account accepts one change of its roles at a time, so all resources form a chain, whatever the parameters switch
+/// off.
 #[test]
-fn role_definitions_and_assignments_are_made_one_after_the_other() {
+fn role_definitions_and_assignments_are_created_one_after_the_other() {
     let cosmos = cosmos();
     let roles: Vec<String> = cosmos
         .declared()
@@ -117,6 +118,6 @@ fn passwords_of_the_site_are_switched_off_one_after_the_other_with_a_location() 
         assert_eq!((&policy["location"], &policy["properties"]["allow"]), (&json!("${location}"), &json!(false)));
         assert_eq!(app.depends_on(symbol), [after]);
     }
-    // The compiler's types do not know the location.
+    // The compiler's types do not include the location.
     assert_eq!(app.text.matches("  #disable-next-line BCP187\n  location: location\n").count(), 2);
 }

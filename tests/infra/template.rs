@@ -1,4 +1,4 @@
-//! The templates parsed: symbols, parameters, and what they declare.
+//! Parses the templates: symbols, parameters, and declarations.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 use tree_sitter::{Node, Parser, Tree};
 
-/// App settings that the Functions host or the runtime reads, not the handler. docs/deploy/rights.md has them.
+/// App settings for the Functions host or the runtime, listed in docs/deploy/rights.md.
 pub(super) const OF_OTHERS: &[&str] = &[
     "AzureWebJobsStorage__accountName",
     "AzureWebJobsStorage__credential",
@@ -30,7 +30,7 @@ pub(super) fn parse(text: &str) -> Tree {
     parser.parse(text, None).unwrap()
 }
 
-/// Where a text is no Bicep: line and what stands there.
+/// The places where a text is not valid Bicep: line and source text.
 pub(super) fn faults(text: &str) -> Vec<String> {
     let tree = parse(text);
     descendants(tree.root_node())
@@ -54,25 +54,25 @@ fn children(node: Node<'_>) -> Vec<Node<'_>> {
 }
 
 fn named(node: Node<'_>) -> Vec<Node<'_>> {
-    // `#disable-next-line` is a node of its own.
+    // `#disable-next-line` is a separate node.
     let is_code = |child: &Node<'_>| child.is_named() && !matches!(child.kind(), "comment" | "diagnostic_comment");
     children(node).into_iter().filter(is_code).collect()
 }
 
-/// One template: its text, and what it declares.
+/// A template: its text and its declarations.
 pub(super) struct Template {
     path: PathBuf,
     pub(super) text: String,
     pub(super) tree: Tree,
 }
 
-/// What a template declares under a symbol.
+/// The declaration of a symbol.
 #[derive(Debug, Clone)]
 pub(super) struct Declared {
     pub(super) kind: String,
-    /// `Microsoft.X/y@version` of a resource, path of a module.
+    /// A resource's `Microsoft.X/y@version`, or a module's path.
     pub(super) of: String,
-    /// The value, as far as it can be known without Azure; null when there is none.
+    /// The value as far as it is known without Azure; null when there is none.
     pub(super) value: Value,
 }
 
@@ -106,7 +106,7 @@ impl Template {
         &self.text[node.byte_range()]
     }
 
-    /// Every declaration by its symbol, in the order of the file.
+    /// Every declaration with its symbol, in file order.
     pub(super) fn declared(&self) -> Vec<(String, Declared)> {
         let mut all: Vec<(String, Declared)> = Vec::new();
         for node in named(self.tree.root_node()) {
@@ -147,7 +147,7 @@ impl Template {
             .collect()
     }
 
-    /// The condition of a resource, as it is written; empty when there is none.
+    /// A resource's condition as written; empty when there is none.
     pub(super) fn condition(&self, symbol: &str) -> &str {
         let start = self.text.find(&format!("resource {symbol} '")).unwrap();
         let line = self.text[start..].lines().next().unwrap();
@@ -159,8 +159,8 @@ impl Template {
         found.unwrap_or_else(|| panic!("{} has no {symbol}", self.name())).1.value
     }
 
-    /// Literals are taken as they are, symbols with a known value are replaced by it; what only Azure knows stays
-    /// source text in `${}`.
+    /// Evaluates a node. Literals are kept, and symbols with a known value are replaced by it. Whatever only Azure
+    /// knows stays source text in `${}`.
     pub(super) fn value(&self, node: Node<'_>, known: &BTreeMap<String, Value>) -> Value {
         match node.kind() {
             "object" => {
@@ -197,7 +197,7 @@ impl Template {
         }
     }
 
-    /// Symbols that are used somewhere but are neither declared nor Bicep's own.
+    /// Symbols that are used but neither declared nor built in.
     pub(super) fn unknown_symbols(&self) -> Vec<String> {
         let functions = [
             "guid",
@@ -219,7 +219,7 @@ impl Template {
         descendants(self.tree.root_node())
             .into_iter()
             .filter(|node| node.kind() == "identifier")
-            // The name of a property is not a symbol.
+            // A property name is not a symbol.
             .filter(|node| {
                 let parent = node.parent().unwrap();
                 parent.kind() != "object_property" || parent.named_child(0) != Some(*node)

@@ -1,10 +1,10 @@
-//! Requests that hold independent operations, as the SDKs' bulk modes send them.
+//! Requests with independent operations, as sent by the SDKs' bulk modes.
 
 use serde_json::{Value, json};
 
 use super::client::{Answer, Client};
 
-/// Sends operations to a range of keys.
+/// Sends operations to a partition key range.
 async fn bulk(client: &Client, range: &str, more: &[(&str, &str)], operations: &Value) -> Answer {
     let headers = [
         ("x-ms-cosmos-is-batch-request", "True"),
@@ -19,7 +19,7 @@ fn create(id: &str, key: &str) -> Value {
     json!({"operationType": "Create", "partitionKey": json!([key]).to_string(), "resourceBody": document})
 }
 
-/// Status and sub-status of each operation.
+/// The status and sub-status of each operation.
 fn statuses(answer: &Answer) -> Vec<(u64, u64)> {
     let results = answer.body.as_array().unwrap_or_else(|| panic!("{} {}", answer.status, answer.body));
     let number = |value: &Value| value.as_u64().unwrap_or_default();
@@ -60,7 +60,7 @@ async fn each_operation_of_a_bulk_request_has_its_own_status() {
         [(201, 0), (409, 0), (412, 0), (200, 0), (404, 0), (200, 0), (400, 0), (400, 1001), (400, 1001), (201, 0)];
     assert_eq!(statuses(&answer), expected);
     assert_eq!(answer.body[5]["resourceBody"]["n"], 3);
-    assert_eq!(answer.body[5]["eTag"], answer.body[3]["eTag"], "what was written is what is read");
+    assert_eq!(answer.body[5]["eTag"], answer.body[3]["eTag"], "the read returns the written item");
     assert!(answer.body[0]["requestCharge"].as_f64().unwrap() > 0.0);
     let ids = client.query("SELECT VALUE c.id FROM c ORDER BY c.id").await;
     assert_eq!(ids.documents(), &[json!("a"), json!("b"), json!("old")]);
@@ -70,7 +70,7 @@ async fn each_operation_of_a_bulk_request_has_its_own_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operation_whose_key_is_not_in_the_named_range_is_sent_back() {
+async fn an_operation_outside_the_named_range_is_refused_with_gone() {
     let client = Client::with_events(2).await;
     let documents: Vec<Value> = (0..20).map(|n| create(&format!("d{n}"), &format!("p{n}"))).collect();
     let ranges = client.cosmos.ranges("dev", "events").await.unwrap();
@@ -84,11 +84,11 @@ async fn an_operation_whose_key_is_not_in_the_named_range_is_sent_back() {
     }
     assert!(first.contains(&gone) && second.contains(&gone), "twenty keys are in both ranges");
     let ids = client.query("SELECT VALUE c.id FROM c").await;
-    assert_eq!(ids.documents().len(), 20, "each was carried out once");
+    assert_eq!(ids.documents().len(), 20, "each was applied once");
     let children = client.cosmos.split("dev", "events", &ranges[0]).await.unwrap();
     let late = bulk(&client, &ranges[0], &[], &json!([create("late", "p0")])).await;
     assert_eq!((late.status, late.header("x-ms-substatus")), (410, "1002"), "{}", late.body);
-    // A read comes back, too.
+    // A read is refused as well.
     let read = json!([{"operationType": "Read", "partitionKey": "[\"p0\"]", "id": "d0"}]);
     let mut found = Vec::new();
     for range in children.iter().chain(&ranges[1..]) {
@@ -108,7 +108,7 @@ async fn bulk_requests_go_on_while_ranges_are_split() {
                 (0..100).map(|n| create(&format!("d{round}-{n}"), &format!("p{n}"))).collect();
             while !pending.is_empty() {
                 for range in ranges().await {
-                    // Every range is asked for everything: it takes what is its own.
+                    // Every range gets all pending operations and accepts its own.
                     let answer = bulk(&client, &range, &[], &json!(pending)).await;
                     if answer.status == 410 {
                         continue;

@@ -1,4 +1,4 @@
-//! Requests without an SDK, signed as the service wants them.
+//! Requests without an SDK, signed in the service's format.
 
 use base64::Engine as _;
 use cosmos_rewind::local::{LocalCosmos, LocalOptions};
@@ -57,7 +57,7 @@ impl Client {
         Answer { status, headers, body }
     }
 
-    /// The account with container `dev/events` keyed `/pk`.
+    /// An account with the container `dev/events`, keyed `/pk`.
     pub(super) async fn with_events(partitions: u32) -> Self {
         let client = Self::start(partitions).await;
         client.cosmos.create_database("dev").await.unwrap();

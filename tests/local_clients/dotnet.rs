@@ -1,4 +1,4 @@
-//! The recorded requests of Microsoft's .NET client, sent again.
+//! Replays recorded requests of Microsoft's .NET client.
 
 use std::collections::HashMap;
 
@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::client::{Answer, Client, DATE, signed};
 
-/// The recorded requests, played in order. What depends on the account (resource ids, etags, continuations) is replaced
-/// by what this account said before.
+/// Replays the recorded requests in order. Values that depend on the account (resource ids, ETags, continuation tokens)
+/// are replaced by those of this account.
 struct Replay {
     client: Client,
     rids: HashMap<String, String>,
-    /// The last etag or continuation of a path with its range, and what a recorded one stands for.
+    /// The last ETag or continuation token of a path and range, and the values that replace recorded ones.
     last: HashMap<String, String>,
     standing_for: HashMap<String, String>,
 }
@@ -83,7 +83,7 @@ impl Replay {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_dotnet_clients_requests_are_answered_as_by_the_service() {
+async fn the_dotnet_clients_requests_get_the_services_answers() {
     let text = include_str!("../fixtures/dotnet-requests.jsonl");
     let client = Client::start(2).await;
     let mut replay = Replay { client, rids: HashMap::new(), last: HashMap::new(), standing_for: HashMap::new() };
@@ -92,7 +92,7 @@ async fn the_dotnet_clients_requests_are_answered_as_by_the_service() {
         let request: Value = serde_json::from_str(line).unwrap();
         let call = request["call"].as_str().unwrap().to_owned();
         let answer = replay.play(&request).await;
-        // The status of that day, but for what was wrong then.
+        // The recorded status, except for responses that were wrong at that time.
         let is_plan = request["headers"].get("x-ms-cosmos-is-query-plan-request").is_some();
         let wanted = match (call.as_str(), request["base64"].is_string()) {
             (_, true) => 501,
@@ -116,7 +116,7 @@ async fn the_dotnet_clients_requests_are_answered_as_by_the_service() {
         }
         seen.entry(call).or_default().push(answer);
     }
-    // The client ends at once when this cannot be read, or is empty.
+    // The client stops at once when this cannot be parsed or is empty.
     let configuration = seen["start"][0].body["queryEngineConfiguration"].as_str().unwrap();
     let configuration: Value = serde_json::from_str(configuration).unwrap();
     assert!(configuration["maxSqlQueryInputLength"].as_u64().unwrap() > 0);
@@ -126,12 +126,12 @@ async fn the_dotnet_clients_requests_are_answered_as_by_the_service() {
     let info = |call: &str| seen[call][0].body["queryInfo"].clone();
     assert_eq!(info("cross sum avg")["aggregates"], json!(["Average"]));
     let counts: Vec<&Value> = seen["cross count"][1..].iter().map(|answer| &answer.documents()[0][0]).collect();
-    assert!(counts.iter().all(|count| count.is_null()), "asked without the rewritten text: plain counts");
+    assert!(counts.iter().all(|count| count.is_null()), "without the rewritten query the counts are plain");
     assert_eq!(info("linq")["orderBy"], json!(["Ascending"]));
     assert_eq!(info("group by")["groupByAliases"], json!(["s", "n"]));
     let distinct: Vec<usize> = seen["distinct"][1..].iter().map(|answer| answer.documents().len()).collect();
     assert!(distinct.iter().all(|count| *count <= 4), "{distinct:?}");
     let many: Vec<&Value> = seen["read many"][1..].iter().flat_map(|answer| answer.documents()).collect();
-    assert!(!many.is_empty(), "c[\"pk\"] finds what it names");
+    assert!(!many.is_empty(), "c[\"pk\"] selects the property");
     assert_eq!(seen["hier prefix query"].last().unwrap().documents().len(), 1);
 }

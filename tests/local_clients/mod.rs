@@ -1,5 +1,5 @@
-//! What Microsoft's .NET client sends, request by request (`tests/fixtures/dotnet-requests.jsonl`), and other ways of
-//! asking the local account that no SDK of these tests uses. The expected answers are the service's documented ones.
+//! The requests of Microsoft's .NET client, one by one (`tests/fixtures/dotnet-requests.jsonl`), and further requests
+//! to the local account that no SDK in these tests makes. The expected responses are the documented ones.
 
 mod bulk;
 mod client;
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use self::client::Client;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_of_the_account_leads_to_the_right_answer() {
+async fn a_query_plan_leads_to_the_right_result() {
     let client = Client::with_events(3).await;
     for n in 0..30 {
         client.create(json!({"id": format!("d{n}"), "pk": format!("p{n}"), "n": n, "s": n % 3}), &[]).await;
     }
-    // What a client does with a plan: ask every partition with the rewritten text and put the parts together.
+    // What a client does with a plan: query every partition with the rewritten text and merge the results.
     let ranges = client.cosmos.ranges("dev", "events").await.unwrap();
     let ask = async |query: &str| {
         let headers = [
@@ -66,7 +66,7 @@ async fn a_query_over_all_partitions_is_left_to_the_client_or_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_key_that_does_not_fit_is_told_with_sub_status_1001() {
+async fn a_partition_key_that_does_not_fit_is_reported_with_sub_status_1001() {
     let client = Client::with_events(2).await;
     let key = |text: &'static str| [("x-ms-documentdb-partitionkey", text)];
     let document = || json!({"id": "a", "pk": "x"});
@@ -100,7 +100,7 @@ async fn a_container_its_ranges_and_its_items_are_found_by_resource_id() {
     }
     let ranges = client.send("GET", &format!("{collection}/pkranges"), &[], Vec::new()).await;
     assert_eq!(ranges.body["PartitionKeyRanges"].as_array().unwrap().len(), 2);
-    // In a link of names the same text is a name.
+    // In a link of names, the same text is a name.
     let rid = made.body["_rid"].as_str().unwrap();
     client.create(json!({"id": rid, "pk": "x", "n": 7}), &[]).await;
     let by_name = client.send("GET", &format!("/dbs/dev/colls/events/docs/{rid}"), &key, Vec::new()).await;
@@ -110,7 +110,7 @@ async fn a_container_its_ranges_and_its_items_are_found_by_resource_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_feed_goes_on_from_an_lsn_in_a_range_of_keys_and_in_a_part_of_one() {
+async fn the_feed_continues_from_an_lsn_in_a_range_and_in_a_part_of_one() {
     let client = Client::with_events(2).await;
     for n in 0..20 {
         client.create(json!({"id": format!("d{n}"), "pk": format!("p{n}")}), &[]).await;
@@ -144,7 +144,7 @@ async fn the_feed_goes_on_from_an_lsn_in_a_range_of_keys_and_in_a_part_of_one() 
                 by_halves += read(&headers).await.0;
             }
         }
-        assert_eq!((by_range, by_halves), (8, 8), "{mode}: all that came after LSN 12, each once");
+        assert_eq!((by_range, by_halves), (8, 8), "{mode}: everything after LSN 12, each item once");
     }
 }
 
@@ -215,7 +215,7 @@ async fn metrics_come_with_a_query_that_asks_for_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replacement_may_give_an_item_another_id() {
+async fn a_replacement_may_change_an_items_id() {
     let client = Client::with_events(1).await;
     let key = ("x-ms-documentdb-partitionkey", "[\"x\"]");
     client.create(json!({"id": "a", "pk": "x", "n": 1}), &[]).await;

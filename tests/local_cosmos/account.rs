@@ -1,4 +1,4 @@
-//! An account of the test's own, and the SDK's way to it.
+//! An account for a single test, and a client for it.
 
 use futures::StreamExt as _;
 
@@ -11,7 +11,7 @@ use azure_data_cosmos::{
 use cosmos_rewind::local::{LocalCosmos, LocalOptions};
 use serde_json::{Value, json};
 
-/// An account with database `dev` and a container `events` keyed `/pk`.
+/// An account with the database `dev` and a container `events`, keyed `/pk`.
 pub(super) struct TestAccount {
     pub(super) cosmos: LocalCosmos,
     pub(super) http: reqwest::Client,
@@ -43,7 +43,7 @@ impl TestAccount {
         format!("{}dbs/dev/colls/{path}", self.cosmos.endpoint())
     }
 
-    /// One page of the feed of `events` without an SDK.
+    /// Reads one page of the feed of `events` without an SDK.
     pub(super) async fn feed(&self, mode: &str, headers: &[(&str, &str)]) -> (u16, String, Vec<Value>) {
         let mut request = self.http.get(self.url("events/docs")).header("A-IM", mode);
         for (name, value) in headers {

@@ -83,7 +83,7 @@ async fn the_rust_sdk_reads_all_versions_from_now_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_from_before_a_split_reads_on_in_the_children() {
+async fn a_token_from_before_a_split_continues_in_the_children() {
     let account = TestAccount::start(LocalOptions { partitions: 1, ..LocalOptions::default() }).await;
     for n in 0..20 {
         account.upsert(json!({"id": format!("d{n}"), "pk": format!("p{n}")})).await;
@@ -98,7 +98,7 @@ async fn a_token_from_before_a_split_reads_on_in_the_children() {
     for child in &children {
         let range = ("x-ms-documentdb-partitionkeyrangeid", child.as_str());
         let (_, _, items) = account.feed(LATEST, &[range, ("if-none-match", &token)]).await;
-        assert!(!items.is_empty(), "keys are spread");
+        assert!(!items.is_empty(), "the keys are distributed");
         after.extend(items);
     }
     assert_eq!(after.len(), 15);
@@ -118,7 +118,7 @@ async fn documents_expire_and_the_feed_says_so() {
     assert_eq!(account.cosmos.ranges("dev", "short").await.unwrap().len(), 3);
     client.create_item("x", "a", &json!({"id": "a", "pk": "x"}), None).await.unwrap();
     account.cosmos.advance_clock(Duration::from_secs(11));
-    assert!(client.read_item("x", "a", None).await.is_err(), "the container's default counts");
+    assert!(client.read_item("x", "a", None).await.is_err(), "the container's default applies");
 
     let description = json!({"id": "events", "partitionKey": key, "defaultTtl": -1}).to_string();
     let answer = account.http.put(account.url("events")).body(description).send().await.unwrap();

@@ -37,7 +37,7 @@ async fn the_rust_sdk_creates_reads_replaces_queries_and_deletes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_rust_sdk_is_told_that_a_key_is_wrong_although_its_body_is_binary() {
+async fn a_wrong_key_in_a_binary_body_is_reported_to_the_rust_sdk() {
     let account = TestAccount::start(LocalOptions::default()).await;
     let client = account.client("events").await;
     let error = client.create_item("y", "a", &json!({"id": "a", "pk": "x"}), None).await.unwrap_err();
@@ -45,7 +45,7 @@ async fn the_rust_sdk_is_told_that_a_key_is_wrong_although_its_body_is_binary() 
     assert_eq!(u16::from(status.status_code()), 400, "{error}");
     assert_eq!(status.sub_status().map(|sub| u32::from(sub.value())), Some(1001), "{error}");
     assert!(client.read_item("x", "a", None).await.is_err());
-    // Nor is the condition of an upsert passed over.
+    // The condition of an upsert is honoured as well.
     let new = || Some(ItemWriteOptions::default().with_precondition(Precondition::if_none_match("*")));
     client.upsert_item("x", "a", &json!({"id": "a", "pk": "x", "n": 1}), new()).await.unwrap();
     let error = client.upsert_item("x", "a", &json!({"id": "a", "pk": "x", "n": 2}), new()).await.unwrap_err();
@@ -55,7 +55,7 @@ async fn the_rust_sdk_is_told_that_a_key_is_wrong_although_its_body_is_binary() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn result_pages_hold_as_many_items_as_asked_and_miss_none() {
+async fn result_pages_have_the_requested_size_and_miss_no_item() {
     let account = TestAccount::start(LocalOptions::default()).await;
     let client = account.client("events").await;
     for n in 0..50 {
@@ -71,7 +71,7 @@ async fn result_pages_hold_as_many_items_as_asked_and_miss_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_is_whole_or_absent_and_has_one_lsn() {
+async fn a_batch_is_applied_completely_or_not_at_all_with_one_lsn() {
     let account = TestAccount::start(LocalOptions::default()).await;
     let client = account.client("events").await;
     account.upsert(json!({"id": "old", "pk": "x", "n": 0})).await;
@@ -103,7 +103,7 @@ async fn a_batch_is_whole_or_absent_and_has_one_lsn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_single_write_would_be_refused_for_leaves_nothing_of_a_batch() {
+async fn a_batch_with_one_refused_write_leaves_nothing_behind() {
     let account = TestAccount::start(LocalOptions::default()).await;
     let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
     let unique = json!({"uniqueKeys": [{"paths": ["/email"]}]});
@@ -148,7 +148,7 @@ async fn what_a_single_write_would_be_refused_for_leaves_nothing_of_a_batch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn numbers_are_told_apart_by_their_value_alone() {
+async fn numbers_are_compared_by_value_only() {
     let account = TestAccount::start(LocalOptions { partitions: 1, ..LocalOptions::default() }).await;
     let client = account.client("events").await;
     for (id, n) in [("a", "1"), ("b", "1.0"), ("c", "0"), ("d", "-0.0"), ("e", "1e0")] {
@@ -163,7 +163,7 @@ async fn numbers_are_told_apart_by_their_value_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_sees_a_transaction_whole_or_not_at_all() {
+async fn a_reader_sees_a_transaction_completely_or_not_at_all() {
     let account = std::sync::Arc::new(TestAccount::start(LocalOptions::default()).await);
     let writer = tokio::spawn({
         let account = std::sync::Arc::clone(&account);
@@ -211,7 +211,7 @@ async fn a_unique_key_holds_in_a_batch_and_its_writes_reach_the_feed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_goes_on_after_a_split() {
+async fn a_query_continues_after_a_split() {
     let account = TestAccount::start(LocalOptions { partitions: 1, ..LocalOptions::default() }).await;
     let client = account.client("events").await;
     for n in 0..40 {
@@ -235,7 +235,7 @@ async fn a_query_goes_on_after_a_split() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_requests_are_answered_in_the_shape_of_the_service() {
+async fn bad_requests_get_errors_in_the_services_format() {
     let account = TestAccount::start(LocalOptions::default()).await;
     let post = |body: String, headers: &[(&'static str, &'static str)]| {
         let mut request = account.http.post(account.url("events/docs")).body(body);
@@ -271,7 +271,7 @@ async fn bad_requests_are_answered_in_the_shape_of_the_service() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_taken_port_is_named_with_the_way_out() {
+async fn a_port_in_use_is_reported_with_the_fix() {
     let account = TestAccount::start(LocalOptions::default()).await;
     let port = account.cosmos.endpoint().port().unwrap();
     let error = LocalCosmos::start(LocalOptions { port, ..LocalOptions::default() }).await.unwrap_err();
@@ -280,7 +280,7 @@ async fn a_taken_port_is_named_with_the_way_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_beginning_of_a_hierarchical_key_selects_its_documents() {
+async fn the_prefix_of_a_hierarchical_key_selects_its_documents() {
     let account = TestAccount::start(LocalOptions::default()).await;
     account
         .container(json!({"id": "tree", "partitionKey": {"paths": ["/a", "/b"], "kind": "MultiHash", "version": 2}}))

@@ -1,4 +1,5 @@
-//! Documents and containers that an emulator easily gets wrong. What is sent is plain HTTP, so that no client mends it.
+//! Documents and containers that an emulator easily gets wrong. Requests are plain HTTP, so that no client corrects
+//! them.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use tokio::{
 
 use super::account::TestAccount;
 
-/// Sends a request with its path as it is written; status and body.
+/// Sends a request with its path exactly as given; returns status and body.
 async fn raw(account: &TestAccount, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
     let endpoint: url::Url = account.cosmos.endpoint().as_str().parse().unwrap();
     let host = format!("{}:{}", endpoint.host_str().unwrap(), endpoint.port().unwrap());
@@ -28,17 +29,17 @@ async fn raw(account: &TestAccount, method: &str, path: &str, headers: &[(&str, 
     let status = head.split_whitespace().nth(1).unwrap().parse().unwrap();
     let begin = body.find(['{', '[']).unwrap_or(body.len());
     let end = body.rfind(['}', ']']).map_or(begin, |end| end + 1);
-    // What is deeper than the parser goes is looked at as text.
+    // A body that is too deep for the parser is compared as text.
     (status, serde_json::from_str(&body[begin..end]).unwrap_or_default())
 }
 
 const KEY: (&str, &str) = ("x-ms-documentdb-partitionkey", "[\"p\"]");
 
-/// The ids of a container, by its read feed.
+/// The ids of the documents in a container, from its read feed.
 async fn ids(account: &TestAccount, container: &str) -> Vec<String> {
     let answer = account.http.get(account.url(&format!("{container}/docs"))).send().await.unwrap();
     assert_eq!(answer.status(), 200);
-    // Documents may be deeper than the parser goes.
+    // Documents may be too deep for the parser.
     let text = answer.text().await.unwrap();
     let mut ids: Vec<String> =
         text.split("{\"id\":\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect();
@@ -47,7 +48,7 @@ async fn ids(account: &TestAccount, container: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn items_named_as_a_way_up_are_items_and_no_danger_to_the_container() {
+async fn items_with_dots_as_ids_are_items_and_do_not_endanger_the_container() {
     let account = TestAccount::start(LocalOptions::default()).await;
     let description =
         json!({"id": "brief", "defaultTtl": -1, "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
@@ -73,7 +74,7 @@ async fn items_named_as_a_way_up_are_items_and_no_danger_to_the_container() {
         let (status, patched) = raw(&account, "PATCH", &path, &[KEY], &patch).await;
         assert_eq!((status, &patched["n"]), (200, &json!(7)), "{patched}");
     }
-    // A client that leaves the id out means no container.
+    // A client that omits the id does not mean the container.
     for (method, path, body) in [
         ("DELETE", "events", ""),
         ("DELETE", "events/docs", ""),
@@ -90,7 +91,7 @@ async fn items_named_as_a_way_up_are_items_and_no_danger_to_the_container() {
         assert_eq!(raw(&account, "DELETE", &format!("events/docs/{path}"), &[KEY], "").await.0, 404, "{path}");
     }
     assert_eq!(ids(&account, "events").await, ["other"]);
-    // In a batch, where the id is in the body; and when their time has come.
+    // In a batch, which has the id in its body, and on expiry.
     let batch = [KEY, ("x-ms-cosmos-is-batch-request", "True"), ("x-ms-cosmos-batch-atomic", "True")];
     let create = |id: &str| json!({"operationType": "Create", "resourceBody": {"id": id, "pk": "p"}});
     let operations = json!([create(".."), {"operationType": "Delete", "id": ".."}, create(".")]);
@@ -100,13 +101,13 @@ async fn items_named_as_a_way_up_are_items_and_no_danger_to_the_container() {
     tokio::time::sleep(Duration::from_millis(2200)).await;
     assert_eq!(ids(&account, "brief").await, [""; 0]);
     let (status, _) = raw(&account, "POST", "brief/docs", &[KEY], "{\"id\":\"next\",\"pk\":\"p\"}").await;
-    assert_eq!((status, ids(&account, "brief").await), (201, vec!["next".to_owned()]), "the container is there");
+    assert_eq!((status, ids(&account, "brief").await), (201, vec!["next".to_owned()]), "the container still exists");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_document_is_as_deep_as_the_service_takes_it() {
+async fn a_document_may_be_as_deep_as_the_service_allows() {
     let account = TestAccount::start(LocalOptions::default()).await;
-    // The document itself is a level.
+    // The document itself counts as a level.
     let nested = |levels: usize| format!("{}1{}", "[".repeat(levels - 1), "]".repeat(levels - 1));
     let document =
         |id: &str, levels: usize| format!("{{\"id\":\"{id}\",\"pk\":\"p\",\"n\":1.50,\"d\":{}}}", nested(levels));
@@ -136,9 +137,10 @@ async fn a_document_is_as_deep_as_the_service_takes_it() {
     assert_eq!(ids(&account, "events").await, ["127", "64", "b128"]);
 }
 
-/// An empty object in the place of a key is no key: the item has none, as if the member were not there. Any other is refused.
+/// An empty object as a key value means that the item has no key value, as if the field were missing. Any other object
+/// is refused.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_object_in_the_place_of_a_key_is_a_key_that_is_missing() {
+async fn an_empty_object_as_a_key_counts_as_a_missing_key() {
     let account = TestAccount::start(LocalOptions::default()).await;
     let none = ("x-ms-documentdb-partitionkey", "[{}]");
     for (id, body) in [("empty", json!({"id": "empty", "pk": {}})), ("missing", json!({"id": "missing"}))] {
@@ -171,7 +173,7 @@ async fn unique_keys_hold_in_every_kind_of_write() {
     assert!(!shown.to_string().contains("held"), "{shown}");
     let (_, listed) = raw(&account, "GET", "", &[], "").await;
     assert!(listed.to_string().contains("\"uniqueKeyPolicy\"") && !listed.to_string().contains("held"), "{listed}");
-    // The policy stays what it is.
+    // A container's unique key policy cannot be changed.
     let mut other = description.clone();
     other["uniqueKeyPolicy"] = json!({"uniqueKeys": [{"paths": ["/x"]}]});
     assert_eq!(raw(&account, "PUT", "people", &[], &other.to_string()).await.0, 403);
@@ -198,14 +200,15 @@ async fn unique_keys_hold_in_every_kind_of_write() {
     ] {
         assert_eq!(write(method, path, more, &body).await, 409, "{method} {path} {body}");
     }
-    // What is wrong otherwise is told so; a document does not stand in its own way; another partition key is free.
+    // Other errors take precedence, a document does not conflict with itself, and each partition key has values of its
+    // own.
     assert_eq!(write("PUT", "/none", &[], &document("none", "1", 9)).await, 404);
     assert_eq!(write("PUT", "/two", &[("if-match", "\"stale\"")], &document("two", "1", 2)).await, 412);
     assert_eq!(write("PUT", "/two", &[], &document("two", "2", 2)).await, 200);
     let elsewhere = [("x-ms-documentdb-partitionkey", "[\"q\"]")];
     let body = document("one", "1", 1).replace("\"p\"", "\"q\"");
     assert_eq!(raw(&account, "POST", "people/docs", &elsewhere, &body).await.0, 201);
-    // A batch is tried as a whole.
+    // A batch is checked as a whole.
     let batch = [("x-ms-cosmos-is-batch-request", "True"), ("x-ms-cosmos-batch-atomic", "True")];
     let replace = |id: &str, mail: &str, n: i64| {
         let body: Value = serde_json::from_str(&document(id, mail, n)).unwrap();
@@ -215,7 +218,7 @@ async fn unique_keys_hold_in_every_kind_of_write() {
     assert_eq!(write("POST", "", &batch, &taken).await, 207);
     let round = json!([replace("one", "free", 1), replace("two", "1", 2), replace("one", "2", 1)]).to_string();
     assert_eq!(write("POST", "", &batch, &round).await, 200);
-    // What is deleted or expired is free again.
+    // The values of a deleted or expired document are free again.
     assert_eq!(write("DELETE", "/two", &[], "").await, 204);
     let brief = document("three", "1", 2).replace("\"n\"", "\"ttl\":1,\"n\"");
     assert_eq!(write("POST", "", &[], &brief).await, 201);
@@ -224,9 +227,9 @@ async fn unique_keys_hold_in_every_kind_of_write() {
     assert_eq!(write("POST", "", &[], &document("four", "1", 4)).await, 201);
 }
 
-/// A write looks at the values that are taken, and not at each document of its partition.
+/// A write looks up the values in use and does not examine each document of its partition.
 #[tokio::test(flavor = "multi_thread")]
-async fn unique_keys_cost_the_same_in_a_large_partition() {
+async fn unique_keys_cost_no_more_in_a_large_partition() {
     let account = TestAccount::start(LocalOptions::default()).await;
     account
         .container(json!({"id": "people", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2},

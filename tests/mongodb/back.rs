@@ -1,4 +1,4 @@
-//! The way back into MongoDB. What the collection has to be is known by the writer's own log and by the driver.
+//! Restores into MongoDB. The expected state of the collection comes from the writer's own log and the driver.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ use mongodb::Collection;
 use super::{Work, client, of, python, text, write};
 use crate::support::{Output, TestApp, eventually, mongo_ru::MongoRu, mongo_server::MongoServer};
 
-/// A collection, the account of its history, and a folder for files.
+/// A collection, the account with its history, and a folder for files.
 pub struct Back {
     app: TestApp,
     pub source: String,
@@ -28,19 +28,19 @@ impl Back {
         self.app.run(&[&[*name, "--source", &self.source], &of("shop", "orders")[..], more].concat()).await
     }
 
-    /// The same with no more than these arguments.
+    /// Runs a command with only these arguments.
     pub async fn run_plain(&self, command: &[&str]) -> Output {
         self.app.run(command).await
     }
 
-    /// The same, which is to end with this code.
+    /// Like [`Self::run`]; asserts the exit code.
     pub async fn ends(&self, code: i32, command: &[&str]) -> Output {
         let output = self.run(command).await;
         assert_eq!(output.code, code, "{command:?}: {output:?}");
         output
     }
 
-    /// Captures all that is there.
+    /// Captures the whole collection.
     pub async fn capture(&self) {
         self.ends(0, &["follow", "--from", "beginning", "--until-caught-up", "--poll", "50"]).await;
     }
@@ -49,7 +49,7 @@ impl Back {
         self.work.path(name)
     }
 
-    /// Where its commands run, and their settings.
+    /// The folder and the settings of the commands.
     pub fn folder(&self) -> &Path {
         self.app.folder.path()
     }
@@ -58,7 +58,7 @@ impl Back {
         self.app.settings()
     }
 
-    /// A moment between what was written and what is written from here on: times have whole seconds.
+    /// A moment between earlier and later writes; times have whole seconds.
     pub async fn moment() -> String {
         tokio::time::sleep(Duration::from_millis(1100)).await;
         let moment = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
@@ -67,7 +67,7 @@ impl Back {
     }
 }
 
-/// The id under which a restore is taken back.
+/// The restore's id in the printed undo command.
 pub fn undo_of(output: &Output) -> String {
     let line = output.stderr.lines().find(|line| line.starts_with("undo ")).unwrap_or_else(|| panic!("{output:?}"));
     line.split_whitespace().nth(3).unwrap().to_owned()
@@ -82,7 +82,7 @@ pub async fn found(orders: &Collection<Document>, id: &str) -> Option<Document> 
 }
 
 #[tokio::test]
-async fn every_document_of_every_type_goes_back_byte_for_byte_and_undo_too() {
+async fn documents_of_every_type_are_restored_and_undone_byte_for_byte() {
     let Some(server) = MongoServer::start_with(&["--oplog-max-entries", "1000000"]) else { return };
     let back = Back::of(server.uri()).await;
     let (then, now) = (back.path("then.jsonl"), back.path("now.jsonl"));
@@ -97,7 +97,7 @@ async fn every_document_of_every_type_goes_back_byte_for_byte_and_undo_too() {
     let restore = ["restore", "--all", "--at", &at, "--delete-newer=300", "--no-stamp", "--yes"];
     let output = back.ends(0, &restore).await;
     is_as(&then).await;
-    // A second one has nothing to do.
+    // A second restore has nothing to do.
     let again = back.ends(0, &restore).await;
     assert!(again.stderr.contains("nothing to write"), "{again:?}");
     back.ends(0, &["undo", &undo_of(&output), "--yes"]).await;
@@ -105,7 +105,7 @@ async fn every_document_of_every_type_goes_back_byte_for_byte_and_undo_too() {
 }
 
 #[tokio::test]
-async fn what_was_changed_after_the_plan_is_a_conflict_and_stays() {
+async fn a_document_changed_after_the_plan_is_a_conflict_and_stays() {
     let Some(server) = MongoServer::start() else { return };
     let back = Back::of(server.uri()).await;
     let orders = orders(&back.source).await;
@@ -118,7 +118,7 @@ async fn what_was_changed_after_the_plan_is_a_conflict_and_stays() {
     back.capture().await;
     let plan = text(&back.path("plan.jsonl"));
     back.ends(0, &["restore", "--all", "--at", &at, "--plan-out", &plan, "--no-stamp", "--dry-run"]).await;
-    // The same number of another type is another document; one is deleted.
+    // The same number with another BSON type is a different document; another document is deleted.
     orders.replace_one(doc! { "_id": "a" }, doc! { "n": 2_i64 }).await.unwrap();
     orders.delete_one(doc! { "_id": "b" }).await.unwrap();
     let output = back.ends(3, &["restore", "--plan", &plan, "--yes"]).await;
@@ -128,9 +128,9 @@ async fn what_was_changed_after_the_plan_is_a_conflict_and_stays() {
     assert_eq!(found(&orders, "c").await, Some(doc! { "_id": "c", "n": 1 }));
 }
 
-/// A server takes such names when a document is inserted, and refuses them in a replacement.
+/// Servers accept such names in an insert, but not in a replacement.
 #[tokio::test]
-async fn a_document_with_names_that_begin_with_a_dollar_goes_back_and_undo_too() {
+async fn a_document_with_dollar_names_is_restored_and_undone() {
     let Some(server) = MongoServer::start() else { return };
     let back = Back::of(server.uri()).await;
     let orders = orders(&back.source).await;
@@ -149,7 +149,7 @@ async fn a_document_with_names_that_begin_with_a_dollar_goes_back_and_undo_too()
 }
 
 #[tokio::test]
-async fn one_actor_s_writes_are_taken_back_and_everybody_else_s_stay() {
+async fn one_actors_writes_are_reverted_and_all_others_stay() {
     let Some(server) = MongoServer::start() else { return };
     let back = Back::of(server.uri()).await;
     let orders = orders(&back.source).await;
@@ -184,7 +184,7 @@ async fn one_actor_s_writes_are_taken_back_and_everybody_else_s_stay() {
 }
 
 #[tokio::test]
-async fn what_find_finds_goes_back_to_before_it_and_an_archive_is_as_good_as_a_history() {
+async fn the_output_of_find_is_restored_from_the_history_or_an_archive() {
     let Some(server) = MongoServer::start() else { return };
     let back = Back::of(server.uri()).await;
     let orders = orders(&back.source).await;
@@ -200,7 +200,7 @@ async fn what_find_finds_goes_back_to_before_it_and_an_archive_is_as_good_as_a_h
     archive().await;
     let at = Back::moment().await;
     orders.replace_one(doc! { "_id": "a" }, doc! { "n": -1 }).await.unwrap();
-    // Of another collection of the archive nothing is restored here.
+    // Nothing of the archive's other collection is restored here.
     back.capture().await;
     archive().await;
     let list = back.ends(0, &["find", "--when", "doc.n < 0", "--format", "jsonl"]).await.stdout;
@@ -217,7 +217,7 @@ async fn what_find_finds_goes_back_to_before_it_and_an_archive_is_as_good_as_a_h
 }
 
 #[tokio::test]
-async fn a_restore_that_is_killed_is_taken_back_as_far_as_it_went() {
+async fn a_killed_restore_is_undone_as_far_as_it_went() {
     let Some(server) = MongoServer::start() else { return };
     let back = Back::of(server.uri()).await;
     let orders = orders(&back.source).await;
@@ -230,7 +230,7 @@ async fn a_restore_that_is_killed_is_taken_back_as_far_as_it_went() {
     let restore = ["--all", "--at", &at, "--concurrency", "2", "--yes", "--source", &back.source];
     let running = back.app.start_program(&[&["restore"], &restore[..], &of("shop", "orders")].concat());
     let count = async |filter: Document| orders.count_documents(filter).await.unwrap();
-    eventually("it has written some", async || (count(doc! { "v": 1 }).await > 5).then_some(())).await;
+    eventually("it has written something", async || (count(doc! { "v": 1 }).await > 5).then_some(())).await;
     running.kill().await;
     assert!(count(doc! { "v": 2 }).await > 0, "it was killed in the middle");
     let list = back.ends(0, &["undo", "--list", "--format", "json"]).await;
@@ -240,9 +240,9 @@ async fn a_restore_that_is_killed_is_taken_back_as_far_as_it_went() {
     assert_eq!((count(doc! { "v": 2 }).await, count(doc! { "restored_at": { "$exists": true } }).await), (300, 0));
 }
 
-/// A server without transactions compares the whole document while it writes.
+/// A server without transactions compares the whole document as part of the write.
 #[tokio::test]
-async fn a_server_of_the_ru_dialect_is_written_to_as_well() {
+async fn a_server_of_the_ru_dialect_is_restored_into() {
     let server = MongoRu::start().await;
     server.create("shop", "orders", "customer", 2);
     for n in 0..5 {
@@ -266,7 +266,7 @@ async fn a_server_of_the_ru_dialect_is_written_to_as_well() {
 }
 
 #[tokio::test]
-async fn a_command_that_knows_no_mongodb_says_so() {
+async fn a_command_without_mongodb_support_says_so() {
     let app = TestApp::start().await;
     let output = app.run(&["status", "--source", "mongodb://user:sEcRet@127.0.0.1:1/"]).await;
     assert_eq!(output.code, 2, "{output:?}");
@@ -276,7 +276,7 @@ async fn a_command_that_knows_no_mongodb_says_so() {
 }
 
 #[tokio::test]
-async fn a_history_is_verified_and_pruned_and_a_document_is_erased_with_all_of_it() {
+async fn verify_prune_and_erase_work_on_a_mongodb_history() {
     let Some(server) = MongoServer::start() else { return };
     let back = Back::of(server.uri()).await;
     let orders = orders(&back.source).await;
@@ -286,7 +286,7 @@ async fn a_history_is_verified_and_pruned_and_a_document_is_erased_with_all_of_i
     back.capture().await;
     orders.replace_one(doc! { "_id": "a" }, doc! { "n": 2 }).await.unwrap();
     back.capture().await;
-    // Bytes that come back are the newest version, and not the one that had them first.
+    // Repeated content is the newest version, not the version that had it first.
     for n in [3, 2] {
         orders.replace_one(doc! { "_id": "a" }, doc! { "n": n }).await.unwrap();
         back.capture().await;
@@ -295,7 +295,7 @@ async fn a_history_is_verified_and_pruned_and_a_document_is_erased_with_all_of_i
     back.ends(0, &["verify", "--grace", "1s"]).await;
     back.ends(0, &["coverage"]).await;
     back.ends(0, &["prune", "--keep-within", "1d", "--yes"]).await;
-    // Another spelling, and another key, name no document: what is live has a history under its own name.
+    // Another spelling or another key addresses no document: the live document has a history under its own name.
     for (id, pk, code) in [("\"a\"", "\"a\"", 0), ("\"a\"", "a", 0), ("a", "b", 3)] {
         back.ends(code, &["erase", "--id", id, "--pk", pk, "--live", "--settle", "1s", "--yes"]).await;
         assert!(found(&orders, "a").await.is_some(), "{id} {pk}");
@@ -304,13 +304,13 @@ async fn a_history_is_verified_and_pruned_and_a_document_is_erased_with_all_of_i
     assert_eq!((found(&orders, "a").await, found(&orders, "b").await.is_some()), (None, true));
     let left = back.app.history().await;
     assert!(left.iter().all(|record| record["_originalId"] != "a"), "{left:?}");
-    // What capture has not seen yet is missing, and is saved.
+    // An uncaptured document is reported as missing, and can be saved.
     orders.insert_one(doc! { "_id": "c", "n": 1 }).await.unwrap();
     let output = back.ends(3, &["verify", "--grace", "1s"]).await;
     assert!(output.stdout.contains("missing"), "{output:?}");
 }
 
-/// The largest that a server takes: an event of it has it twice, as text and as bytes.
+/// The largest document that a server accepts. Its event contains it twice, as text and as bytes.
 #[tokio::test]
 async fn a_document_of_16_mb_is_read_back_from_an_archive() {
     let Some(server) = MongoServer::start() else { return };
@@ -328,11 +328,11 @@ async fn a_document_of_16_mb_is_read_back_from_an_archive() {
     orders.replace_one(doc! { "_id": "large" }, doc! { "n": 1 }).await.unwrap();
     let restore = ["restore", "--from-archive", &archive, "--all", "--at", &at, "--no-stamp", "--yes"];
     back.ends(0, &restore).await;
-    assert!(found(&orders, "large").await == Some(large), "it is not what it was");
+    assert!(found(&orders, "large").await == Some(large), "the document differs");
 }
 
 #[tokio::test]
-async fn a_history_of_another_collection_puts_nothing_into_this_one() {
+async fn a_history_of_another_collection_is_not_restored_into_this_one() {
     let Some(server) = MongoServer::start_with(&["--oplog-max-entries", "1000000"]) else { return };
     let back = Back::of(server.uri()).await;
     orders(&back.source).await.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
@@ -345,9 +345,9 @@ async fn a_history_of_another_collection_puts_nothing_into_this_one() {
     let mixed = back.app.run(&follow).await;
     assert_eq!(mixed.code, 2, "{mixed:?}");
     assert!(mixed.stderr.contains("the history is of shop.orders, not of shop.customers"), "{mixed:?}");
-    // Into another collection is what it is for.
+    // Restoring into another collection has to be requested.
     back.ends(0, &["restore", "--all", "--at", "now", "--into", "customers", "--yes"]).await;
-    // A name that is empty is none, and no collection is not all of them.
+    // An empty name is not a name, and a missing collection does not mean all collections.
     for empty in [&["--database", ""][..], &["--database", "shop", "--collection", " "]] {
         let follow =
             [&["follow", "--source", &back.source], empty, &["--sink", "stdout", "--until-caught-up"]].concat();

@@ -1,4 +1,4 @@
-"""Stands before a MongoDB server and hands its answers on, some of them changed."""
+"""A proxy in front of a MongoDB server that passes its responses on, some of them changed."""
 
 import asyncio
 import struct
@@ -6,12 +6,12 @@ import struct
 from bson import CodecOptions, SON, decode, encode
 
 OP_MSG = 2013
-# Flags, and the kind of the only section.
+# The flags, and the kind of the only section.
 PREFIX = 5
 
 
 def serve(port, is_of_interest, change):
-    """Prints the port that it listens on. `change` is given the cursor of an answer that is of interest by its bytes."""
+    """Prints the port it listens on. `change` gets the cursor of each response whose bytes `is_of_interest` selects."""
 
     def rewritten(header, content):
         length, own, to, code = struct.unpack("<iiii", header)

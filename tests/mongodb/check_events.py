@@ -1,12 +1,12 @@
-"""Proves that a file of events has every write of a log, once, in order for each document, with its bytes.
+"""Proves that a file of events contains every logged write once, in order per document, with its bytes.
 
 Usage: check_events.py LOG EVENTS [--ns DATABASE.COLLECTION] [--baseline N] [--repeats] [--upserts]
---baseline N   the first N writes came before the reading began: of them, what was alive comes as `baseline`
---repeats      what was delivered before a kill may come again, with the same version
---upserts      a source that does not say what a change was: all of them are `upsert`, and there are no deletes
+--baseline N   the first N writes precede the initial read: documents that still exist then arrive as `baseline`
+--repeats      events that were delivered before a kill may be repeated, with the same version
+--upserts      the source does not report operations: all events are `upsert`, and there are no deletes
 
-It reads the two files and nothing else. The text that an update comes with is looked up by the server when it is read,
-so it may be that of a later write of the same document, or none when that was a delete; never that of an earlier one.
+It only reads the two files. The server looks up the document of an update when the update is read, so it may be that of
+a later write of the same document, or missing if that was a delete, but never that of an earlier write.
 """
 
 import argparse
@@ -26,7 +26,7 @@ class Wrong(Exception):
 
 
 def expected(log, baseline, upserts):
-    """For each document what has to come, in order: its op, the number of the write, and the bytes that it may have."""
+    """The expected events of each document in order: op, number of the write, and the possible bytes."""
     alive, wanted = {}, {}
     for line in log[:baseline]:
         alive.pop(line["id"], None)
@@ -48,7 +48,7 @@ def expected(log, baseline, upserts):
 
 
 def look_at(event, number):
-    """The form of one event, and the bytes that it carries."""
+    """Checks the format of an event and returns its bytes."""
     for name in ("op", "id", "version", "doc", "ns"):
         if name not in event:
             raise Wrong(f"line {number}: no {name}")
@@ -63,7 +63,8 @@ def look_at(event, number):
         raise Wrong(f"line {number}: the document has another id")
     if json.dumps(doc["_id"], sort_keys=True) != lives.id_text(raw):
         raise Wrong(f"line {number}: _id is {doc['_id']}, not {lives.id_text(raw)}")
-    # A name that means something to the program has a `~` in front; what JSON cannot say at all is there as its bytes.
+    # A name with a special meaning for the program has a `~` in front. Values that JSON cannot express are stored as
+    # bytes.
     names = [name.removeprefix("~") for name in doc if name != "id"]
     if "$bson" not in doc and names != [name.removeprefix("~") for name in bson.decode(raw, lives.OPTIONS)]:
         raise Wrong(f"line {number}: the document has other fields than its bytes: {names}")
@@ -72,7 +73,7 @@ def look_at(event, number):
 
 def check(args):
     wanted = expected(lives.read_log(args.log), args.baseline, args.upserts)
-    # Documents by the text of their id, the changes by version, and what came of each document.
+    # Documents by the text of their id, the changes by version, and the events of each document.
     texts, seen, came, repeats = {}, {}, {}, 0
     with open(args.events, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
@@ -88,7 +89,7 @@ def check(args):
             text = texts.get(event["id"])
             if text is None:
                 raise Wrong(f"line {number}: a {event['op']} of {event['id']}, which was never there")
-            # What an update comes with is looked up anew when it comes again.
+            # The document of an update is looked up again when the event is repeated.
             change = (event["op"], text, None if event["op"] == "update" else event.get("bson"))
             if event["version"] in seen:
                 repeats += 1

@@ -1,4 +1,4 @@
-"""Compares a collection with the state that a writer's log ends in, byte by byte.
+"""Compares a collection with the final state of a writer's log, byte by byte.
 
 Usage: check_state.py URI DATABASE COLLECTION LOG
 """

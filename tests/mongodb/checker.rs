@@ -1,10 +1,10 @@
-//! The judges are judged first.
+//! Tests the checkers themselves.
 
 use super::{Work, prove, python, text, write};
 use crate::support::{mongo_server::MongoServer, peers};
 
 #[tokio::test]
-async fn the_checker_of_events_sees_every_kind_of_fault() {
+async fn the_checker_of_events_detects_every_kind_of_fault() {
     if peers::mongodb_python().is_none() {
         return;
     }
@@ -12,7 +12,7 @@ async fn the_checker_of_events_sees_every_kind_of_fault() {
 }
 
 #[tokio::test]
-async fn the_server_keeps_what_it_is_given_and_has_it_after_a_kill() {
+async fn the_server_keeps_its_documents_across_a_kill() {
     let Some(mut server) = MongoServer::start_with(&["--sync-on-commit"]) else { return };
     let work = Work::new();
     let log = work.path("log.jsonl");
@@ -24,7 +24,7 @@ async fn the_server_keeps_what_it_is_given_and_has_it_after_a_kill() {
     assert!(said.starts_with("ok "), "{said}");
 }
 
-/// The plain reader of the benchmark is what the follower is compared with: it has to be right, too.
+/// The benchmark compares the follower with this plain reader, so it has to be correct as well.
 #[tokio::test]
 async fn the_checker_accepts_a_driver_that_watches() {
     let Some(server) = MongoServer::start() else { return };
@@ -35,6 +35,6 @@ async fn the_checker_accepts_a_driver_that_watches() {
     python("watch.py", &[&uri, "shop", "orders", &events, "--begin"]).await;
     write(&server, ("shop", "orders"), &log, 300, 2).await;
     python("watch.py", &[&uri, "shop", "orders", &events]).await;
-    // Its events have the form of ours, so that the same checker judges them.
+    // Its events have the program's format, so that the same checker applies.
     assert_eq!(prove(&log, &work.path("events.jsonl"), &["--baseline", "1"]).await, (301, 0));
 }

@@ -1,4 +1,4 @@
-//! What holds for every MongoDB source, where the servers have it in common. The one of our own is only as good as this.
+//! The common contract of MongoDB sources. The built-in RU server is only as good as this.
 
 use base64::Engine as _;
 use bson::{Document, RawDocumentBuf, doc};
@@ -7,7 +7,7 @@ use mongodb::Collection;
 use super::{Work, client, each, of};
 use crate::support::{eventually, mongo_ru::MongoRu, mongo_server::MongoServer};
 
-/// A source, and how its changes are called: of new documents, and of others.
+/// A source, and the names of its changes for new and for existing documents.
 struct Source {
     uri: String,
     dialect: &'static str,
@@ -25,7 +25,7 @@ impl Source {
     }
 }
 
-/// Holds for both of them; of the one of other people only where it is installed.
+/// Checks the contract for both servers; for SecantusDB only where it is installed.
 async fn holds_for_both(contract: impl AsyncFn(Source)) {
     let ru = MongoRu::start().await;
     contract(Source { uri: ru.uri(), dialect: "cosmos-ru", created: "upsert", replaced: "upsert" }).await;
@@ -33,23 +33,23 @@ async fn holds_for_both(contract: impl AsyncFn(Source)) {
     contract(Source { uri: server.uri(), dialect: "mongodb", created: "create", replaced: "replace" }).await;
 }
 
-/// The bytes of a document, as an event has them.
+/// The bytes of a document as encoded in events.
 fn base64_of(document: &Document) -> String {
     let raw = RawDocumentBuf::try_from(document).unwrap();
     base64::engine::general_purpose::STANDARD.encode(raw.as_bytes())
 }
 
 #[tokio::test]
-async fn a_missing_collection_is_waited_for_and_its_inserts_and_replacements_come() {
+async fn the_follower_waits_for_a_missing_collection_and_delivers_its_changes() {
     holds_for_both(async |source: Source| {
         let work = Work::new();
         let orders = source.orders().await;
         let mut follower = work.start(&source.uri, &source.args());
         tokio::time::sleep(std::time::Duration::from_millis(700)).await;
         orders.insert_one(doc! { "_id": "a", "n": 1, "price": 2.5 }).await.unwrap();
-        eventually("the insert came", async || (work.events().len() == 1).then_some(())).await;
+        eventually("the insert has arrived", async || (work.events().len() == 1).then_some(())).await;
         orders.replace_one(doc! { "_id": "a" }, doc! { "_id": "a", "n": 2_i64 }).await.unwrap();
-        eventually("the replacement came", async || (work.events().len() == 2).then_some(())).await;
+        eventually("the replacement has arrived", async || (work.events().len() == 2).then_some(())).await;
         follower.signal("TERM");
         assert!(follower.ended().await.success(), "{:#?}", follower.log());
         let events = work.events();
@@ -63,7 +63,7 @@ async fn a_missing_collection_is_waited_for_and_its_inserts_and_replacements_com
 }
 
 #[tokio::test]
-async fn a_run_goes_on_where_the_one_before_it_ended() {
+async fn a_run_continues_where_the_previous_one_ended() {
     holds_for_both(async |source: Source| {
         let work = Work::new();
         let orders = source.orders().await;
@@ -84,9 +84,9 @@ async fn a_run_goes_on_where_the_one_before_it_ended() {
     .await;
 }
 
-/// The comparison that writes back are conditional on.
+/// The comparison on which conditional writes rely.
 #[tokio::test]
-async fn a_document_is_found_by_the_whole_of_it() {
+async fn a_document_is_found_by_its_whole_content() {
     holds_for_both(async |source: Source| {
         let orders = source.orders().await;
         let odd = doc! { "_id": "a", "nested": { "$x": 1, "a.b": [1, 2.5] } };

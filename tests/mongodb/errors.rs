@@ -1,4 +1,4 @@
-//! What cannot go on stops and says what to do; nothing of it says a password.
+//! Fatal errors stop the follower with advice, and no output contains a password.
 
 use bson::{Document, doc};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::support::{ClosedPort, Output, mongo_server::MongoServer, run};
 
-/// Fails without a word of these.
+/// Asserts that the follower fails, and that its output contains none of these secrets.
 async fn fails(work: &Work, source: &str, more: &[&str], secrets: &[&str]) -> Output {
     let args = [&of("shop", "orders")[..], more].concat();
     let output = work.follow(source, &args).await;
@@ -21,7 +21,7 @@ async fn fails(work: &Work, source: &str, more: &[&str], secrets: &[&str]) -> Ou
     output
 }
 
-/// None of these is in what it printed, or in its files.
+/// Asserts that neither the output nor the files contain these secrets.
 fn silent(work: &Work, output: &Output, secrets: &[&str]) {
     for secret in secrets {
         assert!(!output.stdout.contains(secret) && !output.stderr.contains(secret), "{secret}: {output:?}");
@@ -34,7 +34,7 @@ fn silent(work: &Work, output: &Output, secrets: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_history_that_is_gone_stops_it_with_a_word_on_what_to_do() {
+async fn a_truncated_oplog_stops_the_follower_with_advice() {
     let Some(server) = MongoServer::start_with(&["--oplog-max-entries", "100"]) else { return };
     let work = Work::new();
     let orders = client(&server.uri()).await.database("shop").collection::<Document>("orders");
@@ -48,17 +48,17 @@ async fn a_history_that_is_gone_stops_it_with_a_word_on_what_to_do() {
         serde_json::from_str::<serde_json::Value>(&text).unwrap()["ranges"].clone()
     };
     let before = position();
-    // The server looks at what it may forget with every thousandth write.
+    // The server trims its oplog on every thousandth write.
     orders.insert_many((0..2500).map(|n| doc! { "_id": n })).await.unwrap();
     let output = fails(&work, &server.uri(), &["--from", "now"], &[]).await;
     assert!(output.stderr.contains("history") && output.stderr.contains("--from"), "{output:?}");
-    // It neither goes on with a hole, nor forgets where it was.
+    // It neither continues with a hole nor discards its position.
     assert_eq!(work.events().len(), 1);
     assert_eq!(position(), before);
 }
 
 #[tokio::test]
-async fn a_password_is_never_printed_be_it_right_or_wrong() {
+async fn a_password_is_never_printed_whether_right_or_wrong() {
     let Some(mut server) = MongoServer::start() else { return };
     let admin = client(&server.uri()).await.database("admin");
     admin.run_command(doc! { "createUser": "user", "pwd": "sEcR@et", "roles": ["root"] }).await.unwrap();
@@ -89,7 +89,7 @@ async fn a_host_that_does_not_answer_is_named_without_its_password() {
 }
 
 #[tokio::test]
-async fn a_source_that_is_no_uri_is_refused_without_its_password() {
+async fn an_invalid_uri_is_refused_without_its_password() {
     let wrong = [
         "mongodb://user:sEcRet@",
         "mongodb://user:sEcRet@127.0.0.1:notaport/",
@@ -103,13 +103,13 @@ async fn a_source_that_is_no_uri_is_refused_without_its_password() {
     ];
     for source in wrong {
         let output = fails(&Work::new(), source, &[], &["sEcRet", "sEc/Ret"]).await;
-        assert_eq!(output.code, 2, "nothing was asked: {output:?}");
+        assert_eq!(output.code, 2, "no request was sent: {output:?}");
     }
 }
 
-/// Another scheme is none that is known, and no container's name either.
+/// Another scheme is unknown, and not taken for a container's name.
 #[tokio::test]
-async fn a_source_of_another_kind_is_refused_with_the_kinds_that_there_are() {
+async fn a_source_of_an_unknown_kind_is_refused_with_the_known_kinds() {
     for source in ["mongo://user:sEcRet@h/", "MongoDB://user:sEcRet@h/", "mongodb:/user:sEcRet@h", "https://h/sEcRet"] {
         let output = fails(&Work::new(), source, &[], &["sEcRet"]).await;
         assert!(output.code == 2 && output.stderr.contains("mongodb+srv://"), "{output:?}");
@@ -130,7 +130,7 @@ async fn a_source_of_another_kind_is_refused_with_the_kinds_that_there_are() {
 }
 
 #[tokio::test]
-async fn a_damaged_checkpoint_is_named_and_neither_used_nor_replaced() {
+async fn a_damaged_checkpoint_is_reported_and_neither_used_nor_replaced() {
     let Some(server) = MongoServer::start() else { return };
     let work = Work::new();
     let orders = client(&server.uri()).await.database("shop").collection::<Document>("orders");
@@ -152,9 +152,9 @@ async fn a_damaged_checkpoint_is_named_and_neither_used_nor_replaced() {
     assert_eq!(work.events().len(), 1);
 }
 
-/// Each document that comes into such a collection pushes another one out, which nobody saved.
+/// Each insert into such a collection evicts a document that nothing has saved.
 #[tokio::test]
-async fn nothing_is_put_back_into_a_capped_collection() {
+async fn nothing_is_restored_into_a_capped_collection() {
     let Some(server) = MongoServer::start() else { return };
     let back = Back::of(server.uri()).await;
     let orders = orders(&back.source).await;

@@ -1,4 +1,4 @@
-//! One collection: what is there first, then every change, with every byte.
+//! One collection: the existing documents first, then every change, with every byte.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -20,7 +20,7 @@ async fn a_collection_is_read_and_then_followed_with_every_byte() {
     work.catch_up(&source, &args).await;
     assert!(each(&work.events(), "op").iter().all(|op| *op == "baseline"), "{:#?}", work.events());
     let began_with = work.events().len();
-    // Nothing is written: nothing comes.
+    // Without writes there are no events.
     work.catch_up(&source, &args).await;
     assert_eq!(work.events().len(), began_with);
     for round in 2..5 {
@@ -32,7 +32,7 @@ async fn a_collection_is_read_and_then_followed_with_every_byte() {
 }
 
 #[tokio::test]
-async fn from_now_on_there_is_nothing_of_before() {
+async fn from_now_skips_earlier_changes() {
     let Some(server) = MongoServer::start() else { return };
     let work = Work::new();
     let orders = client(&server.uri()).await.database("shop").collection::<Document>("orders");
@@ -58,7 +58,7 @@ async fn from_now_on_there_is_nothing_of_before() {
     assert!(each(&events, "ns").iter().all(|ns| *ns == "shop.orders"));
     let names: Vec<&String> = events[3]["doc"].as_object().unwrap().keys().collect();
     assert_eq!(names, ["id", "_id", "b", "a"]);
-    // Seconds of the change, and no number that goes back.
+    // The seconds of the changes, and LSNs that never decrease.
     let now = chrono::Utc::now().timestamp();
     assert!(events.iter().all(|event| (now - event["ts"].as_i64().unwrap()).abs() < 60), "{events:#?}");
     let versions: BTreeSet<&str> = each(&events, "version").into_iter().collect();
@@ -66,12 +66,12 @@ async fn from_now_on_there_is_nothing_of_before() {
 }
 
 #[tokio::test]
-async fn from_a_time_on_there_is_nothing_of_before() {
+async fn from_a_time_skips_earlier_changes() {
     let Some(server) = MongoServer::start() else { return };
     let work = Work::new();
     let orders = client(&server.uri()).await.database("shop").collection::<Document>("orders");
     orders.insert_one(doc! { "_id": "before" }).await.unwrap();
-    // The server's clock has seconds.
+    // The server's clock has whole seconds.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let time = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     orders.insert_one(doc! { "_id": "after" }).await.unwrap();
@@ -80,7 +80,7 @@ async fn from_a_time_on_there_is_nothing_of_before() {
     assert_eq!(ops(&work.events()), [("create", "after")]);
 }
 
-/// A number and its digits as a string, an ObjectId and its hex digits: different documents to the server.
+/// A number and its digits as a string, or an ObjectId and its hex digits, are different documents.
 #[tokio::test]
 async fn documents_with_ids_that_look_alike_are_kept_apart() {
     let Some(server) = MongoServer::start() else { return };
@@ -104,9 +104,9 @@ async fn documents_with_ids_that_look_alike_are_kept_apart() {
     assert_eq!((apart.len(), each(created, "id")), (ids.len(), each(deleted, "id")));
 }
 
-/// An update that carries what it changed and the whole document is larger than what the server may send at once.
+/// An update event with both the changed fields and the whole document can exceed the server's message limit.
 #[tokio::test]
-async fn a_change_larger_than_a_message_comes_whole() {
+async fn a_change_larger_than_a_message_arrives_complete() {
     let Some(server) = MongoServer::start() else { return };
     let work = Work::new();
     let orders = client(&server.uri()).await.database("shop").collection::<Document>("orders");
@@ -124,9 +124,10 @@ async fn a_change_larger_than_a_message_comes_whole() {
     assert!(bytes == doc! { "_id": "big", "text": text("y") }.to_vec().unwrap());
 }
 
-/// MongoDB sends each part of such an event in an answer of its own: one with the first part alone has no change in it.
+/// MongoDB sends each fragment of such an event in a separate response, so a response with the first fragment contains
+/// no complete change.
 #[tokio::test]
-async fn nothing_is_caught_up_while_a_part_of_a_change_has_come() {
+async fn a_follower_is_not_caught_up_with_a_fragment_of_a_change() {
     let Some(server) = MongoServer::start() else { return };
     let (_child, source) = standing_before(&server, "parts_apart.py", &[]).await;
     let work = Work::new();
@@ -143,7 +144,7 @@ async fn nothing_is_caught_up_while_a_part_of_a_change_has_come() {
 }
 
 #[tokio::test]
-async fn a_filter_passes_deletes_alone_or_what_is_overdrawn() {
+async fn a_filter_selects_deletes_or_overdrawn_accounts() {
     let Some(server) = MongoServer::start() else { return };
     let (deletes, overdrawn) = (Work::new(), Work::new());
     let accounts = client(&server.uri()).await.database("bank").collection::<Document>("accounts");
@@ -165,9 +166,10 @@ async fn a_filter_passes_deletes_alone_or_what_is_overdrawn() {
     assert_eq!(ops(&overdrawn.events()), wanted);
 }
 
-/// `--source` is a collection of a replica set; its changes carry the numbers that the server gave them in one transaction.
+/// `--source` is a collection of a replica set. Its changes have the numbers that the server assigned within one
+/// transaction.
 #[tokio::test]
-async fn a_transaction_comes_whole_and_in_order() {
+async fn a_transaction_arrives_complete_and_in_order() {
     let Some(server) = MongoServer::start() else { return };
     let work = Work::new();
     let client = client(&server.uri().replace("directConnection=true", "replicaSet=secantus")).await;
@@ -186,7 +188,7 @@ async fn a_transaction_comes_whole_and_in_order() {
     let events = work.events();
     let ids: Vec<String> = (0..20).chain([3]).map(|n| n.to_string()).collect();
     assert_eq!(each(&events, "id"), ids);
-    // All of them have one time; their versions differ all the same.
+    // All have the same time, but their versions differ.
     let versions: BTreeSet<&str> = each(&events, "version").into_iter().collect();
     assert_eq!(versions.len(), 21);
     let left: Vec<Document> = orders.find(doc! {}).await.unwrap().try_collect().await.unwrap();

@@ -1,5 +1,5 @@
-//! A collection that is dropped or renamed: a stream tells that, and no delete of a document. The history has to know all the
-//! same that they are gone.
+//! A collection that is dropped or renamed. The stream reports that, but no deletes of its documents. The history must
+//! record that they are gone.
 
 use bson::{Document, doc, oid::ObjectId};
 use futures::TryStreamExt as _;
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::support::mongo_server::MongoServer;
 
-/// What happened, row by row.
+/// The operation of each row.
 pub fn ops_of(rows: &[serde_json::Value]) -> Vec<String> {
     rows.iter().map(|row| row["op"].as_str().unwrap().to_owned()).collect()
 }
@@ -28,7 +28,7 @@ async fn documents_of_a_dropped_collection_are_deleted_in_the_history() {
     let first = [doc! { "_id": "a", "n": 1 }, doc! { "_id": ObjectId::new(), "n": 2 }, doc! { "_id": 7_i64, "n": 3 }];
     orders.insert_many(&first).await.unwrap();
     back.capture().await;
-    // Deleted before the drop, so it dies once.
+    // Deleted before the drop, so it has only one tombstone.
     orders.insert_one(doc! { "_id": "early" }).await.unwrap();
     orders.delete_one(doc! { "_id": "early" }).await.unwrap();
     back.capture().await;
@@ -48,10 +48,10 @@ async fn documents_of_a_dropped_collection_are_deleted_in_the_history() {
     }
     let early = back.ends(0, &["history", "--id", "early", "--format", "jsonl"]).await.lines();
     assert_eq!(early.len(), 2, "{early:?}");
-    // After the drop there was nothing: what has come since goes, and nothing comes back.
+    // After the drop the collection was empty: later documents are deleted, and no document comes back.
     let plan = back.ends(0, &["restore", "--all", "--at", &dropped, "--delete-newer=1", "--dry-run"]).await;
     assert!(plan.stderr.contains(": 0 restore, 0 recreate, 1 delete, 3 keep, 0 unknown"), "{plan:?}");
-    // Before it there was everything.
+    // Before the drop, all documents existed.
     let restore = ["restore", "--all", "--at", &before, "--no-stamp", "--yes"];
     let output = back.ends(0, &restore).await;
     assert_eq!(all(&orders).await, first);
@@ -61,7 +61,7 @@ async fn documents_of_a_dropped_collection_are_deleted_in_the_history() {
 }
 
 #[tokio::test]
-async fn a_document_whose_delete_no_follower_delivered_is_not_said_to_have_been_there() {
+async fn a_document_with_an_undelivered_delete_is_not_claimed_to_have_existed() {
     let Some(server) = MongoServer::start() else { return };
     let back = Back::of(server.uri()).await;
     let orders = orders(&back.source).await;
@@ -69,7 +69,7 @@ async fn a_document_whose_delete_no_follower_delivered_is_not_said_to_have_been_
     back.capture().await;
     orders.delete_one(doc! { "_id": "lost" }).await.unwrap();
     let at = Back::moment().await;
-    // Another follower begins behind the delete, and the first one never comes back.
+    // Another follower starts after the delete, and the first one never resumes.
     let second = ["follow", "--name", "second", "--from", "now", "--until-caught-up", "--poll", "50"];
     back.ends(0, &second).await;
     orders.delete_one(doc! { "_id": "told" }).await.unwrap();
@@ -112,7 +112,7 @@ async fn a_drop_that_is_delivered_again_changes_nothing() {
 }
 
 #[tokio::test]
-async fn documents_of_a_renamed_collection_are_gone_from_where_they_were() {
+async fn documents_of_a_renamed_collection_are_deleted_under_the_old_name() {
     let Some(server) = MongoServer::start() else { return };
     let back = Back::of(server.uri()).await;
     let orders = orders(&back.source).await;
@@ -130,7 +130,7 @@ async fn documents_of_a_renamed_collection_are_gone_from_where_they_were() {
 }
 
 #[tokio::test]
-async fn an_archive_says_that_documents_of_a_dropped_collection_are_gone() {
+async fn an_archive_records_that_documents_of_a_dropped_collection_are_gone() {
     let Some(server) = MongoServer::start() else { return };
     let back = Back::of(server.uri()).await;
     let orders = orders(&back.source).await;
@@ -159,9 +159,9 @@ async fn an_archive_says_that_documents_of_a_dropped_collection_are_gone() {
     assert_eq!(all(&orders).await, first);
 }
 
-/// A second reading sees what the first one saw; what came in between is not the newest.
+/// A second initial read returns the content of the first one; the version in between is not the newest.
 #[tokio::test]
-async fn a_text_that_comes_back_while_nobody_listens_is_the_newest_after_another_reading() {
+async fn repeated_content_is_the_newest_version_after_another_initial_read() {
     let Some(server) = MongoServer::start() else { return };
     let back = Back::of(server.uri()).await;
     let orders = orders(&back.source).await;

@@ -1,4 +1,4 @@
-//! Documents whose `_id` is the same to the server and not the same bytes.
+//! Documents whose `_id`s are equal for the server but differ in their bytes.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::support::mongo_server::MongoServer;
 
-/// The bytes of the documents, by their number.
+/// The bytes of the documents by their number.
 async fn bytes(source: &str) -> BTreeMap<i32, Vec<u8>> {
     let orders = client(source).await.database("shop").collection::<RawDocumentBuf>("orders");
     let all: Vec<RawDocumentBuf> = orders.find(doc! {}).await.unwrap().try_collect().await.unwrap();
@@ -23,7 +23,7 @@ fn decimal(text: &str) -> Bson {
 }
 
 #[tokio::test]
-async fn a_document_whose_id_is_written_as_another_number_goes_back_and_undo_too() {
+async fn a_document_whose_id_has_another_number_type_is_restored_and_undone() {
     let Some(server) = MongoServer::start() else { return };
     let back = Back::of(server.uri()).await;
     let orders = orders(&back.source).await;

@@ -1,4 +1,4 @@
-//! What a kill may not lose: of the follower, of its holder with another one standing by, and of the server.
+//! A kill must not lose changes: of the follower, of a holder with a stand-by, and of the server.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::support::{ClosedPort, eventually, mongo_server::MongoServer};
 
 const ORDERS: (&str, &str) = ("shop", "orders");
 
-/// How many changes; more of them for a long run.
+/// The number of changes; more for a long run.
 fn changes() -> usize {
     std::env::var("COSMOS_REWIND_MONGO_CHANGES").map_or(600, |value| value.parse().expect("a number"))
 }
 
 #[tokio::test]
-async fn killed_again_and_again_it_delivers_every_change_in_order() {
+async fn a_repeatedly_killed_follower_delivers_every_change_in_order() {
     let Some(server) = MongoServer::start() else { return };
     let work = Work::new();
     let (log, uri, orders, total) = (work.path("log.jsonl"), server.uri(), of("shop", "orders"), changes());
@@ -34,7 +34,8 @@ async fn killed_again_and_again_it_delivers_every_change_in_order() {
             (size() > before || writer.try_wait().unwrap().is_some()).then_some(())
         })
         .await;
-        // Some at once, in the middle of what it does; others later, between two pages. In a long run it gets further.
+        // Some kills come at once, in the middle of work; others later, between two pages. A long run gets further
+        // between kills.
         let longest = if total > 10_000 { 3000 } else { 150 };
         tokio::time::sleep(Duration::from_millis(kills * 37 % longest)).await;
         follower.kill();
@@ -49,7 +50,7 @@ async fn killed_again_and_again_it_delivers_every_change_in_order() {
 }
 
 #[tokio::test]
-async fn one_stands_by_with_the_same_checkpoint_file_and_takes_over() {
+async fn a_stand_by_with_the_same_checkpoint_file_takes_over() {
     let Some(server) = MongoServer::start() else { return };
     let work = Work::new();
     let (log, uri) = (work.path("log.jsonl"), server.uri());
@@ -64,7 +65,7 @@ async fn one_stands_by_with_the_same_checkpoint_file_and_takes_over() {
     first.kill();
     write(&server, ORDERS, &log, 60, 3).await;
     second.wait_for_log("going on from the checkpoint").await;
-    eventually("all of it is there", async || {
+    eventually("everything has arrived", async || {
         let mut seen: Vec<String> = work.events().iter().map(|event| event["version"].to_string()).collect();
         seen.sort_unstable();
         seen.dedup();
@@ -78,7 +79,7 @@ async fn one_stands_by_with_the_same_checkpoint_file_and_takes_over() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_and_comes_back_is_followed_further() {
+async fn following_continues_after_the_server_is_killed_and_restarted() {
     let Some(mut server) = MongoServer::start_with(&["--sync-on-commit", "--oplog-max-entries", "1000000"]) else {
         return;
     };
@@ -96,16 +97,16 @@ async fn a_server_that_is_killed_and_comes_back_is_followed_further() {
         server.start_again();
     }
     write(&server, ORDERS, &log, 60, 4).await;
-    eventually("all of it is there", async || (work.events().len() >= 181).then_some(())).await;
+    eventually("everything has arrived", async || (work.events().len() >= 181).then_some(())).await;
     follower.signal("TERM");
     assert!(follower.ended().await.success(), "{:#?}", follower.log());
     let given = ["--ns", "shop.orders", "--baseline", "1", "--repeats"];
     assert_eq!(prove(&log, &work.path("events.jsonl"), &given).await.0, 181);
 }
 
-/// What is there at the beginning has the time of its reading, not that of a reading that was killed long before.
+/// The initial documents have the time of their own read, not that of an earlier read that was killed.
 #[tokio::test]
-async fn a_reading_that_is_begun_again_has_another_time() {
+async fn a_restarted_initial_read_has_another_time() {
     let Some(server) = MongoServer::start() else { return };
     let (work, port) = (Work::new(), ClosedPort::take());
     let orders = client(&server.uri()).await.database("shop").collection::<Document>("orders");

@@ -9,15 +9,16 @@ use super::{
 };
 use crate::support::{ClosedPort, FollowerProcess, mongo_server::MongoServer};
 
-/// What is read first has the time of its reading: that nothing older waits proves nothing, for nothing of the stream was read.
+/// The initial documents have the time of their read. That nothing older is pending proves nothing, because none of the
+/// stream was read.
 #[tokio::test]
-async fn a_first_reading_that_never_ended_makes_no_history_complete() {
+async fn an_unfinished_initial_read_does_not_make_a_history_complete() {
     let Some(server) = MongoServer::start() else { return };
     let back = Back::of(server.uri()).await;
     let orders = orders(&back.source).await;
     orders.insert_many([doc! { "_id": "a" }, doc! { "_id": "b" }]).await.unwrap();
     back.capture().await;
-    // A second one begins to read, and what it reads never becomes durable everywhere.
+    // A second follower begins its initial read, which never becomes durable in all sinks.
     let port = ClosedPort::take();
     let nowhere = format!("blob:http://{}/devstoreaccount1/versions", port.address());
     let args = ["--source", &back.source, "--name", "second", "--from", "beginning", "--sink", "changes", "--sink"];
@@ -25,7 +26,7 @@ async fn a_first_reading_that_never_ended_makes_no_history_complete() {
     let mut second = FollowerProcess::start_in(back.folder(), &args, &back.settings());
     second.wait_for_log("start of every range saved").await;
     second.kill();
-    // The server of the tests may give a change the very time that it named before.
+    // The test server may assign a change the exact time that it reported before.
     Back::moment().await;
     orders.delete_one(doc! { "_id": "a" }).await.unwrap();
     let at = Back::moment().await;
@@ -33,16 +34,16 @@ async fn a_first_reading_that_never_ended_makes_no_history_complete() {
     let behind = back.ends(3, &plan).await;
     assert!(behind.stderr.contains(": 0 restore, 0 recreate, 0 delete, 1 keep, 1 unknown"), "{behind:?}");
     assert!(behind.stderr.contains("the history ends at"), "{behind:?}");
-    // The first one goes on: that a document is gone is known.
+    // The first follower continues, and the delete becomes known.
     back.capture().await;
     let plan = back.ends(0, &plan).await;
     assert!(plan.stderr.contains(": 0 restore, 0 recreate, 0 delete, 2 keep, 0 unknown"), "{plan:?}");
     assert_eq!(found(&orders, "a").await, None::<Document>);
 }
 
-/// The service takes no record of it, and the version before is not the one that was in force.
+/// The service does not accept its record, and the previous version is not the one in force.
 #[tokio::test]
-async fn a_version_that_is_too_large_for_the_history_is_known_to_have_been_there() {
+async fn a_version_that_is_too_large_for_the_history_is_known_to_have_existed() {
     let Some(server) = MongoServer::start() else { return };
     let back = Back::of(server.uri()).await;
     let orders = orders(&back.source).await;
@@ -50,7 +51,7 @@ async fn a_version_that_is_too_large_for_the_history_is_known_to_have_been_there
     orders.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
     back.ends(0, &capture).await;
     let small = Back::moment().await;
-    // Nothing that can be compressed.
+    // Incompressible bytes.
     let bytes =
         (0..3_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).rotate_left(n % 31).to_le_bytes()[3]).collect();
     let data = Binary { subtype: BinarySubtype::Generic, bytes };
@@ -60,11 +61,11 @@ async fn a_version_that_is_too_large_for_the_history_is_known_to_have_been_there
     let large = Back::moment().await;
     let missing = back.ends(3, &["verify", "--grace", "1s"]).await;
     assert!(missing.stdout.contains("missing    FAILURE  1"), "{missing:?}");
-    // The live document has the text.
+    // The text comes from the live document.
     let file = |name: &str| text(&back.path(name));
     back.ends(0, &["backup", "--all", "--at", &large, "--out", &file("live.jsonl")]).await;
     assert!(std::fs::metadata(back.path("live.jsonl")).unwrap().len() > 3_000_000);
-    // What cannot be saved is not overwritten either.
+    // A version that cannot be saved must not be overwritten.
     let restore = |at: &str| ["restore", "--all", "--at", at, "--no-stamp", "--yes"].map(str::to_owned).to_vec();
     let run = async |code: i32, args: Vec<String>| {
         back.ends(code, &args.iter().map(String::as_str).collect::<Vec<_>>()).await

@@ -1,7 +1,7 @@
-"""What the writers and checkers share: random documents of all BSON types, and the texts that stand for them in a log.
+"""Shared by writers and checkers: random documents with all BSON types, and their representation in a log.
 
 A log has one JSON line per write, in order: n, op (insert, update, replace, delete), id (canonical Extended JSON of
-_id) and bson (base64 of the document as it was after the write, null after a delete).
+_id) and bson (base64 of the document after the write, null after a delete).
 """
 
 import base64
@@ -16,7 +16,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
 
-# Dates that no datetime can hold, and UUIDs of any subtype, are read as what they are.
+# Dates outside the range of datetime and UUIDs of any subtype are kept as they are.
 OPTIONS = CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_MS)
 RAW = CodecOptions(document_class=RawBSONDocument)
 CANONICAL = json_util.JSONOptions(
@@ -25,7 +25,7 @@ CANONICAL = json_util.JSONOptions(
 
 
 def id_text(raw):
-    """Canonical Extended JSON of _id, in one spelling: the same for every reader of the same bytes."""
+    """Canonical Extended JSON of _id with a single spelling, the same for every reader of the same bytes."""
     value = bson.decode(raw, OPTIONS)["_id"]
     return json.dumps(json.loads(json_util.dumps(value, json_options=CANONICAL)), sort_keys=True)
 
@@ -40,7 +40,7 @@ def read_log(path):
 
 
 def values(rng):
-    """One value of every type that Python can say, and of the sizes and signs where readers go wrong."""
+    """One value of every type that Python can express, with sizes and signs that readers often get wrong."""
     return {
         "double": rng.choice([0.0, -0.0, 1.5, -20.5, 1e300, 5e-324, float("inf"), float("-inf"), float("nan"), 5.0]),
         "string": rng.choice(["", "plain", "a\u0000b", "\u00e4\u20ac\U0001f600", 'quo"te\\', "\u2028\x7f", "x" * 500]),
@@ -65,7 +65,7 @@ def values(rng):
 
 
 def ids(rng, n):
-    """An _id of one of its types; no two of a run are equal, nor have they the same text."""
+    """An _id of a random type; within a run, all ids and their texts are distinct."""
     made = [
         lambda: f"doc-{n}",
         lambda: ObjectId(rng.randbytes(12)),
@@ -84,7 +84,7 @@ def ids(rng, n):
 
 
 def document(rng, identity, n):
-    """The bytes of a document with some of the types, in any order; `n` makes it unlike every other one."""
+    """The bytes of a document with some of the types in random order; `n` makes it unique."""
     all_of_them = list(values(rng).items())
     rng.shuffle(all_of_them)
     body = dict(all_of_them[: rng.choice([0, 1, 4, len(all_of_them)])])

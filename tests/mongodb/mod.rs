@@ -1,8 +1,8 @@
-//! `follow` on a MongoDB source, from the outside: against a server of other people (`scripts/install-test-peers.sh`
-//! installs it), and against one of our own that behaves as Azure Cosmos DB for MongoDB (RU).
+//! `follow` on a MongoDB source from the outside: against an independent server (`scripts/install-test-peers.sh`
+//! installs it), and against the built-in one that behaves like Azure Cosmos DB for MongoDB (RU).
 //!
-//! What a server is given, and what came of it, is written and judged by the Python programs in this folder; they know
-//! nothing of the program under test but the form of its events.
+//! The Python programs in this folder write to the servers and check the results. They know nothing about the program
+//! under test except the format of its events.
 
 mod back;
 mod checker;
@@ -34,7 +34,7 @@ use tokio::{
 
 use crate::support::{FollowerProcess, Output, Running, mongo_server::MongoServer, peers};
 
-/// A folder with the files of one follower: its events and its checkpoint.
+/// The folder with one follower's files: its events and its checkpoint.
 pub struct Work {
     pub folder: tempfile::TempDir,
 }
@@ -48,19 +48,19 @@ impl Work {
         self.folder.path().join(name)
     }
 
-    /// What every follower of the tests is told, and what this one is.
+    /// The arguments common to all followers in the tests, plus this one's.
     fn args<'a>(&self, source: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         [&["--source", source, "--checkpoint-file", "checkpoint.json", "--sink", "file:events.jsonl"], more].concat()
     }
 
-    /// Follows until nothing is left, to its end.
+    /// Follows until it has caught up.
     pub async fn catch_up(&self, source: &str, more: &[&str]) -> Output {
         let output = self.follow(source, more).await;
         assert_eq!(output.code, 0, "{output:?}");
         output
     }
 
-    /// The same, which may fail. One that does not end within two minutes is killed.
+    /// Like [`Self::catch_up`], but may fail. Killed when it does not end within two minutes.
     pub async fn follow(&self, source: &str, more: &[&str]) -> Output {
         let args = self.args(source, more);
         let args = [&["follow", "--until-caught-up", "--poll", "50"], &args[..]].concat();
@@ -68,12 +68,12 @@ impl Work {
         tokio::time::timeout(Duration::from_secs(120), running.ended()).await.expect("it ends")
     }
 
-    /// Starts a follower that goes on until it is stopped.
+    /// Starts a follower that runs until it is stopped.
     pub fn start(&self, source: &str, more: &[&str]) -> FollowerProcess {
         FollowerProcess::start_in(self.folder.path(), &self.args(source, more), &settings())
     }
 
-    /// The events in its file. The last line may be one that a kill broke off.
+    /// The events in its file. The last line may have been cut off by a kill.
     pub fn events(&self) -> Vec<Value> {
         Self::events_in(&self.path("events.jsonl"))
     }
@@ -90,27 +90,28 @@ fn settings() -> Vec<(String, String)> {
     [("RUST_BACKTRACE", "0"), ("REWIND_LOG_FORMAT", "text")].map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec()
 }
 
-/// The driver, for what is written from here.
+/// The driver, for writes from the test itself.
 pub async fn client(uri: &str) -> mongodb::Client {
     mongodb::Client::with_uri_str(uri).await.unwrap()
 }
 
-/// The arguments that name a collection.
+/// The arguments that select a collection.
 pub fn of<'a>(database: &'a str, collection: &'a str) -> [&'a str; 4] {
     ["--database", database, "--collection", collection]
 }
 
-/// A program of this folder, to be run with these arguments.
+/// Prepares a program of this folder with these arguments.
 pub fn program(name: &str, args: &[&str]) -> Command {
-    let python = peers::mongodb_python().expect("asked for before");
+    let python = peers::mongodb_python().expect("the caller checked that it is installed");
     let mut command = Command::new(python);
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mongodb").join(name)).args(args);
-    // The folder of the sources stays as it is.
+    // Python must not write into the source folder.
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     command
 }
 
-/// The server as another kind of server, which a program of this folder makes it; that ends when it is dropped.
+/// Starts a proxy from this folder in front of the server that makes it behave like another kind of server; killed on
+/// drop.
 pub async fn standing_before(server: &MongoServer, name: &str, args: &[&str]) -> (Child, String) {
     let uri = server.uri();
     let port = uri.split([':', '/']).nth(4).unwrap().to_owned();
@@ -121,7 +122,7 @@ pub async fn standing_before(server: &MongoServer, name: &str, args: &[&str]) ->
     (child, uri.replace(&port, &own))
 }
 
-/// Runs it to its end; what it says at the end.
+/// Runs a program to its end and returns its output.
 pub async fn python(name: &str, args: &[&str]) -> String {
     let mut command = program(name, args);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
@@ -130,14 +131,14 @@ pub async fn python(name: &str, args: &[&str]) -> String {
     out.trim().to_owned()
 }
 
-/// Writes so many changes to a collection of the server, and logs them in a file.
+/// Makes `count` changes to a collection of the server, and logs them in a file.
 pub async fn write(server: &MongoServer, (database, collection): (&str, &str), log: &Path, count: usize, seed: u64) {
     let (count, seed) = (count.to_string(), seed.to_string());
     let said = python("write.py", &[&server.uri(), database, collection, &text(log), &count, &seed, "--images"]).await;
     assert_eq!(said, format!("wrote {count}"));
 }
 
-/// Proves the events in a file by a log; how many changes they are, and how many came again.
+/// Checks the events in a file against a log; returns the number of changes and of repeats.
 pub async fn prove(log: &Path, events: &Path, more: &[&str]) -> (usize, usize) {
     let said = python("check_events.py", &[&[text(log).as_str(), &text(events)], more].concat()).await;
     let numbers: Vec<usize> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
@@ -149,12 +150,12 @@ pub fn text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// A column of all events.
+/// One field of all events.
 pub fn each<'a>(events: &'a [Value], name: &str) -> Vec<&'a str> {
     events.iter().map(|event| event[name].as_str().unwrap_or_else(|| panic!("{name} of {event}"))).collect()
 }
 
-/// The id text of every event with its op.
+/// The op and the id text of every event.
 pub fn ops(events: &[Value]) -> Vec<(&str, &str)> {
     each(events, "op").into_iter().zip(each(events, "id")).collect()
 }

@@ -1,15 +1,15 @@
-"""Stands before a MongoDB server and sends each part of a large event in an answer of its own, as MongoDB has to.
+"""A proxy that sends each fragment of a large event in a separate response, as MongoDB must.
 
     parts_apart.py PORT
 
-The server of the tests puts all parts of an event into one answer, however large that is. Prints the port that it listens on.
+The test server puts all fragments of an event into one response, whatever their size. Prints the port it listens on.
 """
 
 import sys
 
 from between import batch_of, serve
 
-# What is left of the batches of a cursor.
+# The undelivered part of each cursor's batches.
 held = {}
 
 

@@ -1,9 +1,9 @@
-"""Stands before a MongoDB server and tells the end of a collection as another kind of server does: where one was renamed onto it.
+"""A proxy that reports a rename onto a watched collection as MongoDB does.
 
     rename_onto.py PORT DATABASE COLLECTION
 
-MongoDB tells a rename onto a watched collection (which `$out` is) as `rename` with `to`; the server of the tests tells a drop.
-Prints the port that it listens on. What is no such event goes through as it is.
+MongoDB reports such a rename (`$out` makes one) as `rename` with `to`; the test server reports a drop. Other events
+pass through unchanged. Prints the port it listens on.
 """
 
 import sys
@@ -16,7 +16,7 @@ PORT, DATABASE, COLLECTION = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 
 
 def told(event):
-    """The event as the other server has it."""
+    """The event in MongoDB's format."""
     if event.get("operationType") != "drop" or event["ns"]["coll"] != COLLECTION:
         return event
     event["operationType"] = "rename"

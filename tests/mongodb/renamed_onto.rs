@@ -1,4 +1,5 @@
-//! A collection that takes the name of a followed one, as `$out` makes it: the stream tells that, and none of its documents.
+//! A collection that takes the name of a followed one, as `$out` does: the stream reports that, but none of its
+//! documents.
 
 use bson::{Document, doc};
 use mongodb::Collection;
@@ -11,7 +12,7 @@ use super::{
 use crate::support::mongo_server::MongoServer;
 
 #[tokio::test]
-async fn documents_of_a_collection_that_takes_the_name_of_a_followed_one_are_known() {
+async fn documents_of_a_collection_renamed_onto_a_followed_one_are_captured() {
     let Some(server) = MongoServer::start() else { return };
     let (_child, source) = standing_before(&server, "rename_onto.py", &["shop", "orders"]).await;
     let back = Back::of(source).await;
@@ -46,7 +47,7 @@ async fn documents_of_a_collection_that_takes_the_name_of_a_followed_one_are_kno
     assert_eq!(versions.0, ["baseline", "delete"]);
     assert_eq!(versions.1, ["baseline", "delete", "baseline", "update"]);
     assert_eq!(versions.2, ["baseline", "update"]);
-    // Delivered again, what is read is the documents of today, with the time of today.
+    // A repeated event reads the current documents again, with the current time.
     back.ends(0, &["follow", "--name", "two", "--from", &before, "--until-caught-up", "--poll", "50"]).await;
     assert_eq!(history("a").await, versions.0);
     assert_eq!(history("c").await, ["baseline", "update", "baseline"]);
@@ -60,7 +61,7 @@ async fn documents_of_a_collection_that_takes_the_name_of_a_followed_one_are_kno
     };
     run(0, restore(&after, &[])).await;
     assert_eq!(all(&orders).await, second);
-    // Nobody knows whether what was found there had not been there before: it stays, and is named.
+    // Whether the documents found there existed before is unknown: they stay and are reported.
     run(3, restore(&before, &[])).await;
     assert_eq!(all(&orders).await, [&first[..], &second[1..]].concat());
     run(0, restore(&after, &["--from-archive", &archive])).await;

@@ -1,4 +1,4 @@
-//! The RU dialect: newest versions without a word on what happened, pages with one token, throttled pages.
+//! The RU dialect: newest versions without their operations, pages with a single token, throttled pages.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,12 +14,12 @@ use crate::support::{
     mongo_ru::{MongoRu, PageFault},
 };
 
-/// Where it begins, of a collection that all tests here have.
+/// The arguments for the collection of these tests, with a starting point.
 pub fn args(from: &str) -> Vec<&str> {
     [&of("shop", "orders")[..], &["--dialect", "cosmos-ru", "--from", from]].concat()
 }
 
-/// Documents with these numbers, of a few customers.
+/// Writes documents with these numbers, for a few customers.
 pub fn put(server: &MongoRu, numbers: std::ops::Range<i32>, version: i32) {
     for n in numbers {
         let customer = format!("c-{}", n % 11);
@@ -27,7 +27,7 @@ pub fn put(server: &MongoRu, numbers: std::ops::Range<i32>, version: i32) {
     }
 }
 
-/// The last version of every document that came. What came twice is the same, text and all.
+/// The last version of every document that arrived. Repeated versions must be equal, text included.
 pub fn newest(events: &[Value]) -> BTreeMap<i32, i64> {
     let (mut seen, mut newest) = (BTreeMap::new(), BTreeMap::new());
     for event in events {
@@ -46,7 +46,7 @@ fn all(numbers: std::ops::Range<i32>, version: i64) -> BTreeMap<i32, i64> {
 }
 
 #[tokio::test]
-async fn the_newest_versions_come_as_upserts_and_the_next_run_goes_on() {
+async fn the_newest_versions_arrive_as_upserts_and_the_next_run_continues() {
     let server = MongoRu::start().await;
     server.create("shop", "orders", "customer", 1);
     put(&server, 0..30, 1);
@@ -65,33 +65,33 @@ async fn the_newest_versions_come_as_upserts_and_the_next_run_goes_on() {
 }
 
 #[tokio::test]
-async fn a_collection_that_is_not_there_yet_is_waited_for() {
+async fn the_follower_waits_for_a_missing_collection() {
     let server = MongoRu::start().await;
     let work = Work::new();
     let mut follower = work.start(&server.uri(), &args("beginning"));
     let asked = |server: &MongoRu| server.commands().iter().any(|command| command.contains_key("collection"));
     let watched = |server: &MongoRu| server.commands().iter().any(|command| command.contains_key("aggregate"));
-    eventually("it has asked", async || (asked(&server) || watched(&server)).then_some(())).await;
+    eventually("it has sent a request", async || (asked(&server) || watched(&server)).then_some(())).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     server.create("shop", "orders", "customer", 1);
     put(&server, 0..20, 1);
-    eventually("all of it came", async || (newest(&work.events()).len() == 20).then_some(())).await;
+    eventually("everything has arrived", async || (newest(&work.events()).len() == 20).then_some(())).await;
     follower.signal("TERM");
     assert!(follower.ended().await.success(), "{:#?}", follower.log());
-    // What it began with is the big bang, and a second run has no need to begin.
+    // It started at the beginning of the feed, so a second run does not have to start over.
     put(&server, 20..25, 1);
     work.catch_up(&server.uri(), &args("beginning")).await;
     assert_eq!((newest(&work.events()), work.events().len()), (all(0..25, 1), 25));
 }
 
 #[tokio::test]
-async fn throttled_pages_neither_end_it_early_nor_lose_anything() {
+async fn throttled_pages_neither_end_the_follower_nor_lose_changes() {
     let server = MongoRu::start().await;
     server.create("shop", "orders", "customer", 1);
     server.page_size(10);
     put(&server, 0..50, 1);
     let work = Work::new();
-    // Before the first page, and between two of them.
+    // Before the first page, and between two pages.
     server.fail_next(&[PageFault::Throttled; 5]);
     work.catch_up(&server.uri(), &args("beginning")).await;
     assert_eq!((newest(&work.events()), work.events().len()), (all(0..50, 1), 50));
@@ -102,7 +102,7 @@ async fn throttled_pages_neither_end_it_early_nor_lose_anything() {
     assert_eq!(server.faults_left(), 0);
 }
 
-/// After an empty page without a token the driver has forgotten where it was, and would begin at another now.
+/// After an empty page without a token, the driver has lost its position and would start at a new "now".
 #[tokio::test]
 async fn a_connection_that_breaks_after_a_quiet_time_loses_nothing() {
     let server = MongoRu::start().await;
@@ -119,14 +119,14 @@ async fn a_connection_that_breaks_after_a_quiet_time_loses_nothing() {
     put(&server, 10..20, 1);
     eventually("the page broke off", async || (server.faults_left() == 0).then_some(())).await;
     put(&server, 20..30, 1);
-    eventually("all of it came", async || (newest(&work.events()).len() >= 20).then_some(())).await;
+    eventually("everything has arrived", async || (newest(&work.events()).len() >= 20).then_some(())).await;
     follower.signal("TERM");
     assert!(follower.ended().await.success(), "{:#?}", follower.log());
     assert_eq!(newest(&work.events()), all(10..30, 1));
 }
 
 #[tokio::test]
-async fn every_partition_is_read_from_a_token_of_its_own() {
+async fn every_partition_is_read_from_its_own_token() {
     let server = MongoRu::start().await;
     server.create("shop", "orders", "customer", 2);
     server.page_size(7);
@@ -146,12 +146,12 @@ async fn every_partition_is_read_from_a_token_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_it_sends_is_what_the_service_insists_on() {
+async fn the_follower_sends_the_pipeline_that_the_service_requires() {
     let server = MongoRu::start().await;
     server.create("shop", "orders", "customer", 1);
     put(&server, 0..5, 1);
     let work = Work::new();
-    // A filter is ours to apply: the service would refuse it.
+    // The filter is applied by the program; the service would refuse it.
     let filtered = [&args("beginning")[..], &["--filter", "doc.version < 0"]].concat();
     work.catch_up(&server.uri(), &filtered).await;
     assert!(work.events().is_empty());
@@ -171,20 +171,20 @@ async fn what_it_sends_is_what_the_service_insists_on() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_too_old_is_refused_with_a_clear_word() {
+async fn a_server_that_is_too_old_is_refused_with_a_clear_message() {
     let server = MongoRu::of_wire_version(6).await;
     let source = format!("{}&serverSelectionTimeoutMS=500", server.uri());
     let work = Work::new();
     let output = work.follow(&source, &args("beginning")).await;
     assert_ne!(output.code, 0, "{output:?}");
-    // What the server is, and what is needed.
+    // The output names the server's version and the required one.
     assert!(output.stderr.contains("4.4") || output.stderr.contains("wire version"), "{output:?}");
     assert!(work.events().is_empty());
 }
 
-/// Dates that no other server of the tests takes, doubled names, and all that BSON says of a number.
+/// Dates that no other test server accepts, duplicate names, and every BSON number type.
 #[tokio::test]
-async fn every_byte_of_a_document_comes_through() {
+async fn every_byte_of_a_document_is_preserved() {
     let server = MongoRu::start().await;
     server.create("shop", "orders", "customer", 1);
     let far = bson::DateTime::from_millis(i64::MAX);

@@ -1,4 +1,5 @@
-//! The token of an RU page stands for its end: a checkpoint of it before all of the page is durable would lose the rest.
+//! The token of an RU page stands for its end: a checkpoint with it before the whole page is durable would lose the
+//! rest.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use super::{
 };
 use crate::support::{eventually, mongo_ru::MongoRu};
 
-/// Kills a follower again and again, each time so long after the first thing that it delivered.
+/// Kills a follower repeatedly, each time a while after its first delivery.
 async fn kill_often(server: &MongoRu, work: &Work, kills: u64) {
     let size = || std::fs::metadata(work.path("events.jsonl")).map_or(0, |file| file.len());
     for kill in 0..kills {
@@ -17,7 +18,7 @@ async fn kill_often(server: &MongoRu, work: &Work, kills: u64) {
         eventually("it delivers something", async || (size() > before).then_some(())).await;
         tokio::time::sleep(Duration::from_millis(kill * 13 % 60)).await;
         follower.kill();
-        // More to read, and newer versions of what was read.
+        // New documents, and newer versions of those already read.
         let kill = i32::try_from(kill).unwrap();
         put(server, kill * 100..kill * 100 + 150, kill + 2);
     }
@@ -46,7 +47,7 @@ async fn a_kill_in_the_middle_of_a_page_loses_nothing() {
     settle(&server, &work, 6).await;
 }
 
-/// The last version of every document has come, and nothing is left to come.
+/// Asserts that the last version of every document has arrived and nothing is pending.
 async fn settle(server: &MongoRu, work: &Work, kills: i32) {
     work.catch_up(&server.uri(), &args("beginning")).await;
     let found = newest(&work.events());

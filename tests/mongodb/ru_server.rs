@@ -1,4 +1,4 @@
-//! The small RU server, by the driver: it is as strict as it says, and the driver of today talks to it.
+//! Tests the small RU server with the driver: it is strict, and the current driver can talk to it.
 
 use bson::{Document, RawDocumentBuf, Timestamp, doc};
 use futures::TryStreamExt as _;
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::mongo_ru::{MongoRu, PageFault};
 
-/// The pipeline that the service insists on.
+/// The pipeline that the service requires.
 fn insisted() -> Vec<Document> {
     vec![
         doc! { "$match": { "operationType": { "$in": ["insert", "update", "replace"] } } },
@@ -19,7 +19,7 @@ async fn orders(server: &MongoRu) -> Collection<Document> {
     Client::with_uri_str(server.uri()).await.unwrap().database("shop").collection("orders")
 }
 
-/// The code of the server's error.
+/// The server's error code.
 fn code(error: &mongodb::error::Error) -> Option<i32> {
     match error.kind.as_ref() {
         mongodb::error::ErrorKind::Command(command) => Some(command.code),
@@ -45,8 +45,8 @@ async fn watch(orders: &Collection<Document>, from: From) -> Result<Stream, mong
     Ok(watch.await?.with_type())
 }
 
-/// The `_id`s of what comes until several reads found nothing. One is not enough: the driver's first one only looks at
-/// what the stream was opened with.
+/// The `_id`s that arrive until several reads were empty. A single empty read is not enough: the driver's first one
+/// only returns what the stream was opened with.
 async fn ids(stream: &mut Stream) -> Vec<i32> {
     let (mut ids, mut empty) = (Vec::new(), 0);
     while empty < 4 {
@@ -62,7 +62,7 @@ async fn ids(stream: &mut Stream) -> Vec<i32> {
 }
 
 #[tokio::test]
-async fn it_keeps_documents_and_finds_them_by_id_and_by_the_whole_of_them() {
+async fn the_server_finds_documents_by_id_and_by_their_whole_content() {
     let server = MongoRu::start().await;
     let orders = orders(&server).await;
     orders.insert_many((0..250).map(|n| doc! { "_id": n, "n": 1 })).await.unwrap();
@@ -85,7 +85,7 @@ async fn it_keeps_documents_and_finds_them_by_id_and_by_the_whole_of_them() {
 }
 
 #[tokio::test]
-async fn it_insists_on_the_one_pipeline_and_the_one_look_up() {
+async fn the_server_accepts_only_one_pipeline_and_lookup() {
     let server = MongoRu::start().await;
     let orders = orders(&server).await;
     assert_eq!(code(&watch(&orders, From::BigBang).await.err().unwrap()), Some(26));
@@ -125,7 +125,7 @@ async fn the_feed_has_newest_versions_and_no_deletes() {
     assert_eq!(code(&now.next_if_any().await.unwrap_err()), Some(26));
 }
 
-/// The trap of this service: the token of the first document of a page skips the rest of it.
+/// This service's trap: the token of a page's first document skips the rest of the page.
 #[tokio::test]
 async fn the_token_of_every_document_of_a_page_stands_for_its_end() {
     let server = MongoRu::start().await;
@@ -150,7 +150,7 @@ async fn the_token_of_every_document_of_a_page_stands_for_its_end() {
 }
 
 #[tokio::test]
-async fn throttled_pages_are_empty_and_a_page_that_breaks_off_comes_again() {
+async fn throttled_pages_are_empty_and_a_page_that_breaks_off_is_repeated() {
     let server = MongoRu::start().await;
     server.create("shop", "orders", "_id", 1);
     for n in 0..3 {
@@ -165,8 +165,8 @@ async fn throttled_pages_are_empty_and_a_page_that_breaks_off_comes_again() {
     assert_eq!(server.faults_left(), 0);
     assert_eq!(ids(&mut stream).await, [0, 1, 2]);
     server.put("shop", "orders", &doc! { "_id": 3 });
-    // The driver opens another stream by itself. After an empty page it has forgotten its token, for there was none in
-    // the page: it begins where it once began. A reader that began at no place loses what was written meanwhile.
+    // The driver reopens the stream itself. Empty pages contain no token, so it has lost its position and starts at its
+    // original starting point. A reader that started at "now" would lose the writes in between.
     server.fail_next(&[PageFault::Cut]);
     assert_eq!(ids(&mut stream).await, [0, 1, 2, 3]);
     server.fail_next(&[PageFault::TooManyRequests]);
@@ -175,7 +175,7 @@ async fn throttled_pages_are_empty_and_a_page_that_breaks_off_comes_again() {
 }
 
 #[tokio::test]
-async fn every_partition_has_a_token_of_its_own() {
+async fn every_partition_has_its_own_token() {
     let server = MongoRu::start().await;
     server.create("shop", "orders", "customer", 2);
     for n in 0..40 {
@@ -211,7 +211,7 @@ async fn the_driver_refuses_a_server_that_is_too_old() {
     assert!(error.to_string().contains("wire version 6"), "{error}");
 }
 
-/// Other drivers greet with OP_QUERY, and may put a checksum behind a message.
+/// Other drivers greet with OP_QUERY, and may append a checksum to a message.
 #[tokio::test]
 async fn the_old_greeting_and_a_checksum_are_understood() {
     let server = MongoRu::start().await;
@@ -237,12 +237,12 @@ async fn the_old_greeting_and_a_checksum_are_understood() {
     assert_eq!((code, answer.get_i32("n").unwrap()), (2013, 2));
 }
 
-/// The operation and the document of the next reply, which begins so far behind its header.
+/// The operation and the document of the next reply; the document starts at this offset after the header.
 async fn answer(stream: &mut tokio::net::TcpStream, begins: usize) -> (i32, Document) {
     let mut header = [0; 16];
     stream.read_exact(&mut header).await.unwrap();
     let number = |at: usize| i32::from_le_bytes(header[at..at + 4].try_into().unwrap());
-    assert_eq!(number(8), 7, "it answers the request");
+    assert_eq!(number(8), 7, "it replies to this request");
     let mut content = vec![0; usize::try_from(number(0)).unwrap() - 16];
     stream.read_exact(&mut content).await.unwrap();
     (number(12), Document::from_reader(&content[begins..]).unwrap())

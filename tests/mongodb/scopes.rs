@@ -1,4 +1,4 @@
-//! A whole database, a whole deployment, and what ends a stream.
+//! A whole database, a whole deployment, and the end of a stream.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ async fn a_database_is_followed_with_all_of_its_collections() {
     write(&server, ("shop", "one"), &one, 20, 1).await;
     let args = ["--database", "shop", "--from", "beginning"];
     work.catch_up(&server.uri(), &args).await;
-    // A collection that comes later, too; not one of another database.
+    // A collection created later is included, but none of another database.
     write(&server, ("shop", "two"), &two, 40, 2).await;
     write(&server, ("shop", "one"), &one, 20, 3).await;
     write(&server, ("elsewhere", "two"), &work.path("other.jsonl"), 20, 4).await;
@@ -48,7 +48,7 @@ async fn a_deployment_is_followed_with_all_of_its_databases() {
     put("shop", "orders", "a").await;
     let args = ["--from", "beginning"];
     work.catch_up(&server.uri(), &args).await;
-    // What the server keeps for itself is no part of it.
+    // The server's internal databases are not included.
     assert_eq!(places(&work), owned(&[("shop.orders", "a")]));
     put("shop", "orders", "b").await;
     put("bank", "accounts", "a").await;
@@ -58,7 +58,7 @@ async fn a_deployment_is_followed_with_all_of_its_databases() {
     assert_eq!(places(&work), owned(&wanted));
 }
 
-/// A consumer knows a version by its id, and so does a container of blobs.
+/// Consumers, and blob containers, identify a version by its id.
 #[tokio::test]
 async fn one_document_in_several_collections_is_a_version_in_each() {
     let Some(server) = MongoServer::start() else { return };
@@ -77,7 +77,7 @@ async fn one_document_in_several_collections_is_a_version_in_each() {
 }
 
 #[tokio::test]
-async fn a_drop_is_told_and_what_comes_after_it_is_not_lost() {
+async fn a_drop_is_reported_and_later_changes_are_not_lost() {
     let Some(server) = MongoServer::start() else { return };
     let work = Work::new();
     let orders = client(&server.uri()).await.database("shop").collection::<Document>("orders");
@@ -86,7 +86,7 @@ async fn a_drop_is_told_and_what_comes_after_it_is_not_lost() {
     work.catch_up(&server.uri(), &args).await;
     orders.insert_one(doc! { "_id": "b" }).await.unwrap();
     orders.drop().await.unwrap();
-    // The stream ends with it. Whether that is an error is the program's to say; what it says is in the file.
+    // The drop ends the stream. Whether that is an error is up to the program; the test checks its events.
     work.follow(&server.uri(), &args).await;
     let events = work.events();
     assert_eq!(each(&events, "op"), ["baseline", "create", "drop", "invalidate"]);
@@ -98,7 +98,7 @@ async fn a_drop_is_told_and_what_comes_after_it_is_not_lost() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_dropped_and_a_collection_that_is_renamed_are_told() {
+async fn a_dropped_database_and_a_renamed_collection_are_reported() {
     let Some(server) = MongoServer::start() else { return };
     let work = Work::new();
     let client = client(&server.uri()).await;
@@ -117,9 +117,10 @@ async fn a_database_that_is_dropped_and_a_collection_that_is_renamed_are_told() 
     assert!(events[3]["ns"] == "shop" && events.iter().all(|event| event["op"] == "create" || event["doc"].is_null()));
 }
 
-/// What a collection has under its new name no event tells: it is read, and between the two nobody knows.
+/// No event lists the documents of a renamed collection: they are read under the new name, and changes in between are
+/// unknown.
 #[tokio::test]
-async fn documents_of_a_renamed_collection_are_known_under_its_new_name() {
+async fn documents_of_a_renamed_collection_are_captured_under_its_new_name() {
     let Some(server) = MongoServer::start() else { return };
     let back = Back::of(server.uri()).await;
     let client = client(&server.uri()).await;
@@ -151,7 +152,7 @@ async fn documents_of_a_renamed_collection_are_known_under_its_new_name() {
     assert_eq!(all(&collection("after")).await, new);
     let plan = run(3, restore(&between, "between")).await;
     assert!(plan.stderr.contains("0 keep, 2 unknown"), "{plan:?}");
-    // Nothing of it comes again.
+    // Nothing is delivered twice.
     let told =
         || Work::events_in(&back.path("archive/events.jsonl")).into_iter().filter(|e| e["ns"] == "shop.orders").count();
     let before = told();

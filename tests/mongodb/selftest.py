@@ -1,4 +1,4 @@
-"""Does check_events.py see what is wrong? Events made of a log pass; with one of every kind of fault they do not.
+"""Tests check_events.py: events generated from a log pass, and every kind of fault in them is detected.
 
 Usage: selftest.py
 """
@@ -46,7 +46,7 @@ def events_of(lines):
 
 
 def faults(events):
-    """What is wrong, and the events with it."""
+    """Each fault, and the events that contain it."""
     def changed(what, edit):
         edited = copy.deepcopy(events)
         edit(edited)

@@ -1,4 +1,4 @@
-//! The sinks of a MongoDB source other than a file.
+//! The sinks of a MongoDB source other than files.
 
 use bson::{Document, doc};
 
@@ -9,7 +9,7 @@ async fn orders(server: &MongoServer) -> mongodb::Collection<Document> {
     client(&server.uri()).await.database("shop").collection("orders")
 }
 
-/// Three changes of two documents.
+/// Three changes to two documents.
 async fn changes(orders: &mongodb::Collection<Document>) {
     orders.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
     orders.insert_one(doc! { "_id": 7, "n": 2 }).await.unwrap();
@@ -59,7 +59,7 @@ async fn the_history_has_every_version() {
     let app = TestApp::with_changes_key(&["/_originalId"]).await;
     let source = server.uri();
     let orders = orders(&server).await;
-    // The account of the history is in the settings; the database and the collection are of the source.
+    // The settings name the history's account; the database and the collection are the source's.
     let follow = async || app.run(&args(&source, "changes")).await;
     let output = follow().await;
     assert_eq!(output.code, 0, "{output:?}");
@@ -73,7 +73,7 @@ async fn the_history_has_every_version() {
 }
 
 #[tokio::test]
-async fn what_is_left_out_is_in_no_member_of_an_event() {
+async fn redacted_fields_are_in_no_field_of_an_event() {
     let Some(server) = MongoServer::start() else { return };
     let (folder, source) = (tempfile::tempdir().unwrap(), server.uri());
     let orders = orders(&server).await;
@@ -96,9 +96,10 @@ async fn what_is_left_out_is_in_no_member_of_an_event() {
     }
 }
 
-/// An update whose document is gone when it is read has the document before, and paths below a field have names.
+/// When the document of an update is gone, its event has the previous document instead, and changed paths can contain
+/// field names. Redacted values must be in neither.
 #[tokio::test]
-async fn what_is_left_out_is_not_in_an_event_without_a_text_nor_in_a_path() {
+async fn redacted_fields_are_not_in_previous_images_or_paths() {
     let Some(server) = MongoServer::start() else { return };
     let (folder, source) = (tempfile::tempdir().unwrap(), server.uri());
     let database = client(&server.uri()).await.database("shop");
@@ -117,7 +118,7 @@ async fn what_is_left_out_is_not_in_an_event_without_a_text_nor_in_a_path() {
     let output = follow().await;
     assert_eq!(output.code, 0, "{output:?}");
     let lines = output.lines();
-    let bare = lines.iter().find(|line| line["op"] == "update" && line["doc"].is_null()).expect("the text was gone");
+    let bare = lines.iter().find(|line| line["op"] == "update" && line["doc"].is_null()).expect("a bare update");
     assert!(bare["previous"]["n"].is_object() && bare["partial"]["dropped"][0] == "/ssn", "{bare}");
     for line in &lines {
         assert!(!line.to_string().contains("SECRET"), "{line}");

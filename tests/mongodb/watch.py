@@ -1,8 +1,8 @@
-"""A reader of change streams of the plainest kind, whose events have the form that the checker knows.
+"""A minimal reader of change streams that writes events in the checker's format.
 
 Usage: watch.py URI DATABASE COLLECTION EVENTS [--begin]
-With --begin it writes what is there as `baseline` and remembers where the stream stands, in EVENTS.token; without, it
-goes on there until nothing is left.
+With --begin it writes the existing documents as `baseline` and stores the stream's position in EVENTS.token. Without, it
+continues from there until it has caught up.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""Writes random lives of documents, and logs what it wrote.
+"""Makes random changes to documents and logs them.
 
 Usage: write.py URI DATABASE COLLECTION LOG COUNT SEED [--images] [--pause MS]
-COUNT writes; a log that is there is continued, with the documents that live in it. With --images the collection keeps
-pre- and post-images.
+Makes COUNT writes. An existing log is continued, with the documents that exist at its end. With --images the collection
+keeps pre- and post-images.
 """
 
 import argparse
@@ -54,9 +54,9 @@ def main():
 
 
 def step(rng, collection, alive, n):
-    """One write; returns what belongs into the log."""
+    """Makes one write; returns its log entry."""
     op = rng.choice(["insert", "insert", "update", "update", "update", "replace", "delete"])
-    # The server looks through the whole collection for some kinds of _id: a long run keeps it small.
+    # For some kinds of _id the server scans the whole collection, so long runs keep it small.
     if op == "insert" and len(alive) >= 200:
         op = "delete"
     if op == "insert" or len(alive) < 3:
@@ -78,7 +78,7 @@ def step(rng, collection, alive, n):
     name, value = rng.choice(list(lives.values(rng).items()))
     change = {"$set": {"n": n, f"set-{name}": value}, "$inc": {"balance": rng.randint(-50, 50)}}
     assert collection.update_one({"_id": identity}, change).modified_count == 1
-    # Nobody else writes: this is the document as the update left it.
+    # There is no other writer, so this is the document after the update.
     return op, text, collection.find_one({"_id": identity}).raw
 
 

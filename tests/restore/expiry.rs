@@ -1,11 +1,12 @@
-//! What a plan says of documents that will expire.
+//! A plan's notes about documents that will expire.
 
 use chrono::Utc;
 use serde_json::{Value, json};
 
 use crate::support::TestApp;
 
-/// The notes of the plan that makes three documents again: one without a time to live, one with one, one that lives on.
+/// The notes of a plan that recreates three documents: one without a time to live, one with one, and one that never
+/// expires.
 async fn notes(default_ttl: Option<i64>) -> Vec<(String, bool)> {
     let mut events = json!({"partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
     if let Some(seconds) = default_ttl {
@@ -37,7 +38,7 @@ async fn notes(default_ttl: Option<i64>) -> Vec<(String, bool)> {
 }
 
 #[tokio::test]
-async fn a_plan_says_which_documents_expire_again_by_their_container_s_time_to_live_too() {
+async fn a_plan_reports_documents_that_will_expire_including_by_the_containers_ttl() {
     for (default_ttl, expected) in
         [(Some(3600), [false, true, true]), (Some(-1), [false, false, true]), (None, [false; 3])]
     {

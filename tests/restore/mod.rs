@@ -1,4 +1,4 @@
-//! Restore and undo, end to end: the real binary on the local account, on histories that the handler wrote.
+//! Restore and undo end to end: the real binary on the local account, on histories that the handler wrote.
 
 mod expiry;
 mod story;
@@ -51,7 +51,7 @@ async fn the_davidson_story_is_planned_restored_and_undone() {
     }
     assert_eq!(story.live("28031", "28031").await.unwrap()["city_name"], "Cornelius");
 
-    // Running it again changes nothing.
+    // A second restore changes nothing.
     let again = story.run(&with(&["--yes", "--format", "json"])).await.json();
     assert_eq!(again["outcomes"], json!([]));
     assert!(again["plan"]["steps"].as_array().unwrap().iter().all(|s| s["action"] == "keep"), "{again}");
@@ -63,14 +63,14 @@ async fn the_davidson_story_is_planned_restored_and_undone() {
     let listed = story.run(&["undo", "--list", "--format", "json"]).await.json();
     assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
     assert_eq!(listed[1]["undoes"], json!(id));
-    // An undo is a restore, and can be undone.
+    // An undo is a restore and can itself be undone.
     let redone = story.run(&["undo", &restore_id(&undone), "--yes"]).await;
     assert_eq!(redone.code, 0, "{redone:?}");
     assert_eq!(story.live("28035", "28035").await.unwrap()["city_name"], "Davidson");
 }
 
 #[tokio::test]
-async fn deleted_documents_come_back_and_newer_ones_go_only_when_asked() {
+async fn deleted_documents_come_back_and_newer_ones_are_deleted_only_on_request() {
     let story = Story::start().await;
     story.create(30, 1, json!({"id": "gone", "pk": "p", "n": 1})).await;
     story.delete(5, "gone", "p", 2).await;
@@ -95,7 +95,7 @@ async fn deleted_documents_come_back_and_newer_ones_go_only_when_asked() {
 }
 
 #[tokio::test]
-async fn a_document_that_moved_since_the_plan_is_a_conflict_and_untouched() {
+async fn a_document_changed_since_the_plan_is_a_conflict_and_untouched() {
     let story = Story::davidson().await;
     let plan = story.app.folder.path().join("plan.json");
     let plan = plan.to_str().unwrap();
@@ -127,7 +127,7 @@ async fn a_document_that_moved_since_the_plan_is_a_conflict_and_untouched() {
     assert_eq!(story.live("28035", "28035").await.unwrap()["city_name"], "Davidson");
     assert_eq!(story.live("28036", "28036").await, Some(newer.clone()));
 
-    // Forced, it is overwritten, but what it was is in the history first.
+    // With --force it is overwritten, but its version is saved in the history first.
     let forced = story.run(&["restore", "--plan", plan, "--yes", "--force"]).await;
     assert_eq!(forced.code, 0, "{forced:?}");
     assert_eq!(story.live("28036", "28036").await.unwrap()["city_name"], "Davidson");
@@ -135,7 +135,7 @@ async fn a_document_that_moved_since_the_plan_is_a_conflict_and_untouched() {
     let saved = saved.iter().find(|v| v.via.as_ref().map(VersionVia::as_str) == Some("restore")).unwrap();
     assert_eq!(serde_json::from_str::<Value>(saved.document.as_ref().unwrap()).unwrap(), newer);
 
-    // A document changed since the restore is a conflict of the undo, not its victim.
+    // A document changed after the restore is a conflict of the undo and stays.
     story.app.put(json!({"id": "28035", "pk": "28035", "city_name": "Later"})).await;
     let undone = story.run(&["undo", &restore_id(&applied), "--yes"]).await;
     assert_eq!(undone.code, 3, "{undone:?}");
@@ -169,7 +169,7 @@ async fn a_plan_that_was_edited_or_made_for_something_else_is_refused() {
 }
 
 #[tokio::test]
-async fn single_fields_are_put_back_and_another_container_is_left_to_compare() {
+async fn single_fields_are_restored_and_another_container_serves_for_comparison() {
     let story = Story::davidson().await;
     let only =
         story.run(&["restore", "--id", "28035", "--at", "10m", "--only", "/city_name", "--no-stamp", "--yes"]).await;
@@ -179,7 +179,8 @@ async fn single_fields_are_put_back_and_another_container_is_left_to_compare() {
 
     let description = json!({"id": "compare", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
     assert!(story.app.local.create_container("dev", description).await.unwrap());
-    // A document of that container's own is not overwritten: it is no version of the source, so it cannot be saved.
+    // A document that belongs to that container is not overwritten: it is not a version of the source and cannot be
+    // saved.
     let compare = story.app.cosmos.container("dev", "compare").await.unwrap();
     let key = PartitionKey::parse("28031").unwrap();
     let own = br#"{"id":"28031","pk":"28031","own":true}"#;
@@ -240,7 +241,7 @@ async fn a_restore_killed_half_way_is_finished_by_running_it_again_and_can_be_un
     child.kill().unwrap();
     child.wait().unwrap();
     app.proxy.fail_always(None);
-    // What was on its way when the process ended is carried out all the same.
+    // Requests that were in flight when the process ended are still applied.
     let mut half = written().await;
     loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -258,7 +259,7 @@ async fn a_restore_killed_half_way_is_finished_by_running_it_again_and_can_be_un
     assert!(finished.stderr.contains(&format!("{} restore", 40 - half)), "{finished:?}");
     assert_eq!(written().await, 40);
 
-    // Both runs are taken back, also what the killed one could not note any more.
+    // Both runs are undone, including writes that the killed one could not record.
     for id in [restore_id(&finished), first] {
         let undone = story.run(&["undo", &id, "--yes"]).await;
         assert_eq!(undone.code, 0, "{undone:?}");
@@ -292,7 +293,7 @@ async fn bad_requests_are_refused_with_the_next_step() {
         assert!(output.stderr.contains(message), "{args:?}: {output:?}");
         assert_eq!(story.live("28035", "28035").await.unwrap()["city_name"], "Ruined");
     }
-    // Before the first version: nothing is guessed.
+    // The state before the first version is not guessed.
     let unknown = story.run(&["restore", "--id", "28035", "--at", "3d", "--yes"]).await;
     assert_eq!(unknown.code, 3, "{unknown:?}");
     assert!(unknown.stdout.contains("earliest known"), "{unknown:?}");

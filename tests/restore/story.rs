@@ -1,4 +1,4 @@
-//! A story: documents whose versions are minutes apart in the history.
+//! Test data: documents whose versions are minutes apart in the history.
 
 use chrono::Utc;
 use cosmos_rewind::change::key::PartitionKey;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Handler, Output, TestApp};
 
-/// A story: documents whose versions are minutes apart in the history, although they are written now.
+/// Documents whose versions are minutes apart in the history, although the test writes them now.
 pub(super) struct Story {
     pub(super) app: TestApp,
     handler: Handler,
@@ -37,7 +37,7 @@ impl Story {
         assert_eq!(self.handler.deliver(&[json!({"current": {}, "metadata": metadata})]).await.0, 200);
     }
 
-    /// Creates a document and captures its creation, so that the history proves when it came into being.
+    /// Creates a document and captures its creation, so that the history proves when it was created.
     pub(super) async fn create(&self, minutes: i64, lsn: i64, document: Value) {
         let mut stored = self.app.put(document).await;
         let ts = self.now - minutes * 60;
@@ -61,7 +61,7 @@ impl Story {
         self.app.run(args).await
     }
 
-    /// Two documents of Davidson, good 20 minutes ago, damaged 5 minutes ago; and one of another town.
+    /// Two documents of Davidson, good 20 minutes ago and damaged 5 minutes ago, and one of another town.
     pub(super) async fn davidson() -> Self {
         let story = Self::start().await;
         for (minutes, seq) in [(20, 1), (5, 2)] {

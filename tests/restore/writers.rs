@@ -1,4 +1,4 @@
-//! Restores beside writers, and by several machines.
+//! Restores next to concurrent writers, and by several machines.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn no_newer_write_is_lost_to_a_restore() {
             story.put(minutes, json!({"id": id, "pk": id, "n": n, "writes": 0})).await;
         }
     }
-    // Each document is updated by a careful writer (read, add one, replace if unchanged) while restores run.
+    // A careful writer (read, add one, replace if unchanged) updates each document while restores run.
     let events = story.app.events().await;
     let stop = tokio_util::sync::CancellationToken::new();
     let writers: Vec<_> = ids
@@ -58,7 +58,7 @@ async fn no_newer_write_is_lost_to_a_restore() {
             .collect();
         let versions = story.app.versions(&id).await;
         for etag in overwritten {
-            // Whatever a restore overwrote, also a write of the writer's, is in the history.
+            // Every version that a restore overwrote, including the writer's, is in the history.
             assert!(
                 versions.iter().any(|v| v.etag.as_deref() == Some(etag)),
                 "{id}: {etag} is lost ({} landed)",
@@ -69,7 +69,7 @@ async fn no_newer_write_is_lost_to_a_restore() {
 }
 
 #[tokio::test]
-async fn machines_share_a_restore_and_a_backup_by_parts_of_the_hash_space() {
+async fn machines_share_a_restore_and_a_backup_by_hash_range() {
     let story = Story::start().await;
     for minutes in [20, 5] {
         for i in 0..24 {
@@ -98,7 +98,7 @@ async fn machines_share_a_restore_and_a_backup_by_parts_of_the_hash_space() {
     for i in 0..24 {
         assert_eq!(story.live(&format!("doc-{i}"), &format!("key-{i}")).await.unwrap()["good"], true, "doc-{i}");
     }
-    // A part with nothing in it is no failure.
+    // A share without any document is not a failure.
     let (from, empty) = (["--from", "30m", "--to", "25m"], ["--feed-range", "1/9999", "--yes", "--format", "json"]);
     for args in [[&["restore", "--all", "--at", "10m"][..], &empty].concat(), [&["revert"], &from[..], &empty].concat()]
     {
@@ -106,14 +106,14 @@ async fn machines_share_a_restore_and_a_backup_by_parts_of_the_hash_space() {
         assert_eq!(report.code, 0, "{args:?}: {report:?}");
         assert_eq!(report.json()["outcomes"], json!([]), "{report:?}");
     }
-    // Each part has its own undo.
+    // Each share has its own undo.
     let undone = story.run(&["undo", &ids[1], "--yes", "--format", "json"]).await.json();
     let back = undone["outcomes"].as_array().unwrap().len();
     let mut bad = 0;
     for i in 0..24 {
         bad += usize::from(story.live(&format!("doc-{i}"), &format!("key-{i}")).await.unwrap()["good"] == false);
     }
-    assert!(bad == back && bad > 0 && bad < 24, "{bad} of 24, {back} taken back");
+    assert!(bad == back && bad > 0 && bad < 24, "{bad} of 24, {back} undone");
 
     for args in [
         &["restore", "--id", "doc-1", "--at", "10m", "--feed-range", "1/2"][..],

@@ -1,4 +1,4 @@
-//! What a document was, and what changed: `show`, `diff`, `history --changes-of`, on histories that the handler wrote.
+//! What a document was and what changed: `show`, `diff` and `history --changes-of` on histories that the handler wrote.
 
 mod several;
 mod unknown;
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::support::{Handler, Output, TestApp};
 
-/// 2023-11-14T22:13:20Z, the second in which the stories begin.
+/// 2023-11-14T22:13:20Z, the second in which each history begins.
 const START: i64 = 1_700_000_000;
 
-/// A change of the all-versions feed, `seconds` into the story; `previous` is the LSN of the version before.
+/// A change of the all-versions feed, `seconds` after the start; `previous` is the LSN of the previous version.
 fn change(op: &str, seconds: i64, lsn: i64, previous: Option<i64>, mut document: Value) -> Value {
     let id = document["id"].clone();
     let mut metadata = json!({"operationType": op, "lsn": lsn, "crts": START + seconds, "id": id});
@@ -29,7 +29,7 @@ fn change(op: &str, seconds: i64, lsn: i64, previous: Option<i64>, mut document:
     json!({"current": document, "metadata": metadata})
 }
 
-/// Delivers text as it is.
+/// Delivers changes as text.
 async fn deliver(handler: &Handler, changes: &[String]) {
     let (status, body) = handler.deliver_text(&format!("[{}]", changes.join(","))).await;
     assert_eq!(status, 200, "{body}");
@@ -39,7 +39,7 @@ async fn deliver_all(handler: &Handler, changes: &[Value]) {
     deliver(handler, &changes.iter().map(Value::to_string).collect::<Vec<_>>()).await;
 }
 
-/// The life of document `28036`: created, replaced twice within a second, deleted, created again.
+/// The history of document `28036`: created, replaced twice within a second, deleted, created again.
 async fn a_life(handler: &Handler) {
     let document = |city: &str, more: &str| {
         format!(r#"{{"id":"28036","pk":"28036","city":"{city}","price":1.10,"big":12345678901234567890{more}}}"#)
@@ -68,7 +68,7 @@ async fn a_life(handler: &Handler) {
     .await;
 }
 
-/// Code, stdout and stderr, without the line of RU and seconds.
+/// Exit code, stdout and stderr, without the line that reports request units and seconds.
 fn shown(output: &Output) -> String {
     let mut text = format!("exit {}\n", output.code);
     for line in output.stdout.lines() {
@@ -135,7 +135,7 @@ async fn a_document_is_shown_as_it_was_at_every_moment_of_its_life() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_fields_that_differ_are_shown_between_any_two_moments() {
+async fn diff_shows_the_fields_that_differ_between_any_two_moments() {
     let app = TestApp::start().await;
     a_life(&app.handler(&[]).await).await;
     let diff = async |args: &[&str]| app.run(&[&["diff", "--id", "28036"], args].concat()).await;
@@ -155,7 +155,7 @@ async fn the_fields_that_differ_are_shown_between_any_two_moments() {
     ! from: version of 2023-11-14T22:14:20Z (replace, via trigger, exact), in that very second
     ! to: version of 2023-11-14T22:16:20Z (create, via trigger, exact), the newest
     "#);
-    // Deleted at one end: every field comes or goes.
+    // One end is a delete, so every field appears or disappears.
     insta::assert_snapshot!(shown(&diff(&["--from", "1700000130", "--to", "1700000200"]).await), @r#"
     exit 0
     + /id     "28036"
@@ -187,7 +187,7 @@ async fn the_fields_that_differ_are_shown_between_any_two_moments() {
     {"op":"remove","path":"/big"}
     ]
     "#);
-    // The patch leads from one to the other, says a library that does nothing else.
+    // An independent JSON Patch library confirms that the patch turns one document into the other.
     let document = async |at: &str| app.run(&["show", "--id", "28036", "--at", at]).await.json();
     let mut patched = document("1700000000").await;
     json_patch::patch(&mut patched, &serde_json::from_str::<json_patch::Patch>(&text).unwrap()).unwrap();
@@ -200,7 +200,7 @@ async fn the_fields_that_differ_are_shown_between_any_two_moments() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_live_document_is_compared_and_what_history_lacks_is_said() {
+async fn diff_compares_the_live_document_and_reports_what_the_history_lacks() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let mut stored = app.put(json!({"id": "a", "pk": "p", "n": 1, "_lsn": "the user's own"})).await;
@@ -213,7 +213,7 @@ async fn the_live_document_is_compared_and_what_history_lacks_is_said() {
     assert_eq!((same.code, same.stdout.as_str()), (0, ""), "{same:?}");
     assert!(same.stderr.contains("no difference") && !same.stderr.contains("not in the history"), "{same:?}");
 
-    // In another second: what is live in the same one was in force in it.
+    // A live version that changes within the same second would count as in force then.
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     stored = app.put(json!({"id": "a", "pk": "p", "n": 2, "_lsn": "the user's own"})).await;
     assert_eq!(stored["n"], 2);

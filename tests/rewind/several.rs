@@ -1,11 +1,11 @@
-//! Several documents at once: by a list, or by a predicate.
+//! Several documents at once, selected by a list or by a predicate.
 
 use serde_json::{Value, json};
 
 use super::{START, change, deliver_all};
 use crate::support::{Output, TestApp};
 
-/// Three documents: one damaged and repaired by another value, one left alone, one created later.
+/// Three documents: one damaged and then repaired with another value, one left alone, one created later.
 async fn a_town(app: &TestApp) {
     let handler = app.handler(&[]).await;
     let document = |id: &str, city: &str| json!({"id": id, "pk": id, "city": city});
@@ -27,7 +27,7 @@ async fn several_documents_are_shown_by_list_or_predicate() {
     let ids = |output: &Output| -> Vec<String> {
         output.lines().iter().map(|v| v["id"].as_str().unwrap().to_owned()).collect()
     };
-    // Of the town at that time, not of today.
+    // The predicate applies to the documents at that time, not to the live ones.
     let where_at =
         |at: &str| ["show", "--where", "c.city = @city", "--param", "city=Davidson", "--at", at].map(String::from);
     for (seconds, expected) in [(30, vec!["a", "b"]), (60, vec!["b"]), (90, vec!["b", "c"])] {
@@ -35,11 +35,11 @@ async fn several_documents_are_shown_by_list_or_predicate() {
         let shown = app.run(&args.iter().map(String::as_str).collect::<Vec<_>>()).await;
         assert_eq!((shown.code, ids(&shown)), (0, expected.iter().map(|s| (*s).to_owned()).collect()), "{shown:?}");
     }
-    // One object a line, with what is known of the version.
+    // One JSON object per line, with the version's metadata.
     let objects = app.run(&["show", "--where", "c.city = 'Davidson'", "--at", &at, "--format", "json"]).await;
     assert!(objects.lines().iter().all(|o| o["state"] == "document" && o["document"]["city"] == "Davidson"));
 
-    // Of a list each one is accounted for: c did not exist then, and nobody knows of x.
+    // Every entry of a list is accounted for: c did not exist then, and x is not in the history.
     let list = "{\"id\":\"a\",\"pk\":\"a\"}\n{\"id\":\"c\",\"pk\":[\"c\"]}\n\n{\"id\":\"x\",\"pk\":\"x\"}\n";
     let shown = app.run_with_input(&["show", "--ids-file", "-", "--at", &at], list).await;
     assert_eq!((shown.code, ids(&shown)), (3, vec!["a".to_owned()]), "{shown:?}");
@@ -63,7 +63,7 @@ async fn several_documents_are_shown_by_list_or_predicate() {
 }
 
 #[tokio::test]
-async fn several_documents_are_compared_and_their_fields_followed() {
+async fn several_documents_are_compared_and_their_fields_traced() {
     let app = TestApp::start().await;
     a_town(&app).await;
     let from = (START + 30).to_string();
@@ -82,7 +82,7 @@ async fn several_documents_are_compared_and_their_fields_followed() {
         "id,pk,path,op,before,after\na,a,/city,replace,\"\"\"Davidson\"\"\",\"\"\"Huntersville\"\"\"\n"
     );
 
-    // When did it change, in all documents that ever were ruined.
+    // When the field changed, in all documents that were ever ruined.
     let changes =
         app.run(&["history", "--where", "c.city = 'Ruined'", "--changes-of", "/city", "--format", "json"]).await;
     let rows: Vec<(Value, Value, Value)> = changes

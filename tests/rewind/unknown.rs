@@ -1,4 +1,4 @@
-//! What cannot be known or asked, and documents that are hard to name.
+//! Unknown states, invalid requests, and documents that are hard to name.
 
 use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ async fn what_cannot_be_known_is_said() {
         &[
             change("create", 0, 1, None, document("gap", 1)),
             change("replace", 100, 9, Some(5), document("gap", 2)),
-            // Not in the source, so that it cannot be read again.
+            // Not in the source, so it cannot be read again.
             change("create", 0, 2, None, json!({"id": "dates", "pk": "p", "day": "2023-11-14T22:13:20+00:00"})),
             change("replace", 100, 3, Some(1), document("late", 1)),
         ],
@@ -42,13 +42,13 @@ async fn what_cannot_be_known_is_said() {
     assert!(!stderr.contains("note:"), "{stderr}");
     let history = app.run(&["history", "--id", "gap"]).await;
     assert!(history.stderr.contains("after the version of 2023-11-14T22:13:20Z: a version is missing"), "{history:?}");
-    // What was there before the first version is not guessed.
+    // The state before the first version is not guessed.
     let diff = app.run(&["diff", "--id", "late", "--from", "1700000050", "--to", "now"]).await;
     assert_eq!((diff.code, diff.stdout.as_str()), (1, ""), "{diff:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_time_that_cannot_be_used_is_refused_before_anything_is_asked() {
+async fn an_unusable_time_is_refused_before_the_first_request() {
     let app = TestApp::start().await;
     let show = async |at: &str| shown(&app.run(&["show", "--id", "a", "--at", at]).await);
     insta::assert_snapshot!(show("14:05Z").await, @r#"
@@ -72,7 +72,7 @@ async fn a_time_that_cannot_be_used_is_refused_before_anything_is_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_kind_of_key_names_its_own_document() {
+async fn every_kind_of_key_addresses_its_own_document() {
     let app = TestApp::start().await;
     for (name, paths) in [("orders", json!(["/t", "/n"])), ("parts", json!(["/t", "/n", "/x"]))] {
         let key = json!({"paths": paths, "kind": "MultiHash", "version": 2});
@@ -84,7 +84,7 @@ async fn every_kind_of_key_names_its_own_document() {
         let provisioned = app.run(&[&["provision"], &on[..]].concat()).await;
         assert_eq!(provisioned.code, 0, "{provisioned:?}");
         let handler = app.handler(&[("COSMOS_SOURCE_CONTAINER", source), ("COSMOS_CHANGES_CONTAINER", &changes)]).await;
-        // One id under many keys. A component that is missing is undefined, which is not null.
+        // One id under many keys. A missing component is undefined, not null.
         let documents = [
             json!({"id": "a", "t": "t1", "n": 42, "x": null, "v": "number"}),
             json!({"id": "a", "t": "t1", "n": "42", "v": "text"}),
@@ -104,7 +104,7 @@ async fn every_kind_of_key_names_its_own_document() {
             (format!(r#"["t1","42"{}]"#, third[1]), &documents[1]),
             (format!(r#"["t1",null{}]"#, third[2]), &documents[2]),
             (format!(r#"["t1",{{}}{}]"#, third[3]), &documents[3]),
-            // The first component is enough when it names one document.
+            // The first component is enough when it identifies a single document.
             ("t2".to_owned(), &documents[4]),
         ] {
             assert_eq!(&ask("show", &key).await.json(), expected, "{source} {key}");
@@ -125,14 +125,14 @@ async fn every_kind_of_key_names_its_own_document() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn copies_of_the_original_demo_are_read_with_the_time_of_the_copy() {
+async fn records_of_the_original_demo_have_the_time_of_their_copy() {
     let app = TestApp::with_changes_key(&["/pk"]).await;
     let changes = app.changes().await;
     let key = PartitionKey::parse("28035").unwrap();
     for (id, city, lsn) in [("guid-1", "Davidson", 7), ("guid-2", "Ruined", 8)] {
         let copy = json!({"id": id, "pk": "28035", "city": city, "_originalId": "28035", "_lsn": lsn});
         changes.upsert(&key, id, copy.to_string().into_bytes()).await.unwrap();
-        // Copies have whole seconds, and nothing else to tell them apart.
+        // Records of the original demo have whole seconds, and nothing else orders them.
         tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     }
     let times = app.run(&["history", "--id", "28035", "--format", "json"]).await.json();

@@ -1,28 +1,28 @@
-//! A disk that is full: under the journal, under a saved plan, or where the outcomes are printed.
+//! A full disk: under the journal, under a saved plan, or under the printed outcomes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Damage, fates, report};
 use crate::support::files_below;
 
-/// Runs the command with files of at most so many blocks of 512 bytes; a write beyond that fails, and kills nobody.
+/// A shell line that limits files to this many blocks of 512 bytes. A write beyond the limit fails without a signal.
 fn limited(blocks: u64) -> String {
     format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"")
 }
 
-/// The id of a restore, out of the line that says how it is taken back.
+/// The restore's id, from the line that says how to undo it.
 fn undo_in(stderr: &str) -> &str {
     let line = stderr.lines().find(|line| line.starts_with("undo ")).unwrap_or_else(|| panic!("{stderr}"));
     line.split_whitespace().nth(3).unwrap()
 }
 
 #[tokio::test]
-async fn a_restore_whose_journal_ends_with_the_disk_tells_what_it_wrote_and_can_be_undone_from_anywhere() {
+async fn a_restore_that_fills_the_disk_reports_its_writes_and_can_be_undone_from_anywhere() {
     let damage = Damage::done(4).await;
     let planned = damage.app.run(&damage.args(&["--dry-run", "--plan-out", "all.plan"])).await;
     assert!(planned.code == 0, "{planned:?}");
     let size = std::fs::metadata(damage.app.folder.path().join("all.plan")).unwrap().len();
-    // Room for the plan and for some of the lines that follow it, cut anywhere.
+    // There is space for the plan and for some of the lines that follow, cut at any byte.
     for blocks in size / 512 + 1..size / 512 + 8 {
         let args = damage.args(&["--yes", "--concurrency", "1", "--journal", "full"]);
         let restored = damage.app.run_by_shell(&limited(blocks), &args).await;
@@ -36,7 +36,7 @@ async fn a_restore_whose_journal_ends_with_the_disk_tells_what_it_wrote_and_can_
         assert_eq!(fates(&told), expected, "{blocks}: {restored:?}");
         assert!(restored.stderr.contains(&format!("{changed} written")), "{restored:?}");
         if changed > 0 {
-            // Another machine knows the history alone.
+            // A machine without the local journal only has the history.
             let id = undo_in(&restored.stderr);
             assert_eq!(told["restore"], id);
             let listed = damage.app.run(&["undo", "--list", "--format", "json"]).await.json();
@@ -49,10 +49,10 @@ async fn a_restore_whose_journal_ends_with_the_disk_tells_what_it_wrote_and_can_
     }
 }
 
-/// What is printed goes to a device that is always full.
+/// The output goes to a device that is always full.
 #[tokio::test]
 #[cfg(target_os = "linux")]
-async fn what_cannot_be_printed_for_want_of_room_asks_for_room() {
+async fn output_to_a_full_device_fails_with_a_hint_about_space() {
     let damage = Damage::done(1).await;
     let find = ["find", "--when", "doc.id != ''", "--format", "jsonl"];
     let follow = ["follow", "--from", "beginning", "--until-caught-up", "--name", "full", "--sink", "stdout"];
@@ -67,7 +67,7 @@ async fn a_plan_that_does_not_fit_on_the_disk_leaves_no_file() {
     let damage = Damage::done(4).await;
     let args = damage.args(&["--dry-run", "--plan-out", "all.plan"]);
     let before = files_below(damage.app.folder.path());
-    // Not even room for the temporary file.
+    // No space even for the temporary file.
     let planned = damage.app.run_by_shell(&limited(1), &args).await;
     assert!(planned.code == 1 && planned.stderr.contains("make room"), "{planned:?}");
     assert_eq!(files_below(damage.app.folder.path()), before);
@@ -89,7 +89,7 @@ async fn a_backup_that_does_not_fit_on_the_disk_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn outcomes_that_cannot_be_printed_do_not_hide_how_to_take_them_back() {
+async fn unprintable_outcomes_do_not_hide_the_undo_command() {
     for (line, code) in [("exec \"$@\" >/dev/full", 1), ("\"$@\" | true", 0)] {
         let damage = Damage::done(1).await;
         let restored = damage.app.run_by_shell(line, &damage.args(&["--yes"])).await;

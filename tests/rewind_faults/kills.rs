@@ -1,4 +1,4 @@
-//! A kill at every write.
+//! Kills at every write.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::{Damage, Live, report};
 use crate::support::{Fault, Kind, TestApp, When, eventually};
 
-/// Starts a command that writes, and kills it when this many writes have passed: before or after the next one. False when
-/// it came to its end before that.
+/// Starts a command that writes, and kills it after this many writes: before or after the next one. Returns false when
+/// it ended first.
 pub async fn killed_at(app: &TestApp, args: &[&str], passing: usize, when: When) -> bool {
     let reached = app.proxy.hold_after(passing, when);
     let mut running = app.start_through_proxy(args);
@@ -27,11 +27,12 @@ pub async fn killed_at(app: &TestApp, args: &[&str], passing: usize, when: When)
 }
 
 pub fn before_or_after(k: usize) -> When {
-    // To the account, after one write and before the next are the same: each point of time comes up all the same.
+    // To the account, after one write and before the next are the same moment, so alternating still covers every
+    // moment.
     if k.is_multiple_of(2) { When::Before } else { When::After }
 }
 
-/// Whatever was live and is no more is in the history.
+/// Asserts that every version that was live and has been replaced is in the history.
 async fn nothing_is_lost(damage: &Damage, looks: &[BTreeMap<String, (String, Value)>], when: &str) {
     let kept = damage.versions().await;
     let now = damage.etags().await;
@@ -46,11 +47,11 @@ struct Killed {
     when: String,
     /// The documents before and after it.
     looks: Vec<BTreeMap<String, (String, Value)>>,
-    /// Its name, when it had come to have one.
+    /// Its id, if it was killed after it had begun its journal.
     restore: Option<String>,
 }
 
-/// Runs a restore and kills it at its `kills`-th write; `None` when it ends before.
+/// Runs a restore and kills it at its `kills`-th write; returns `None` when it ends first.
 async fn killed_restore(damage: &Damage, args: &[&str], kills: usize) -> Option<Killed> {
     let when = format!("write {kills}, {:?}", before_or_after(kills));
     let mut looks = vec![damage.etags().await];
@@ -73,7 +74,7 @@ async fn a_restore_killed_at_any_write_is_finished_by_running_it_again_and_undon
         assert_eq!(again.code, 0, "{when}: {again:?}");
         assert_eq!(damage.live().await, damage.good, "{when}");
         looks.push(damage.etags().await);
-        // Taken back, last one first, also what the killed one could not note any more.
+        // Undoes the restores from last to first, including writes that the killed one could not record.
         let told = report(&again);
         let wrote = told["outcomes"].as_array().is_some_and(|outcomes| !outcomes.is_empty());
         let finished = told["restore"].as_str().filter(|_| wrote).map(str::to_owned);
@@ -97,7 +98,7 @@ async fn a_restore_killed_at_any_write_is_undone_without_being_finished() {
     while let Some(Killed { when, looks, restore }) = killed_restore(&damage, &args, kills).await {
         match restore {
             Some(id) => {
-                // The second time there is nothing left to be taken back.
+                // The second undo has nothing left to do.
                 for _ in 0..2 {
                     let undone = damage.app.run(&["undo", &id, "--yes"]).await;
                     assert_eq!(undone.code, 0, "{when}: {undone:?}");
@@ -112,9 +113,10 @@ async fn a_restore_killed_at_any_write_is_undone_without_being_finished() {
     assert!(kills >= 8, "six documents and the journal: only {kills} writes");
 }
 
-/// What a restore that is killed had only begun to look at was not done by it, though it is as the plan wants it.
+/// A killed restore must not claim a document that it had only begun to read, even if the document is in the planned
+/// state.
 #[tokio::test]
-async fn what_the_application_deleted_before_a_killed_restore_came_to_it_is_not_made_again() {
+async fn undo_of_a_killed_restore_does_not_recreate_what_the_application_deleted() {
     let damage = Damage::done(1).await;
     let plan = damage.app.folder.path().join("plan.json").to_string_lossy().into_owned();
     let planned = damage.app.run_through_proxy(&damage.args(&["--dry-run", "--plan-out", &plan])).await;
@@ -126,7 +128,7 @@ async fn what_the_application_deleted_before_a_killed_restore_came_to_it_is_not_
     let (proxy, before) = (&damage.app.proxy, damage.app.proxy.reads());
     proxy.fail_always_of(Kind::LiveRead, Some(Fault::Hold(When::Before, Duration::from_secs(60))));
     let running = damage.app.start_through_proxy(&["restore", "--plan", &plan, "--yes", "--max-deletes", "1"]);
-    eventually("both that exist are looked at", async || (proxy.reads() >= before + 2).then_some(())).await;
+    eventually("both existing documents are read", async || (proxy.reads() >= before + 2).then_some(())).await;
     running.kill().await;
     proxy.fail_always_of(Kind::LiveRead, None);
 
@@ -180,7 +182,7 @@ async fn a_load_killed_at_any_write_is_finished_by_running_it_again() {
     let file = app.folder.path().join("backup.jsonl");
     let path = file.to_str().unwrap();
     assert_eq!(app.run(&["backup", "--all", "--out", path]).await.code, 0);
-    // Of a later moment, so that `if-newer` has something to replace.
+    // A later timestamp, so that `if-newer` has something to replace.
     let lines = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, lines.replace("\"at\":null", "\"at\":\"2100-01-01T00:00:00Z\"")).unwrap();
     for (mode, existing, writes) in
@@ -215,7 +217,7 @@ async fn a_load_killed_at_any_write_is_finished_by_running_it_again() {
 async fn ctrl_c_ends_a_restore_with_a_true_report_and_undo_works() {
     let damage = Damage::done(4).await;
     let args = damage.args(&["--yes", "--concurrency", "1"]);
-    // Held up at its third document, it gets the signal there.
+    // The signal arrives while its third document is held up.
     let reached = damage.app.proxy.hold_after(7, When::Before);
     let running = damage.app.start_through_proxy(&args);
     let held = reached.await.unwrap();
@@ -226,7 +228,7 @@ async fn ctrl_c_ends_a_restore_with_a_true_report_and_undo_works() {
     let told = report(&stopped);
     let (mut live, mut done) = (damage.before.clone(), 0);
     for outcome in told["outcomes"].as_array().unwrap() {
-        assert_eq!(outcome["fate"], "done", "what had begun is finished: {outcome}");
+        assert_eq!(outcome["fate"], "done", "the step in progress is finished: {outcome}");
         done += 1;
         let id = outcome["id"].as_str().unwrap();
         match damage.good.get(id) {
@@ -235,7 +237,7 @@ async fn ctrl_c_ends_a_restore_with_a_true_report_and_undo_works() {
         };
     }
     assert!((1..12).contains(&done), "{told}");
-    assert_eq!(damage.live().await, live, "the report is not what happened");
+    assert_eq!(damage.live().await, live, "the report does not match what happened");
     assert!(
         stopped
             .stderr
@@ -273,7 +275,7 @@ async fn a_restore_of_single_fields_killed_at_any_write_is_finished_or_undone() 
             break;
         }
         let killed = damage.newest().await.filter(|id| Some(id) != last.as_ref());
-        // Every third time it is finished first.
+        // In every third case it is finished first.
         let mut restores: Vec<String> = killed.into_iter().collect();
         if kills % 3 == 2 {
             let again = damage.app.run(&args).await;

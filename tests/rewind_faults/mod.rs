@@ -1,4 +1,4 @@
-//! Restore, undo and load under faults: storms of 429 and 412, answers that get lost, and a kill at every write.
+//! Restore, undo and load under faults: storms of 429 and 412, lost answers, and kills at every write.
 
 #[cfg(target_os = "linux")]
 mod disk;
@@ -18,22 +18,23 @@ pub use self::kills::{before_or_after, killed_at};
 
 const SYSTEM: [&str; 5] = ["_rid", "_self", "_etag", "_attachments", "_ts"];
 
-/// What the live container has: documents without system properties by id. The ids are their own keys here.
+/// The live documents by id, without system properties. Each id is also the partition key.
 type Live = BTreeMap<String, Value>;
 
-/// Documents that were good ten minutes ago. Since then `changed-*` were changed, `deleted-*` deleted and `new-*` made.
+/// Documents that were good ten minutes ago. Since then, `changed-*` were changed, `deleted-*` deleted and `new-*`
+/// created.
 struct Damage {
     app: TestApp,
-    /// The live container before anything is restored.
+    /// The live container before the restore.
     before: Live,
-    /// And as of the moment.
+    /// The documents at the moment to restore.
     good: Live,
-    /// The moment, in epoch seconds: the same for every command, however long a test takes.
+    /// The moment in epoch seconds, so that it is the same for every command, however long a test takes.
     at: String,
 }
 
 impl Damage {
-    /// So many documents of each kind.
+    /// Creates `each` documents of each kind.
     async fn done(each: usize) -> Self {
         let app = TestApp::start().await;
         let now = Utc::now().timestamp();
@@ -60,7 +61,7 @@ impl Damage {
             record(&id, "create", 20, None, Some(&document(&id, "Davidson"))).await;
             good.insert(id.clone(), document(&id, "Davidson"));
             let stored = app.put(document(&id, "Ruined")).await;
-            // Of every other document the newest version has not been captured yet.
+            // For every other document, the newest version is not captured yet.
             if n % 2 == 0 {
                 record(&id, "replace", 5, stored["_etag"].as_str(), Some(&document(&id, "Ruined"))).await;
             }
@@ -82,7 +83,7 @@ impl Damage {
         [&all[..], more].concat()
     }
 
-    /// Etag and document by id, read apart from the program.
+    /// ETag and document by id, read independently of the program.
     async fn etags(&self) -> BTreeMap<String, (String, Value)> {
         let found = self.app.events().await.query_all("SELECT * FROM c", &[], None).await.unwrap();
         let documents = found.iter().map(|raw| {
@@ -98,7 +99,7 @@ impl Damage {
         self.etags().await.into_iter().map(|(id, (_, document))| (id, document)).collect()
     }
 
-    /// Every version in the history, by id of the document and etag.
+    /// Every version in the history, by document id and ETag.
     async fn versions(&self) -> BTreeSet<(String, String)> {
         let sql = "SELECT c._originalId AS id, c._change.etag AS etag FROM c WHERE IS_DEFINED(c._change.etag)";
         let found = self.app.changes().await.query_all(sql, &[], None).await.unwrap();
@@ -107,7 +108,7 @@ impl Damage {
         rows.map(|row| (text(&row, "id"), text(&row, "etag"))).collect()
     }
 
-    /// The id of the newest restore that has begun its journal, which is when it may write: ids sort by time.
+    /// The id of the newest restore that has begun its journal, and may therefore have written. Ids sort by time.
     async fn newest(&self) -> Option<String> {
         let sql = "SELECT VALUE c._originalId FROM c WHERE IS_DEFINED(c._restore)";
         let found = self.app.changes().await.query_all(sql, &[], None).await.unwrap();
@@ -120,7 +121,7 @@ fn report(output: &Output) -> Value {
     serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
 }
 
-/// How many outcomes have each fate.
+/// The number of outcomes for each fate.
 fn fates(report: &Value) -> BTreeMap<&str, usize> {
     let mut fates = BTreeMap::new();
     for outcome in report["outcomes"].as_array().unwrap() {

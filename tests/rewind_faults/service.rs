@@ -1,4 +1,4 @@
-//! A service that refuses for a moment, is away, or whose answers get lost.
+//! A service that refuses requests for a moment, is unavailable, or whose answers get lost.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use super::{Damage, EVERYTHING, fates, report};
 use crate::support::{Fault, Kind, When};
 
 #[tokio::test]
-async fn a_storm_of_429_delays_planning_applying_and_undoing_and_changes_nothing_else() {
+async fn a_storm_of_429_only_delays_planning_applying_and_undoing() {
     let damage = Damage::done(4).await;
     let proxy = &damage.app.proxy;
     let ids: Vec<String> = damage.good.keys().flat_map(|id| ["--id", id, "--pk", id].map(str::to_owned)).collect();
     for (status, sub) in [(429, 3200), (449, 0)] {
-        // A query's page is asked for again by the client library, which does so for 429 only.
+        // The client library retries pages of a query itself, but only for 429.
         let kinds = if status == 429 { &EVERYTHING[..] } else { &EVERYTHING[..4] };
         for all in [true, false] {
             let args = match all {
@@ -72,7 +72,8 @@ async fn a_write_whose_answer_was_lost_is_done_and_can_be_undone() {
     }
 }
 
-/// Restores and undoes while the first attempt of every request of these kinds meets a fault; more than so many do.
+/// Restores and undoes while the first attempt of every request of these kinds fails. Asserts that more than
+/// `more_than` fail.
 async fn storms_change_nothing_else(damage: &Damage, kinds: &[Kind], fault: Fault, more_than: usize) {
     let proxy = &damage.app.proxy;
     proxy.storm(kinds, 1, fault.clone());
@@ -90,7 +91,7 @@ async fn storms_change_nothing_else(damage: &Damage, kinds: &[Kind], fault: Faul
 }
 
 #[tokio::test]
-async fn connections_that_break_and_a_service_that_is_away_for_a_moment_delay_and_change_nothing_else() {
+async fn broken_connections_and_short_outages_only_delay() {
     let damage = Damage::done(2).await;
     for fault in [Fault::Cut, Fault::Reject(503, 0), Fault::Reject(408, 0), Fault::Reject(410, 1007)] {
         storms_change_nothing_else(&damage, &EVERYTHING, fault, 10).await;
@@ -98,7 +99,7 @@ async fn connections_that_break_and_a_service_that_is_away_for_a_moment_delay_an
 }
 
 #[tokio::test]
-async fn what_a_gateway_answers_in_the_services_place_is_not_taken_for_its_answer() {
+async fn a_gateways_answer_is_not_taken_for_the_services() {
     for (when, status) in
         [(When::Before, 200), (When::Before, 204), (When::Before, 404), (When::After, 200), (When::After, 204)]
     {
@@ -108,7 +109,7 @@ async fn what_a_gateway_answers_in_the_services_place_is_not_taken_for_its_answe
 }
 
 #[tokio::test]
-async fn an_empty_answer_of_a_gateway_does_not_end_a_query() {
+async fn an_empty_answer_from_a_gateway_does_not_end_a_query() {
     let damage = Damage::done(2).await;
     let proxy = &damage.app.proxy;
     for status in [200, 204] {

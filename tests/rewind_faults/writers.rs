@@ -1,4 +1,4 @@
-//! Somebody else writes at the same time, or did before.
+//! Other writers that write at the same time, or did so before.
 
 use std::{
     collections::BTreeMap,
@@ -16,16 +16,16 @@ use super::{Damage, fates, report};
 use crate::support::TestApp;
 
 #[tokio::test]
-async fn a_writer_that_is_always_quicker_loses_no_write_and_is_reported_document_by_document() {
+async fn a_faster_writer_loses_no_write_and_every_conflict_is_reported() {
     let damage = Damage::done(6).await;
     let events = damage.app.events().await;
     let moves = Arc::new(AtomicUsize::new(0));
     let counted = moves.clone();
-    // Before each second document is written, somebody else writes it: also where there was none.
+    // Another writer changes every second document just before the restore writes it, including one that did not exist.
     damage.app.proxy.before_live_writes(Some(Arc::new(move |path| {
         let (events, moves) = (events.clone(), counted.clone());
         Box::pin(async move {
-            // A document that is made is named in the body only; `deleted-*` are met by the test below.
+            // The path of a create does not contain the id; the next test covers `deleted-*`.
             let Some(id) = path.rsplit_once("/docs/").map(|(_, id)| id.to_owned()) else { return };
             if id[id.len() - 1..].parse::<u32>().unwrap() % 2 == 0 {
                 let key = PartitionKey::parse(&id).unwrap();
@@ -53,7 +53,7 @@ async fn a_writer_that_is_always_quicker_loses_no_write_and_is_reported_document
         }
     }
 
-    // Undone under the same storm: what the writer moves again stays, what it leaves alone goes back.
+    // The undo runs against the same writer: documents that it changes again stay as they are, the others are reverted.
     let id = told["restore"].as_str().unwrap();
     let before_undo = live;
     let undone = damage.app.run_through_proxy(&["undo", id, "--yes", "--format", "json"]).await;
@@ -68,14 +68,14 @@ async fn a_writer_that_is_always_quicker_loses_no_write_and_is_reported_document
             assert_eq!(live.get(id), damage.before.get(id), "{outcome}");
         }
     }
-    assert_eq!((undone.code, conflicts), (3, 3), "those that were made, of every second: {undone:?}");
+    assert_eq!((undone.code, conflicts), (3, 3), "every second of the documents that the restore changed: {undone:?}");
     for (id, document) in before_undo.iter().filter(|(_, d)| d["city_name"] == "Quicker") {
-        assert_eq!(live.get(id), Some(document), "the undo touched what the restore had not");
+        assert_eq!(live.get(id), Some(document), "the undo wrote a document that the restore had not written");
     }
 }
 
 #[tokio::test]
-async fn a_document_that_somebody_made_first_is_a_conflict_of_its_recreation() {
+async fn a_document_created_by_another_writer_first_is_a_conflict() {
     let damage = Damage::done(3).await;
     let events = damage.app.events().await;
     damage.app.proxy.before_live_writes(Some(Arc::new(move |path| {
@@ -85,7 +85,7 @@ async fn a_document_that_somebody_made_first_is_a_conflict_of_its_recreation() {
                 for n in 0..3 {
                     let id = format!("deleted-{n:02}");
                     let key = PartitionKey::parse(&id).unwrap();
-                    // Only the first is quicker: a create that fails because it is there already is fine.
+                    // The first create only: one that fails because the document already exists is fine.
                     let own = json!({"id": id, "pk": id, "city_name": "Quicker"});
                     let _ = events.create(&key, &id, own.to_string().into_bytes()).await;
                 }
@@ -102,7 +102,7 @@ async fn a_document_that_somebody_made_first_is_a_conflict_of_its_recreation() {
 }
 
 #[tokio::test]
-async fn a_saved_plan_that_was_applied_finds_everything_as_it_should_be() {
+async fn a_saved_plan_finds_everything_up_to_date_on_its_second_use() {
     let damage = Damage::done(2).await;
     let file = damage.app.folder.path().join("plan");
     let path = file.to_str().unwrap();
@@ -114,7 +114,7 @@ async fn a_saved_plan_that_was_applied_finds_everything_as_it_should_be() {
         assert_eq!(fates(&report(&applied)), BTreeMap::from([(fate, 6)]));
         assert_eq!(damage.live().await, damage.good);
     }
-    // Each use has a journal of its own: the second one wrote nothing, and the first is taken back exactly.
+    // Each use has its own journal: the second one wrote nothing, and the first is undone exactly.
     let uses = damage.app.run(&["undo", "--list", "--format", "json"]).await.json();
     let ids: Vec<&str> = uses.as_array().unwrap().iter().map(|use_of| use_of["restore"].as_str().unwrap()).collect();
     let [first, second] = ids[..] else { panic!("{uses}") };
@@ -135,7 +135,7 @@ async fn a_version_that_was_captured_with_altered_dates_is_saved_exactly_before_
     let key = PartitionKey::parse(r#"["a","a"]"#).unwrap();
     for (record_id, ts, lsn, fidelity, day, etag) in [
         ("a~e1".to_owned(), now - 1200, 1, "exact", "2019-01-01", "\"e1\"".to_owned()),
-        // What the host makes of the date.
+        // The date as the host rewrites it.
         (format!("a~{}", etag.trim_matches('"')), now - 300, 2, "normalized", "2019-12-31T22:00:00Z", etag.clone()),
     ] {
         let op = if lsn == 1 { "create" } else { "replace" };
@@ -153,7 +153,7 @@ async fn a_version_that_was_captured_with_altered_dates_is_saved_exactly_before_
         let live = app.run(&["query", "SELECT c.id, c.pk, c.day FROM c", "--format", "json"]).await.json();
         assert_eq!(live, json!([exact]), "{scope:?}");
     }
-    // The history keeps what it knew of that version: when it was, and in what order.
+    // The record keeps the time and the order of that version.
     let versions = app.versions("a").await;
     let kept = versions.iter().find(|v| v.etag.as_ref() == Some(&etag)).unwrap();
     assert_eq!(
@@ -164,11 +164,11 @@ async fn a_version_that_was_captured_with_altered_dates_is_saved_exactly_before_
 }
 
 #[tokio::test]
-async fn two_restores_at_the_same_time_do_it_once_and_both_can_be_undone() {
+async fn two_concurrent_restores_write_each_document_once_and_both_can_be_undone() {
     let damage = Damage::done(6).await;
     let other = tempfile::tempdir().unwrap();
     let other = other.path().to_str().unwrap();
-    // With a stamp, so that the two do not write the same.
+    // With a stamp, so that the two restores write different texts.
     let args = ["restore", "--all", "--at", &damage.at, "--delete-newer=99", "--format", "json", "--yes"];
     let first = damage.app.start_through_proxy(&args);
     let second = damage.app.start_through_proxy(&[&args[..], &["--journal", other]].concat());

@@ -1,4 +1,4 @@
-//! A random history in the account, and the live container that it ends in.
+//! A random history, and the live container at its end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,17 +13,17 @@ use super::{
 };
 use crate::support::{Output, TestApp};
 
-/// One case: an account, what happened in it, and the real binary.
+/// One case: an account, its changes, and the real binary.
 pub(super) struct Case {
     pub(super) app: TestApp,
     pub(super) model: Model,
     pub(super) rng: StdRng,
     pub(super) lsn: i64,
-    /// Etag and text of each live document, as of the last look.
+    /// ETag and text of each live document at the last read.
     pub(super) live: BTreeMap<Item, (String, String)>,
-    /// Every version that was ever live: it may never be lost.
+    /// Every version that was ever live; none may be lost.
     pub(super) seen: BTreeMap<(Item, String), String>,
-    /// Etag of each document as capture saw it last.
+    /// The ETag of each document that capture saw last.
     captured: BTreeMap<Item, String>,
     /// Versions that capture has not delivered yet.
     late: Vec<Version>,
@@ -46,11 +46,11 @@ impl Case {
         case
     }
 
-    /// Histories, and the live container that they end in.
+    /// Generates histories and the live container at their end.
     async fn invent(&mut self) {
         let mut history = Vec::new();
         for number in 0..DOCUMENTS {
-            // Some ids under two keys: two documents.
+            // Some ids exist under two keys: they are two documents.
             let name = ["doc", "d~o~c", "d\"ö'c %20+&", "[doc]"][number / 5 % 4];
             let item = (
                 format!("{name} {:02}", number / 5 * 5 + number % 5 / 2 * 2),
@@ -78,7 +78,7 @@ impl Case {
                 };
                 prev = Some((self.lsn, !delete));
                 own.push(version);
-                // Half of all versions share their second with the one before.
+                // Half of all versions share a second with the previous one.
                 ts = (ts + (self.rng.random_range(0..4i64) - 1).max(0)).min(START + SECONDS);
             }
             let last = own.last_mut().unwrap();
@@ -126,7 +126,7 @@ impl Case {
             .await;
     }
 
-    /// The live container as it is now, read apart from the program.
+    /// Reads the live container independently of the program.
     pub(super) async fn look(&mut self) -> Container {
         self.live.clear();
         for raw in self.app.events().await.query_all("SELECT * FROM c", &[], None).await.unwrap() {
@@ -141,7 +141,7 @@ impl Case {
         self.live.iter().map(|(item, (_, text))| (item.clone(), text.clone())).collect()
     }
 
-    /// What happened since capture looked last, as the feed of all versions tells it, at a second of our choosing.
+    /// Delivers the changes since the last call as the all-versions feed would, with a chosen second.
     async fn capture(&mut self, ts: i64) {
         self.look().await;
         let now = self.etags();
@@ -165,7 +165,7 @@ impl Case {
             });
         }
         self.model.versions.extend(happened.iter().cloned());
-        // Capture lags: some are delivered only after the next command, which must get along without them.
+        // Capture lags: some versions are delivered only after the next command, which must work without them.
         let (now, late): (Vec<_>, Vec<_>) = happened.into_iter().partition(|_| self.rng.random_range(0..3) > 0);
         self.late.extend(late);
         self.deliver(now).await;
@@ -180,7 +180,7 @@ impl Case {
         self.app.run(args).await
     }
 
-    /// A moment: mostly one in which something happened.
+    /// A moment, mostly one in which something happened.
     pub(super) fn moment(&mut self) -> i64 {
         START + self.rng.random_range(-1..=SECONDS)
     }
@@ -200,7 +200,7 @@ impl Case {
         assert!(undone.as_ref().is_none_or(|u| u.code == 0), "{undone:?}");
         assert_same(&self.look().await, &original, &format!("undo of restore --at {at}"));
 
-        // Again, and then a restore of what a restore left.
+        // Repeats the restore, then restores what a restore left behind.
         let first = self.restore(at).await;
         let after_first = self.look().await;
         let first_etags = self.etags();
@@ -220,7 +220,7 @@ impl Case {
         assert_same(&self.look().await, &after_second, "undo of that");
         self.backup_is_the_model().await;
 
-        // What was changed since the first restore is a conflict of its undo, and stays; the rest goes back.
+        // Documents changed since the first restore are conflicts of its undo and stay; the others are reverted.
         let second_etags = self.etags();
         let undone = self.undo(first.as_ref()).await;
         let mut conflicts = 0;

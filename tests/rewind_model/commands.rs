@@ -1,4 +1,4 @@
-//! The commands, each compared with the model.
+//! Compares each command with the model.
 
 use rand::RngExt as _;
 
@@ -43,14 +43,14 @@ impl Case {
         assert_eq!(lines, expected, "backup --at {at}");
     }
 
-    /// Restores everything to a moment; returns its id when something was written.
+    /// Restores everything to a moment; returns the restore's id if something was written.
     pub(super) async fn restore(&mut self, at: i64) -> Option<String> {
         let before = self.look().await;
         let (expected, whole) = self.model.after_restore(at, &before);
         let time = at.to_string();
         let mut args = vec!["restore", "--all", "--at", &time, "--delete-newer=1000", "--no-stamp", "--format", "json"];
         let etags = self.live.clone();
-        // Not each time: a case has many restores.
+        // Only sometimes, because a case has many restores.
         let thorough = self.rng.random_range(0..3) == 0;
         if thorough {
             let planned = self.run(&[&args[..], &["--dry-run"]].concat()).await;
@@ -73,14 +73,14 @@ impl Case {
             let etags = self.live.clone();
             let again = self.run(&args).await;
             let again: Value = serde_json::from_str(&again.stdout).unwrap();
-            assert_eq!(again["outcomes"], json!([]), "the second time");
+            assert_eq!(again["outcomes"], json!([]), "second restore");
             self.look().await;
-            assert_eq!(self.live, etags, "the second time wrote something");
+            assert_eq!(self.live, etags, "the second restore wrote something");
         }
         (moved > 0).then(|| report["restore"].as_str().unwrap().to_owned())
     }
 
-    /// Restores what matched a predicate then, and only that; takes it back.
+    /// Restores only the documents that matched a predicate at the moment, and undoes it.
     pub(super) async fn restore_where_is_the_model(&mut self) {
         let (at, least) = (self.moment(), self.rng.random_range(0..4u64));
         let before = self.look().await;
@@ -93,7 +93,7 @@ impl Case {
         let (time, predicate) = (at.to_string(), format!("c.n >= {least}"));
         let args = ["restore", "--where", &predicate, "--at", &time, "--no-stamp", "--yes", "--format", "json"];
         let done = self.run(&args).await;
-        // Nothing in scope is no success.
+        // An empty scope is not a success.
         assert!(done.code == 0 || (done.code == 1 && expected == before), "{args:?}: {done:?}");
         assert_same(&self.look().await, &expected, &format!("{args:?}"));
         let report: Value = serde_json::from_str(&done.stdout).unwrap_or_default();
@@ -104,7 +104,7 @@ impl Case {
         assert_same(&self.look().await, &before, &format!("undo of {args:?}"));
     }
 
-    /// Takes a restore back; one that wrote nothing has left nothing to take back.
+    /// Undoes a restore, if it wrote something.
     pub(super) async fn undo(&self, id: Option<&String>) -> Option<Output> {
         match id {
             Some(id) => Some(self.run(&["undo", id, "--yes"]).await),
@@ -112,7 +112,7 @@ impl Case {
         }
     }
 
-    /// Every version that was ever live is in the history, exactly.
+    /// Asserts that the history contains every version that was ever live, exactly.
     pub(super) async fn nothing_is_lost(&self) {
         let mut kept: BTreeMap<(Item, String), String> = BTreeMap::new();
         for raw in self.app.changes().await.query_all("SELECT * FROM c", &[], None).await.unwrap() {

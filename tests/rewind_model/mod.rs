@@ -1,7 +1,7 @@
-//! An executable model of a container through time, and random histories against which the commands are compared.
+//! Compares the commands with an executable model of a container through time, on random histories.
 //!
-//! The model is the plainest there is: it plays the versions in order and stops at T. Histories are written in the
-//! documented format (docs/history-format.md), so that the model shares no code with what it is compared to.
+//! The model replays the versions in order and stops at the moment. Histories are written in the documented format
+//! (docs/history-format.md), so the model shares no code with the program.
 
 mod case;
 mod commands;
@@ -11,16 +11,16 @@ use futures::{StreamExt as _, stream};
 
 use self::case::Case;
 
-/// 2023-11-14T22:13:20Z, the second before the stories begin.
+/// 2023-11-14T22:13:20Z, the second before the histories begin.
 const START: i64 = 1_700_000_000;
-/// Seconds in which the documents live; each has many versions, so ties are everywhere.
+/// The seconds that a history spans. Documents have many versions, so ties are frequent.
 const SECONDS: i64 = 12;
-/// Histories in one case.
+/// The number of documents in one case.
 const DOCUMENTS: usize = 40;
 const SYSTEM: [&str; 5] = ["_rid", "_self", "_etag", "_attachments", "_ts"];
 
-/// Seeds of the cases; one alone with `REWIND_MODEL_SEED=7 cargo test --test main rewind_model`, more of them with
-/// `REWIND_MODEL_SEEDS=100`.
+/// The seeds of the cases. `REWIND_MODEL_SEED=7 cargo test --test main rewind_model` runs one seed,
+/// `REWIND_MODEL_SEEDS=100` runs more.
 fn seeds() -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     match number("REWIND_MODEL_SEED") {

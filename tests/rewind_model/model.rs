@@ -1,4 +1,4 @@
-//! The model: versions played in order up to a moment.
+//! The model: versions replayed in order up to a moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// Id and partition key.
 pub(super) type Item = (String, String);
-/// What a container has: texts by item.
+/// A container's texts by item.
 pub(super) type Container = BTreeMap<Item, String>;
 
 /// A version as it happened.
@@ -18,13 +18,13 @@ pub(super) struct Version {
     pub(super) lsn: i64,
     /// `None` for a delete.
     pub(super) text: Option<String>,
-    /// Whether its record says that the document came into being with it.
+    /// Whether its record says that this version created the document.
     pub(super) create: bool,
     pub(super) etag: String,
     pub(super) prev: Option<i64>,
 }
 
-/// What is known of an item at a moment.
+/// What is known about an item at a moment.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Known {
     Document(String),
@@ -32,11 +32,11 @@ pub(super) enum Known {
     Unknown,
 }
 
-/// Everything that happened, and what of it is in the history.
+/// Everything that happened, and which part of it is in the history.
 #[derive(Default)]
 pub(super) struct Model {
     pub(super) versions: Vec<Version>,
-    /// Items that the history does not know.
+    /// Items without any version in the history.
     pub(super) strangers: BTreeSet<Item>,
 }
 
@@ -56,7 +56,7 @@ impl Model {
         }
     }
 
-    /// What the container had; and the items of which nothing is known.
+    /// The container at a moment, and the items whose state is unknown.
     pub(super) fn at(&self, at: i64) -> (Container, BTreeSet<Item>) {
         let (mut container, mut unknown) = (Container::new(), BTreeSet::new());
         for item in self.items() {
@@ -73,7 +73,7 @@ impl Model {
         (container, unknown)
     }
 
-    /// What a restore leaves: what was, and what nothing is known of as it is.
+    /// The expected result of a restore: known documents as they were, unknown ones unchanged.
     pub(super) fn after_restore(&self, at: i64, live: &Container) -> (Container, bool) {
         let (mut wanted, unknown) = self.at(at);
         for item in &unknown {
@@ -86,7 +86,7 @@ impl Model {
 }
 
 impl Version {
-    /// The record, as docs/history-format.md has it.
+    /// The record, in the format of docs/history-format.md.
     pub(super) fn record(&self) -> (String, String) {
         let (id, pk) = &self.item;
         let mut change = json!({"v": 1, "op": "upsert", "ts": self.ts, "lsn": self.lsn});
@@ -115,7 +115,7 @@ impl Version {
             );
         };
         change["etag"] = self.etag.as_str().into();
-        // At top level the history would expire with its document.
+        // At the top level, `ttl` would expire the record together with its document.
         let text = match text.split_once(",\"ttl\":") {
             Some((rest, ttl)) => {
                 change["ttl"] = ttl.trim_end_matches('}').parse::<i64>().unwrap().into();
@@ -130,7 +130,7 @@ impl Version {
     }
 }
 
-/// A document's text: the members of documents as they are, in any order.
+/// A document's text: typical fields in any order.
 pub(super) fn text(rng: &mut StdRng, item: &Item, n: usize) -> String {
     let mut members = vec![
         ("pk", json!(item.1)),
@@ -145,14 +145,14 @@ pub(super) fn text(rng: &mut StdRng, item: &Item, n: usize) -> String {
     members.push(("id", json!(item.0)));
     members.shuffle(rng);
     if rng.random_range(0..4) == 0 {
-        // At the end, where the format needs no note of its place.
+        // At the end, where the format does not need to note its position.
         members.push(("ttl", json!(1_000_000 + n)));
     }
     let members: Vec<String> = members.into_iter().map(|(k, v)| format!("\"{k}\":{v}")).collect();
     format!("{{{}}}", members.join(","))
 }
 
-/// The items in which two containers differ: what differs among forty documents is what one wants to see.
+/// Panics with the items in which two containers differ, rather than with all forty documents.
 #[track_caller]
 pub(super) fn assert_same(is: &Container, should: &Container, what: &str) {
     let items: BTreeSet<&Item> = is.keys().chain(should.keys()).collect();

@@ -13,7 +13,7 @@ use crate::support::{Output, TestApp};
 
 const BOTH: &str = "events,orders=order-changes";
 
-/// Two containers with a history each: an hour ago all was good, twenty minutes ago a job wrote into both.
+/// Two containers with a history each. All documents were good an hour ago; twenty minutes ago a job wrote to both.
 struct Two {
     app: TestApp,
     now: i64,
@@ -77,14 +77,14 @@ fn key(values: &[&str]) -> PartitionKey {
     PartitionKey::parse(&json!(values).to_string()).unwrap()
 }
 
-/// The id in the command that undoes.
+/// The id in the printed undo command.
 fn undo_of(output: &Output) -> String {
     let line = output.stderr.lines().find(|line| line.starts_with("undo  ")).unwrap_or_else(|| panic!("{output:?}"));
     line.split_whitespace().nth(3).unwrap().to_owned()
 }
 
 #[tokio::test]
-async fn two_containers_go_back_to_one_moment_and_one_undo_takes_both_back() {
+async fn two_containers_are_restored_to_one_moment_and_undone_by_one_command() {
     let two = Two::start().await;
     let at = (two.now - 1800).to_string();
     let all = ["restore", "--containers", BOTH, "--all", "--at", &at];
@@ -94,20 +94,20 @@ async fn two_containers_go_back_to_one_moment_and_one_undo_takes_both_back() {
         assert!(planned.stderr.contains(words), "{words}: {planned:?}");
     }
     assert_eq!(two.states().await, ["bad", "bad"]);
-    // The limits are for both together.
+    // The limits apply to both containers together.
     let refused = two.run(&[&all[..], &["--max", "1", "--yes"]].concat()).await;
     assert_eq!((refused.code, refused.stderr.contains("2 documents would be written")), (2, true), "{refused:?}");
     assert_eq!(two.states().await, ["bad", "bad"]);
     let done = two.run(&[&all[..], &["--yes"]].concat()).await;
     assert_eq!(done.code, 0, "{done:?}");
     assert_eq!(two.states().await, ["good", "good"]);
-    // From any of the containers, also on a machine without the local journal.
+    // From any of the containers, even on a machine without the local journal.
     std::fs::remove_dir_all(two.app.folder.path().join(".cosmos-rewind")).unwrap();
     let run = undo_of(&done);
     let undone = two.run(&["undo", &run, "--source", "orders", "--changes", "order-changes", "--yes"]).await;
     assert_eq!(undone.code, 0, "{undone:?}");
     assert_eq!(two.states().await, ["bad", "bad"]);
-    // An undo is undone as well.
+    // An undo can be undone as well.
     let again = two.run(&["undo", &undo_of(&undone), "--yes"]).await;
     assert_eq!(again.code, 0, "{again:?}");
     assert_eq!(two.states().await, ["good", "good"]);
@@ -115,7 +115,7 @@ async fn two_containers_go_back_to_one_moment_and_one_undo_takes_both_back() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn outcomes_that_cannot_be_printed_do_not_stop_before_the_second_container() {
+async fn unprintable_outcomes_do_not_stop_the_second_container() {
     let two = Two::start().await;
     let at = (two.now - 1800).to_string();
     let args = ["restore", "--containers", BOTH, "--all", "--at", &at, "--yes", "--format", "jsonl"];
@@ -128,7 +128,7 @@ async fn outcomes_that_cannot_be_printed_do_not_stop_before_the_second_container
 }
 
 #[tokio::test]
-async fn the_work_of_a_job_is_taken_back_in_two_containers() {
+async fn a_jobs_changes_are_reverted_in_two_containers() {
     let two = Two::start().await;
     let (from, to) = ((two.now - 1800).to_string(), (two.now - 600).to_string());
     let job = ["revert", "--containers", BOTH, "--from", &from, "--to", &to, "--filter", "doc.by == 'job'"];
@@ -142,7 +142,7 @@ async fn the_work_of_a_job_is_taken_back_in_two_containers() {
     let undone = two.run(&["undo", reports[0]["restore"].as_str().unwrap(), "--yes"]).await;
     assert_eq!(undone.code, 0, "{undone:?}");
     assert_eq!(two.states().await, ["bad", "bad"]);
-    // Nothing of it in one of them is no error; in none it is.
+    // It is an error only if there is nothing to revert in any container.
     let none = ["revert", "--containers", BOTH, "--from", &from, "--to", &to, "--dry-run"];
     let one = two.run(&[&none[..], &["--where", "c.id = 'order'"]].concat()).await;
     assert_eq!(one.code, 0, "{one:?}");
@@ -151,7 +151,7 @@ async fn the_work_of_a_job_is_taken_back_in_two_containers() {
 }
 
 #[tokio::test]
-async fn several_containers_are_looked_at_one_after_the_other() {
+async fn several_containers_are_inspected_one_after_the_other() {
     let two = Two::start().await;
     let at = (two.now - 1800).to_string();
     let found = two.run(&["find", "--containers", BOTH, "--when", "doc.state == 'bad'", "--format", "jsonl"]).await;
@@ -162,7 +162,7 @@ async fn several_containers_are_looked_at_one_after_the_other() {
     let shown = two.run(&["show", "--containers", BOTH, "--where", "c.state = 'good'", "--at", &at]).await;
     assert_eq!((shown.code, shown.stdout.lines().count()), (0, 2), "{shown:?}");
     assert!(shown.stderr.contains("container  orders"), "{shown:?}");
-    // One of them does not have it: the other one is shown all the same.
+    // The document exists in only one of them, and that one is shown all the same.
     let one = two.run(&["diff", "--containers", BOTH, "--id", "order", "--from", &at]).await;
     assert_eq!((one.code, one.stdout.contains("~ /state  \"good\" -> \"bad\"")), (0, true), "{one:?}");
     let none = two.run(&["show", "--containers", BOTH, "--id", "nobody", "--at", &at]).await;
@@ -185,7 +185,7 @@ async fn a_saved_plan_of_two_containers_is_applied_later_with_one_undo() {
     for (damaged, words) in [
         (joined(&lines[..lines.len() - 1]), "its last line is missing"),
         (half.clone(), "its last line is missing"),
-        // The end of both, after one of them.
+        // Half of the plan's lines, followed by the last line of the whole plan.
         (format!("{half}{}\n", lines[lines.len() - 1]), "edited or damaged"),
         (format!("{half}{half}{}\n", lines[lines.len() - 1]), "edited or damaged"),
         (format!("{text}{half}"), "edited or damaged"),
@@ -211,7 +211,7 @@ async fn a_saved_plan_of_two_containers_is_applied_later_with_one_undo() {
     let undone = two.run(&["undo", &undo_of(&done), "--yes"]).await;
     assert_eq!(undone.code, 0, "{undone:?}");
     assert_eq!(two.states().await, ["bad", "bad"]);
-    // The documents are others than the plan was made for, though they mean the same.
+    // The documents have new ETags, so the plan no longer applies, although their content is the same.
     let again = two.run(&apply).await;
     assert_eq!((again.code, again.stderr.matches("1 conflicts").count()), (3, 2), "{again:?}");
     let forced = two.run(&[&apply[..], &["--force"]].concat()).await;
@@ -256,7 +256,7 @@ async fn a_list_may_name_documents_of_several_containers() {
 }
 
 #[tokio::test]
-async fn a_revert_and_a_look_may_name_documents_of_several_containers() {
+async fn revert_and_read_commands_accept_documents_of_several_containers() {
     let two = Two::start().await;
     let (from, to) = ((two.now - 1800).to_string(), (two.now - 600).to_string());
     let line =
@@ -281,14 +281,14 @@ async fn a_revert_and_a_look_may_name_documents_of_several_containers() {
         let found = two.app.run_with_input(&args, &line("orders", "order")).await;
         assert!(found.code == 0 && !found.stderr.contains("container  events"), "{found:?}");
     }
-    // Without containers, it is the same list for each: read once, from standard input too.
+    // Without container names, the list applies to each container and is read once, even from standard input.
     let args = ["show", "--at", &from, "--containers", BOTH, "--ids-file", "-"];
     let found = two.app.run_with_input(&args, "{\"id\":\"event\",\"pk\":\"event\"}\n").await;
     assert!(found.stdout.contains("\"good\"") && !found.stderr.contains("names no document"), "{found:?}");
 }
 
 #[tokio::test]
-async fn what_had_nothing_to_write_names_nothing_to_undo_and_any_of_the_containers_undoes_the_rest() {
+async fn a_restore_without_writes_has_no_undo_and_any_container_can_undo_the_others() {
     let two = Two::start().await;
     let at = (two.now - 1800).to_string();
     let restore = async |containers: &str, more: &[&str]| {
@@ -303,7 +303,7 @@ async fn what_had_nothing_to_write_names_nothing_to_undo_and_any_of_the_containe
     let first = restore("orders=order-changes", &[]).await;
     assert!(first[0].is_string(), "{first:?}");
     assert_eq!(restore("orders=order-changes", &[]).await, [Value::Null]);
-    // One of them is as it was already: there is one id, and it is known in both.
+    // One container is already up to date. There is one id, and both containers know it.
     let both = restore(BOTH, &[]).await;
     assert!(both[0].is_string() && both[0] == both[1], "{both:?}");
     assert_eq!(two.states().await, ["good", "good"]);
@@ -321,7 +321,7 @@ async fn what_had_nothing_to_write_names_nothing_to_undo_and_any_of_the_containe
 }
 
 #[tokio::test]
-async fn what_find_names_in_several_containers_goes_into_one_restore_as_it_is() {
+async fn the_output_of_find_in_several_containers_is_a_list_for_one_restore() {
     let two = Two::start().await;
     let find = ["find", "--containers", BOTH, "--when", "doc.by == 'job'", "--from", "1h", "--format"];
     let found = async |format: &str| {
@@ -338,21 +338,21 @@ async fn what_find_names_in_several_containers_goes_into_one_restore_as_it_is() 
     for begins in ["container,id,", "events,event,", "orders,order,"] {
         assert!(csv.lines().any(|line| line.starts_with(begins)), "{begins}: {csv}");
     }
-    // A table of each stands below the name.
+    // Each container's table stands below its name.
     assert!(!found("table").await.contains("container"));
     let restore = ["restore", "--containers", BOTH, "--ids-file", "-", "--yes"];
     let done = two.app.run_with_input(&restore, &lines).await;
     assert_eq!((done.code, two.states().await), (0, ["good".to_owned(), "good".to_owned()]), "{done:?}");
     let undone = two.run(&["undo", &undo_of(&done), "--yes"]).await;
     assert_eq!((undone.code, two.states().await), (0, ["bad".to_owned(), "bad".to_owned()]), "{undone:?}");
-    // One of them alone: what find named in it is a list for it.
+    // For a single container, the output of `find` is a valid list.
     let alone = lines.lines().next().unwrap();
     let one = two.app.run_with_input(&["restore", "--ids-file", "-", "--yes"], alone).await;
     assert_eq!((one.code, two.states().await), (0, ["good".to_owned(), "bad".to_owned()]), "{one:?}");
 }
 
 #[tokio::test]
-async fn the_repair_of_a_fork_goes_into_two_containers() {
+async fn a_repair_made_in_a_fork_is_merged_into_two_containers() {
     let two = Two::start().await;
     let folder = two.app.folder.path();
     std::fs::create_dir(folder.join("Orders")).unwrap();
@@ -383,7 +383,7 @@ async fn the_repair_of_a_fork_goes_into_two_containers() {
 }
 
 #[tokio::test]
-async fn containers_that_cannot_be_told_apart_are_refused() {
+async fn ambiguous_containers_are_refused() {
     let two = Two::start().await;
     for (containers, words) in [
         ("events,orders", "orders: no function captures it"),

@@ -1,4 +1,4 @@
-//! The use case by itself: who calls it hears how each container begins and ends.
+//! The use case without the CLI: the caller is notified when each container begins and ends.
 
 use cosmos_rewind::{
     change::time::PointInTime,
@@ -14,7 +14,7 @@ use cosmos_rewind::{
 use super::Two;
 
 #[tokio::test]
-async fn what_is_stopped_in_the_first_container_is_not_begun_in_the_second() {
+async fn a_restore_stopped_in_the_first_container_does_not_begin_in_the_second() {
     let two = Two::start().await;
     let names = |source: &str, changes: &str| {
         let [database, source, changes, leases] = ["dev", source, changes, "leases"].map(String::from);
@@ -29,7 +29,7 @@ async fn what_is_stopped_in_the_first_container_is_not_begun_in_the_second() {
     });
     let plans = plans.await.unwrap();
     assert_eq!((plans.parts.len(), plans.writes(), plans.is_odd(), plans.alone().is_none()), (2, 2, false, true));
-    assert!(plans.approve(&Limits { max: 1, max_deletes: None }).is_err(), "the limits are for both");
+    assert!(plans.approve(&Limits { max: 1, max_deletes: None }).is_err(), "the limits apply to both");
 
     let approvals = plans.approve(&Limits { max: 2, max_deletes: None }).unwrap();
     let journal = two.app.folder.path().join("journals");

@@ -1,10 +1,10 @@
 #!/usr/bin/env node
-// A second opinion on the local account by the JavaScript SDK (npm install @azure/cosmos).
+// Tests the local account with the JavaScript SDK (npm install @azure/cosmos).
 //
 // Usage: node node_sdk.mjs ENDPOINT KEY [--splits]
-// Prints "ok <n> checks", or what differs and exits with 1. With --splits it also prints lines "split DATABASE CONTAINER RANGE"
-// and waits after each for a line on its standard input that says that this was done.
-// @azure/cosmos is looked for from the current directory.
+// Prints "ok <n> checks", or the differences and exits with 1. With --splits it also prints lines "split DATABASE
+// CONTAINER RANGE", and waits after each for a line on its standard input that confirms the split.
+// @azure/cosmos is resolved from the current directory.
 
 import { createRequire } from "node:module";
 import { randomUUID } from "node:crypto";
@@ -175,7 +175,7 @@ async function bulkFailures(container) {
   check("bulk: what failed left nothing", resources.sort(), ["fresh", "kept", "late", "other"]);
 }
 
-/** Bulk requests are counted, and one of them is held back until its range of keys is split. */
+/** Counts bulk requests, and holds one of them back until its partition key range is split. */
 async function bulkSplits() {
   const input = createInterface({ input: process.stdin });
   const lines = input[Symbol.asyncIterator]();
@@ -183,8 +183,8 @@ async function bulkSplits() {
   const inFlight = new Set();
   let splitBefore = Infinity;
   let splitting;
-  // Only when no other request is under way: while a split lasts, the account answers 410 with sub-status 1007, as the service
-  // does, and if the ranges are still the same when this SDK then reads them again, its bulk run never ends.
+  // Only while no other request is in flight. During a split the account answers 410 with sub-status 1007, like the
+  // service. If this SDK then still reads the same ranges, its bulk run never ends.
   const split = async (range) => {
     await Promise.allSettled(inFlight);
     console.log(`split ${database.id} busy ${range}`);
@@ -228,14 +228,14 @@ async function bulkSplits() {
     changeFeedMode: ChangeFeedMode.AllVersionsAndDeletes,
   });
   const { token } = await drain(latest);
-  // In the middle of a run, when some of its requests have been carried out.
+  // In the middle of a run, when some of its requests have been applied.
   splitBefore = 4;
   const results = await container.items.executeBulkOperations(creations("m", 1200));
   const created = (one) => (one.response?.statusCode ?? one.error?.code ?? one.statusCode) === 201;
   check("bulk over a split: all created, none twice", results.filter(created).length, 1200);
   check("bulk over a split: it was refused once", seen.gone, 1);
   check("bulk over a split: there is a partition more", await ranges(), before + 1);
-  // The older kind is given its ranges by the same cache.
+  // The older bulk method gets its ranges from the same cache.
   splitBefore = seen.requests + 1;
   const older = await container.items.bulk(creations("o", 60));
   check("bulk of the older kind over a split", [older.filter(created).length, seen.gone], [60, 2]);
@@ -249,11 +249,11 @@ async function bulkSplits() {
   const changes = (await drain(feed)).items;
   check("bulk over splits: one change each", [changes.length, new Set(changes.map((one) => one.current.id)).size], [1260, 1260]);
   client.dispose();
-  // Else it is waited for another line.
+  // Otherwise the process would wait for another line.
   input.close();
 }
 
-/** Reads until as many pages in a row were empty as there may be partitions. */
+/** Reads until as many consecutive pages were empty as there may be partitions. */
 async function drain(iterator) {
   const items = [];
   let token;

@@ -1,7 +1,7 @@
-// What the JavaScript SDK reads from an account that shows the past: `node past.mjs ENDPOINT KEY` prints it as JSON.
+// Prints what the JavaScript SDK reads from an account of the past as JSON: `node past.mjs ENDPOINT KEY`.
 import { createRequire } from "node:module";
 
-// From the folder that it is started in.
+// Resolved from the current directory.
 const { CosmosClient } = createRequire(`${process.cwd()}/`)("@azure/cosmos");
 const [endpoint, key] = process.argv.slice(2);
 const container = new CosmosClient({ endpoint, key }).database("dev").container("events");

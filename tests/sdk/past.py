@@ -1,4 +1,4 @@
-"""What the Python SDK reads from an account that shows the past: `past.py ENDPOINT KEY` prints it as JSON."""
+"""Prints what the Python SDK reads from an account of the past as JSON: `past.py ENDPOINT KEY`."""
 
 import json
 import sys

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A second opinion on the local account by the Python SDK (pip install azure-cosmos).
+"""Tests the local account with the Python SDK (pip install azure-cosmos).
 
 Usage: python_sdk.py ENDPOINT KEY
-Prints "ok <n> checks", or what differs and exits with 1.
+Prints "ok <n> checks", or the differences and exits with 1.
 """
 
 import sys

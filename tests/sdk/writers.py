@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writers that know nothing of this program (pip install azure-cosmos): four of them, until stdin ends.
+"""Four independent writers (pip install azure-cosmos) that run until stdin ends.
 
 Usage: writers.py ENDPOINT KEY DATABASE CONTAINER SEED
-Prints a line for each write that was acknowledged: {"id", "pk", "op", "etag", "document"}; "etag" is null of a delete.
+Prints a line for each acknowledged write: {"id", "pk", "op", "etag", "document"}; "etag" is null for a delete.
 A write without an answer is {"id", "pk", "op": "maybe"}.
 """
 
@@ -24,7 +24,7 @@ def say(**what):
 
 
 def write(writer):
-    # No two of them write the same documents, so that each one's order is known.
+    # No two writers share a document, so the order of each document's writes is known.
     chance = random.Random(f"{seed}-{writer}")
     container = CosmosClient(endpoint, key).get_database_client(database).get_container_client(name)
     live, n = set(), 0

@@ -1,4 +1,4 @@
-//! Files and journals that somebody else wrote.
+//! Hostile files and journals.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ use crate::{
     support::{BINARY, TestApp, files_below},
 };
 
-/// Runs a command to its end and measures the most memory that it had, in MiB.
+/// Runs a command to its end; returns exit code, output and peak memory in MiB.
 fn measured(app: &TestApp, args: &[&str]) -> (i32, String, u64) {
     let mut command = Command::new(BINARY);
     command.args(args).current_dir(app.folder.path()).env_clear().env("RUST_BACKTRACE", "0");
@@ -45,14 +45,14 @@ fn gzip(parts: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
     packed.finish().unwrap()
 }
 
-/// The same lines with a checksum that is right, which anybody can make.
+/// The same lines with a correct checksum, which an attacker can compute as well.
 pub(super) fn signed(lines: &str) -> String {
     let sum = cosmos_rewind::change::record::hex(&Sha256::digest(lines.as_bytes()));
     format!("{lines}{}\n", json!({"_end": {"steps": lines.lines().count() - 1, "sha256": sum}}))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_files_end_in_a_clear_error_and_little_memory_and_nothing_is_written() {
+async fn hostile_files_give_a_clear_error_use_little_memory_and_write_nothing() {
     let app = TestApp::start().await;
     put(&app, "x", 1).await;
     let folder = app.folder.path();
@@ -66,7 +66,7 @@ async fn hostile_files_end_in_a_clear_error_and_little_memory_and_nothing_is_wri
     let bomb = || gzip((0..512).map(|_| vec![b'['; 1 << 20]));
     let blank_bomb = || gzip((0..4).map(|_| vec![b'\n'; 1 << 20]));
 
-    // A plan that is right but for what is hostile about it.
+    // A plan that is valid except for its hostile part.
     let mut head = plan_head(&app).await;
     let step = |pk: &str| format!(r#"{{"id":"y","pk":{pk},"action":"delete"}}"#);
     let plan_of = |head: &Value, step: &str| signed(&format!("{head}\n{step}\n"));
@@ -109,7 +109,7 @@ async fn hostile_files_end_in_a_clear_error_and_little_memory_and_nothing_is_wri
         cases.push(vec!["restore", "--yes", "--plan", plan]);
     }
     for archive in ["bomb", "deep", "deep_doc", "nul", "empty", "key", "no_gzip", "link", "pipe"] {
-        // A loader goes by the document's own key.
+        // `load` uses the document's own key.
         if archive != "key" {
             cases.push(vec!["load", "--archive", archive]);
         }
@@ -128,7 +128,7 @@ async fn hostile_files_end_in_a_clear_error_and_little_memory_and_nothing_is_wri
         args.pop();
         args.push(&named);
         let (code, said, memory) = tokio::task::block_in_place(|| measured(&app, &args));
-        // Code 3: a loader goes on behind a document that is none, and says so at the end.
+        // Code 3: `load` skips an invalid document and reports it at the end.
         let fine = [1, 2].contains(&code) || (code == 3 && args[0] == "load" && args.len() == 2);
         let clear = said.contains("error: ") && !said.contains("panicked") && said.len() < 5_000;
         if !fine || !clear || memory > 256 {
@@ -142,7 +142,7 @@ async fn hostile_files_end_in_a_clear_error_and_little_memory_and_nothing_is_wri
     assert!(app.history().await.is_empty());
 }
 
-/// The head of a plan of today's format for this app.
+/// The head of a plan in the current format for this app.
 pub(super) async fn plan_head(app: &TestApp) -> Value {
     let made = app.run(&["restore", "--all", "--at", "now", "--dry-run", "--plan-out", "good.plan"]).await;
     assert!([0, 3].contains(&made.code), "{made:?}");
@@ -150,7 +150,8 @@ pub(super) async fn plan_head(app: &TestApp) -> Value {
     serde_json::from_str(plan.lines().next().unwrap()).unwrap()
 }
 
-/// Whoever can write into the history can write journals: nothing of such a one may be done, and the others stay usable.
+/// Whoever can write to the history can write journals. A hostile one must have no effect, and the others must stay
+/// usable.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_journals_in_the_history_are_refused_and_the_others_are_listed_and_undone() {
     let app = TestApp::start().await;
@@ -170,7 +171,7 @@ async fn hostile_journals_in_the_history_are_refused_and_the_others_are_listed_a
         signed(&format!("{}\n{step}\n", json!({"_plan": head})))
     };
     let whole = json!({"kind": "plan", "head": head, "parts": 1, "writes": 1});
-    // No end of parts, half of a plan, another restore's plan, lines that are none, a plan's item that is a part.
+    // Endless parts, half of a plan, another restore's plan, invalid lines, and a plan item that is a part.
     write("endless", "plan", json!({"kind": "plan", "head": head, "parts": u32::MAX, "writes": u64::MAX})).await;
     write("torn", "plan", whole.clone()).await;
     write("torn", "part-00000", json!({"kind": "part", "text": &text("torn", step)[..200]})).await;
@@ -180,7 +181,7 @@ async fn hostile_journals_in_the_history_are_refused_and_the_others_are_listed_a
     write("deep", "part-00000", json!({"kind": "part", "text": text("deep", &"[".repeat(100_000))})).await;
     write("part", "plan", json!({"kind": "part", "text": 7})).await;
     write("odd", "plan", json!({"kind": "plan", "head": {"id": 7}, "parts": -1, "writes": "many"})).await;
-    // Outcomes that were never had.
+    // Outcomes that never happened.
     write("liar", "plan", whole.clone()).await;
     write("liar", "part-00000", json!({"kind": "part", "text": text("liar", step)})).await;
     let outcome = json!({"id": "x", "pk": "key-x", "action": "delete", "fate": "gone", "before": 7});

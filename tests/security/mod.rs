@@ -1,4 +1,4 @@
-//! What SECURITY.md promises: who can reach the program, what it makes of hostile bytes, and what it leaves on the disk.
+//! The promises of SECURITY.md: who can reach the program, how it handles hostile bytes, and what it leaves on disk.
 
 mod hostile_files;
 mod network;

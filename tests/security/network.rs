@@ -1,4 +1,4 @@
-//! Who can reach the program, and what it makes of requests that are meant to confuse it.
+//! Who can reach the program, and how it handles requests that are meant to confuse it.
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +14,7 @@ use crate::{
     support::{FollowerProcess, Local, TestApp, body_of, feed_document},
 };
 
-/// Addresses on which a process listens, from its sockets and the kernel's tables.
+/// The addresses on which a process listens, from its sockets and the kernel's tables.
 fn listening(id: u32) -> BTreeSet<String> {
     let links = std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().filter_map(Result::ok);
     let sockets: BTreeSet<String> = links
@@ -33,7 +33,7 @@ fn listening(id: u32) -> BTreeSet<String> {
     found
 }
 
-/// 127.0.0.1 as the kernel writes it.
+/// 127.0.0.1 in the kernel's notation.
 const LOOPBACK: &str = "0100007F";
 
 #[tokio::test]
@@ -52,12 +52,12 @@ async fn handler_and_local_account_listen_on_loopback_only_and_a_follower_nowher
     assert_eq!(listening(follower.id()), BTreeSet::from([LOOPBACK.to_owned()]));
 }
 
-/// What is answered to these bytes within five seconds, and whether the connection was closed.
+/// The response to these bytes within five seconds, and whether the connection was closed.
 fn answer_to(port: u16, bytes: &[u8], end: bool) -> (String, bool) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
     stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
-    // A server that refuses while it is still sent to is in its right.
+    // A server may refuse while the client is still sending, so a failed write is fine.
     let _ = stream.write_all(bytes);
     if end {
         let _ = stream.shutdown(Shutdown::Write);
@@ -105,7 +105,7 @@ async fn a_request_that_can_be_read_in_two_ways_stores_nothing_and_others_are_se
     let body = smuggled(0);
     let length = body.len();
     let cases: Vec<(&str, String)> = vec![
-        // The length says that all of the rest is one body, the encoding that it ends at once and another request follows.
+        // By the length, the rest is one body; by the encoding, the body ends at once and another request follows.
         ("length, then chunked", {
             let rest = format!("0\r\n\r\n{}", inner(1));
             format!("{POST}Content-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n{rest}", rest.len())
@@ -163,13 +163,13 @@ async fn a_request_that_can_be_read_in_two_ways_stores_nothing_and_others_are_se
     assert!(app.history().await.is_empty(), "{:#?}", app.history().await);
     assert!(app.dead_letters().is_empty());
 
-    // By the chunks alone, and nothing behind them, as RFC 9112 (6.1) wants it.
+    // Only the chunks count, and nothing after them, as RFC 9112 (6.1) requires.
     let both = format!("{POST}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n{}{}", chunked(3), inner(4));
     let (answer, closed) = send(port, both, false).await;
     assert_eq!((statuses(&answer), closed), (vec![200], true), "{answer}");
     assert_eq!(app.history().await.len(), 1);
 
-    // Two requests one behind the other are two requests, which is no trick.
+    // Two consecutive requests are two requests, not an attack.
     let two = format!("{}{}", inner(8), inner(9));
     let (answer, _) = send(port, two, false).await;
     assert_eq!(statuses(&answer), [200, 200], "{answer}");
@@ -177,7 +177,7 @@ async fn a_request_that_can_be_read_in_two_ways_stores_nothing_and_others_are_se
 }
 
 #[tokio::test]
-async fn callers_that_never_finish_hold_up_nobody_and_no_stop() {
+async fn callers_that_never_finish_delay_neither_others_nor_a_stop() {
     let app = TestApp::start().await;
     let mut handler = app.handler(&[("REWIND_DRAIN_SECONDS", "2")]).await;
     let address = handler.url("").replace("http://", "").trim_end_matches('/').to_owned();

@@ -1,4 +1,4 @@
-//! What the program leaves on the disk.
+//! The files that the program leaves on disk.
 
 use std::{collections::BTreeSet, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::{
     support::{TestApp, files_below},
 };
 
-/// The journal's local file is appended to: what it leads to would be somebody else's.
+/// The journal's local file is appended to, so following a link would append to an unrelated file.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_is_not_written_through_a_symbolic_link() {
     let app = TestApp::start().await;
@@ -23,7 +23,7 @@ async fn a_journal_is_not_written_through_a_symbolic_link() {
     let journals = folder.join(".rewind");
     std::fs::create_dir_all(&journals).unwrap();
     std::os::unix::fs::symlink(&precious, journals.join(format!("{}.jsonl", id.as_str().unwrap()))).unwrap();
-    // A journal is named after the use of a plan, which nobody can foresee; what a plan says of its name leads nowhere.
+    // The journal's name comes from the use of the plan and cannot be predicted; an id in the plan does not affect it.
     let args = ["restore", "--yes", "--plan", "one.plan", "--max-deletes", "1", "--journal", ".rewind"];
     let used = app.run(&args).await;
     assert!([0, 3].contains(&used.code), "{used:?}");
@@ -31,7 +31,7 @@ async fn a_journal_is_not_written_through_a_symbolic_link() {
 }
 
 #[tokio::test]
-async fn every_file_that_holds_documents_or_names_them_is_its_owners_alone() {
+async fn every_file_with_document_data_is_readable_only_by_its_owner() {
     let app = TestApp::start().await;
     let folder = app.folder.path();
     let mine = files_below(folder);
@@ -55,7 +55,7 @@ async fn every_file_that_holds_documents_or_names_them_is_its_owners_alone() {
         let output = app.run(&args).await;
         assert_eq!(output.code, 0, "{args:?} {output:?}");
     }
-    // What erases also writes an archive's file anew.
+    // `erase` also rewrites an archive's file.
     std::fs::create_dir(folder.join("archive")).unwrap();
     std::fs::copy(folder.join("events.jsonl"), folder.join("archive/events.jsonl")).unwrap();
     let erased = app.run(&["erase", "--id", "x", "--pk", "key-x", "--archive", "archive", "--yes"]).await;

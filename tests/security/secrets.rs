@@ -12,13 +12,13 @@ use crate::{
     support::{BINARY, Fault, Kind, TestApp, files_below},
 };
 
-/// What stands for secrets; none is part of another text.
+/// Values that stand for secrets; none is part of another text.
 const KEY: &str = "TUFSS0VEYWNjb3VudGtleQ==";
 const SIGNATURE: &str = "MARKEDsignature";
 const HASH_KEY: &str = "MARKEDhashkey";
 const TOKEN: &str = "MARKEDtoken";
 
-/// Runs a command for a few seconds at most, for all that it says.
+/// Runs a command for a few seconds at most; returns all of its output.
 fn marked(folder: &Path, command: &[&str], settings: &[(String, String)]) -> impl FnOnce() -> String + Send + 'static {
     let mut process = Command::new("timeout");
     process.args(["5", BINARY]).args(command).current_dir(folder).stdin(Stdio::null()).env_clear();
@@ -77,7 +77,7 @@ async fn no_error_of_any_command_shows_a_secret() {
     let headers = format!("api-key={TOKEN}");
     let mut complaints = Vec::new();
     let mut run = 0;
-    // Nobody listens; refused by the service; not allowed; settings that are wrong.
+    // No listener; refused by the service; not allowed; invalid settings.
     let places = [
         (connection("http://127.0.0.1:1/"), None),
         (connection(&through_proxy), Some(Fault::Reject(401, 0))),
@@ -105,7 +105,7 @@ async fn no_error_of_any_command_shows_a_secret() {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let runs = commands.iter().map(|command| {
-            // A handler that can be started goes on; the first seconds have said what is wrong.
+            // A handler that starts keeps running; its first seconds show the errors.
             let process = marked(folder, command, &settings);
             async move { (command, tokio::task::spawn_blocking(process).await.unwrap()) }
         });

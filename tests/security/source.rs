@@ -1,10 +1,10 @@
-//! What the source may not do: build SQL from values, panic on purpose, be unsafe.
+//! Forbidden in the source: building SQL from values, intentional panics, unsafe code.
 
 use std::{collections::BTreeSet, path::Path};
 
 use crate::support::files_of_kind;
 
-/// The product's source without its unit tests: each file's path and lines, with their numbers.
+/// The product's source without unit tests: each file's path and its numbered lines.
 fn source() -> Vec<(String, Vec<(usize, String)>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let files = files_of_kind(root.join("src"), "rs");
@@ -17,7 +17,7 @@ fn source() -> Vec<(String, Vec<(usize, String)>)> {
     files.map(|path| (name(&path), code(std::fs::read_to_string(path).unwrap()))).collect()
 }
 
-/// What is put into the text of SQL, and why no value of a document or a user gets into it so.
+/// Everything that is inserted into SQL text, and why no value of a document or user gets in that way.
 const BUILT_SQL: &[(&str, &str, &str)] = &[
     ("src/history/past/report.rs", "matching", "the operator's own SQL, said of records"),
     ("src/history/past/report.rs", "IS_RECORD", "a constant"),
@@ -44,9 +44,9 @@ const BUILT_SQL: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn values_get_into_sql_as_parameters_only() {
+fn values_get_into_sql_only_as_parameters() {
     let mut found = BTreeSet::new();
-    // The local account reads SQL; it writes none.
+    // The local account parses SQL and writes none.
     for (name, lines) in source().into_iter().filter(|(name, _)| !name.starts_with("src/local/")) {
         let text: String = lines.into_iter().map(|(_, line)| line + "\n").collect();
         for (at, _) in text.match_indices("format!(") {
@@ -68,7 +68,7 @@ fn values_get_into_sql_as_parameters_only() {
         }
     }
     let allowed = BUILT_SQL.iter().map(|(name, what, _)| ((*name).to_owned(), (*what).to_owned()));
-    assert_eq!(found, allowed.collect(), "pass values as parameters, or say here why this is none");
+    assert_eq!(found, allowed.collect(), "pass values as parameters, or list here why this is not one");
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! The capture use case alone, in one thread and in no time: the clock is paused, the history is in memory. What is
-//! drawn from the seed: lives, batches, who delivers them, which attempt of which write fails and how, kills, and when
-//! the dead letters can be written. Only the pauses between retries have a random part of their own.
+//! The capture use case alone, in one thread without real time: the clock is paused and the history is in memory. The
+//! seed decides the lives, the batches, who delivers them, which attempt of which write fails and how, kills, and when
+//! dead letters can be written. Only the pauses between retries have randomness of their own.
 //!
-//! Then the same lives again, by way of an account that takes packed writes.
+//! The same lives then run again through an account that takes packed writes.
 
 mod packed;
 
@@ -26,19 +26,19 @@ use crate::support::{capture_into, memory::MemoryHistory};
 const DOCUMENTS: usize = 6;
 const LEASES: usize = 3;
 
-/// A process with an empty memory.
+/// A process with an empty write cache.
 fn process(history: &MemoryHistory, letters: &Path, seed: u64) -> Capture<MemoryHistory> {
     let delivery = if rewrites(seed) { Delivery::DatesRewritten } else { Delivery::DatesKept };
     Capture { delivery, ..capture_into(history.clone(), letters, limits(seed)) }
 }
 
-/// Whether the host of a seed rewrites dates.
+/// Whether this seed's host rewrites dates.
 fn rewrites(seed: u64) -> bool {
     seed % 4 > 1
 }
 
-/// What the host makes of an item then: a fraction of zeros is gone, in ids as well. Only what a delete's metadata says of
-/// the id stays.
+/// An item after the host's date rewriting, which drops zero fractions, even in ids. Only the id in a delete's metadata
+/// stays as it was.
 fn rewritten(item: &Value) -> Value {
     let mut altered: Value = serde_json::from_str(&item.to_string().replace(".000Z", "Z")).unwrap();
     if let Some(id) = item["metadata"].get("id") {
@@ -47,27 +47,27 @@ fn rewritten(item: &Value) -> Value {
     altered
 }
 
-/// An id that looks like a date, and what the host makes of it.
+/// An id that looks like a date, and the same id after the host has rewritten it.
 const DATE: [&str; 2] = ["2020-01-01T00:00:00.000Z", "2020-01-01T00:00:00Z"];
 
 fn id_of(document: usize) -> String {
     if document == 0 { DATE[0].into() } else { format!("d{document}") }
 }
 
-/// A version as it happened: time, LSN and the list, if the document existed.
+/// A version as it happened: time, LSN, and the list if the document existed.
 type Happened = (i64, i64, Option<Vec<u64>>);
 
-/// What happened to each document, and the feed that tells it by lease.
+/// What happened to each document, and the feed of each lease that delivers it.
 fn lives(rng: &mut StdRng) -> (BTreeMap<String, Vec<Happened>>, Vec<Vec<Value>>) {
     let mut lives: BTreeMap<String, Vec<Happened>> = BTreeMap::new();
     let mut feed = vec![Vec::new(); LEASES];
     let mut images: BTreeMap<String, (Value, i64)> = BTreeMap::new();
     for lsn in 1..rng.random_range(20..70i64) {
-        // Three to a second: what decides is the LSN.
+        // Three versions share a second, so only the LSN orders them.
         let (document, ts) = (rng.random_range(0..DOCUMENTS), 1_700_000_000 + lsn / 3);
         let (id, pk) = (id_of(document), format!("p{}", document % 2));
         let before = images.remove(&id);
-        // As the trigger writes it: a float, and 0 where nothing was before.
+        // In the trigger's format: a float, and 0 where there was no earlier version.
         let prev = before.as_ref().map_or(0, |(_, prev)| *prev);
         let mut metadata = json!({"crts": ts as f64, "lsn": lsn, "previousImageLSN": prev, "timeToLiveExpired": false});
         let ends = before.is_some() && rng.random_bool(0.2);
@@ -103,7 +103,7 @@ fn lives(rng: &mut StdRng) -> (BTreeMap<String, Vec<Happened>>, Vec<Vec<Value>>)
     (lives, feed)
 }
 
-/// What a follower in latest-version mode reads of the same: the documents as they are, and not what happened to them.
+/// What a follower in latest-version mode reads of the same items: the documents, without the operations.
 fn latest(items: &[Value]) -> Vec<Value> {
     let document = |item: &Value| {
         let mut document = item["current"].clone();
@@ -118,9 +118,9 @@ async fn run<H: History>(capture: &Capture<H>, batch: &[Value]) -> bool {
     let items: Vec<Box<RawValue>> = batch.iter().map(|item| serde_json::value::to_raw_value(item).unwrap()).collect();
     let items: Vec<&RawValue> = items.iter().map(AsRef::as_ref).collect();
     let begun = tokio::time::Instant::now();
-    // Debug builds need much of a thread's stack otherwise.
+    // Boxed because debug builds need a large part of a thread's stack for it.
     let stored = Box::pin(capture.run(&items, "invocation")).await.is_ok();
-    // The deadline, and what may be under way when it passes: an account that hangs holds nobody up.
+    // The deadline plus whatever is in flight when it passes: an unresponsive account must not delay the answer.
     assert!(begun.elapsed() < Duration::from_secs(32), "answered after {:?}", begun.elapsed());
     stored
 }
@@ -139,7 +139,7 @@ async fn play(seed: u64) {
     let alter = |items: &Vec<Value>| items.iter().map(rewritten).collect();
     let feed: Vec<Vec<Value>> = if rewrites(seed) { written.iter().map(alter).collect() } else { written.clone() };
     let poisoned = rng.random_bool(0.4).then(|| {
-        // Not the one whose id comes in two ways.
+        // Not the document whose id arrives in two forms.
         let (id, life) =
             lives.iter().filter(|(id, _)| *id != DATE[0]).nth(rng.random_range(0..lives.len() - 1)).unwrap();
         let (ts, lsn, list) = &life[rng.random_range(0..life.len())];
@@ -153,7 +153,7 @@ async fn play(seed: u64) {
     history.live(live);
     let folder = tempfile::tempdir().unwrap();
     let letters = folder.path().join("letters");
-    // A file where the directory should be, until half of everything is done.
+    // A file in the place of the folder, until half of everything is done.
     let blocked = rng.random_bool(0.5);
     if blocked {
         std::fs::write(&letters, "").unwrap();
@@ -162,7 +162,7 @@ async fn play(seed: u64) {
     let (mut current, mut stale) = (process(&history, &letters, seed), process(&history, &letters, seed));
     let mut done = [0; LEASES];
     let mut steps = 0;
-    // The history is made again under its name with as many key paths, and nothing in the refusals says so.
+    // The history is recreated under its name with the same number of key paths, so the refusals do not reveal it.
     let remade_at = rng.random_bool(0.3).then(|| rng.random_range(2..12));
     while (0..LEASES).any(|lease| done[lease] < feed[lease].len()) {
         steps += 1;
@@ -172,7 +172,7 @@ async fn play(seed: u64) {
         }
         if Some(steps) == remade_at {
             history.remake(&["/_originalId", "/pk"]);
-            // What was in the old one is gone with it: the leases start over.
+            // The old container's records are gone with it, so the leases start over.
             done = [0; LEASES];
         }
         let lease = rng.random_range(0..LEASES);
@@ -182,24 +182,24 @@ async fn play(seed: u64) {
         let late = &feed[lease][from..(from + rng.random_range(0..6)).min(feed[lease].len())];
         let killed_after = Duration::from_millis(rng.random_range(0..40));
         let acknowledged = match rng.random_range(0..10) {
-            // Killed in the middle, or after it was all done and before that was known.
+            // Killed in the middle, or after everything was stored but before the acknowledgement.
             0 | 1 => {
                 let _ = tokio::time::timeout(killed_after, run(&current, batch)).await;
                 current = process(&history, &letters, seed);
                 false
             }
-            // A host that has lost its lease and does not know it yet, at the same time.
+            // A host that does not know yet that it has lost its lease, delivering at the same time.
             2 | 3 => {
                 let (ok, _) = tokio::join!(run(&current, batch), run(&stale, late));
                 ok
             }
-            // Acknowledged, but the host died before it wrote that down.
+            // Acknowledged, but the host died before it saved the lease.
             4 => {
                 run(&current, batch).await;
                 stale = std::mem::replace(&mut current, process(&history, &letters, seed));
                 false
             }
-            // Another way of capture into the same history, which knows less of what happened.
+            // A second capture into the same history that knows less about what happened.
             5 | 6 => {
                 let documents = latest(&written[lease][from..end]);
                 let (ok, _) = tokio::join!(run(&current, batch), run(&follower, &documents));
@@ -220,10 +220,10 @@ async fn play(seed: u64) {
         let version = Version::parse(record).unwrap();
         let record: Value = serde_json::from_str(record).unwrap();
         let change = &record["_change"];
-        // What was altered says so.
+        // A rewritten date must be marked.
         let is_altered = record.get("when").is_some_and(|when| when != DATE[0]);
         assert!(!is_altered || change["fidelity"] == "normalized", "seed {seed}: {record}");
-        // What is live still could be read again, however late the replicas have it.
+        // The text of a live document could be read again, however stale the replicas are.
         let is_live = version.lsn.is_some() && version.lsn == last(&version.id);
         assert!(!is_live || change["fidelity"] == "exact", "seed {seed}: {record}");
         assert!(rewrites(seed) || change["fidelity"] == "exact", "seed {seed}: {record}");
@@ -235,7 +235,8 @@ async fn play(seed: u64) {
         sure.extend(version.etag.clone());
         captured.entry(version.id.clone()).or_default().push(version);
     }
-    // A version may be known under its own id as well: from a delete, which names it, or from a batch that came earlier.
+    // A version may also be known under its original id: from a delete, which names it, or from a batch that came
+    // earlier.
     unsure.retain(|version| version.etag.as_ref().is_none_or(|etag| !sure.contains(etag)));
     captured.entry(DATE[0].into()).or_default().extend(unsure);
     captured.retain(|_, versions| !versions.is_empty());
@@ -255,7 +256,7 @@ async fn play(seed: u64) {
         });
         assert_eq!(is, wanted, "seed {seed}: {id}; poison: {poison:?}");
         for version in versions.iter().filter(|_| !(rewrites(seed) && id == DATE[0])) {
-            // What happened is known, whoever was last to write it. Under another id it is another record.
+            // The operation is known, whoever wrote the record last. Under another id it is another record.
             let item = written.iter().flatten().find(|item| item["metadata"]["lsn"].as_i64() == version.lsn).unwrap();
             let (op, before) = (
                 &item["metadata"]["operationType"],
@@ -272,7 +273,7 @@ async fn play(seed: u64) {
             }
         }
     }
-    // A letter holds the item that says what could not be stored, or the one after it with its image.
+    // A dead letter holds the item that could not be stored, or the next one with its previous image.
     let letters = std::fs::read_dir(&letters).into_iter().flatten().map(|letter| {
         let letter: Value = serde_json::from_slice(&std::fs::read(letter.unwrap().path()).unwrap()).unwrap();
         let (item, metadata) = (&letter["item"], &letter["item"]["metadata"]);

@@ -1,5 +1,5 @@
-//! The real handler and a real follower are killed again and again while a list-append workload runs through a proxy
-//! that delays, cuts and truncates. `scripts/chaos.sh` runs it at full size.
+//! Kills the real handler and a real follower repeatedly while a list-append workload runs through a proxy that delays,
+//! cuts and truncates. `scripts/chaos.sh` runs it at full size.
 
 use std::{
     collections::BTreeMap,
@@ -20,15 +20,15 @@ use super::{
 };
 use crate::support::{FollowerProcess, Kind};
 
-/// Documents of one partition key, which are written in one transaction.
+/// Documents of one partition key, written in one transaction.
 const OF_A_KEY: usize = 10;
-/// Numbers that a document's list gets, about.
+/// The approximate number of entries in a document's list.
 const APPENDS: usize = 50;
-/// The follower's own history: what the handler misses it may not hide, nor the other way round.
+/// The follower has its own history, so that neither it nor the handler hides what the other misses.
 const FOLLOWED: &str = "followed";
 const FOLLOW: [&str; 8] = ["--mode", "all-versions", "--name", "chaos", "--lease", "2", "--changes", FOLLOWED];
 
-/// What was appended and acknowledged, by document.
+/// The appended and acknowledged numbers by document.
 type Lists = BTreeMap<String, Vec<u64>>;
 
 struct Workload {
@@ -38,7 +38,7 @@ struct Workload {
     lists: Mutex<Lists>,
 }
 
-/// Appends unique numbers to the lists of the documents of some keys, until there are enough of them.
+/// Appends unique numbers to the documents of some keys until there are enough of them.
 async fn append(work: Arc<Workload>, events: Container, keys: Vec<usize>, mut rng: StdRng) {
     let mut own = Lists::new();
     'all: loop {
@@ -48,7 +48,7 @@ async fn append(work: Arc<Workload>, events: Container, keys: Vec<usize>, mut rn
         for _ in 0..rng.random_range(1..60) {
             let n = work.counter.fetch_add(1, Ordering::SeqCst);
             if n >= work.wanted || work.out_of_time.load(Ordering::SeqCst) {
-                // Of the numbers that were taken, one is not used: it is in no list.
+                // A number that was drawn but not used is in no list.
                 if operations.is_empty() {
                     break 'all;
                 }
@@ -66,7 +66,7 @@ async fn append(work: Arc<Workload>, events: Container, keys: Vec<usize>, mut rn
     work.lists.lock().unwrap().extend(own);
 }
 
-/// Each document's history is its numbers, one more in each version, in order; and there is nothing else.
+/// Asserts that each document's history is its list, one number longer in each version, and that there is nothing else.
 async fn assert_whole(lists: &Lists, history: &Container, who: &str) {
     let mut found: BTreeMap<String, Vec<(i64, Vec<u64>)>> = BTreeMap::new();
     let sql = "SELECT c._originalId AS id, c._change.lsn AS lsn, c.list AS list FROM c";
@@ -88,7 +88,7 @@ async fn assert_whole(lists: &Lists, history: &Container, who: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: scripts/chaos.sh"]
-async fn nothing_is_lost_or_doubled_while_processes_are_killed() {
+async fn nothing_is_lost_or_duplicated_while_processes_are_killed() {
     let wanted = number("COSMOS_REWIND_CHAOS_CHANGES").unwrap_or(5_000) as usize;
     let minutes = number("COSMOS_REWIND_CHAOS_MINUTES").unwrap_or(60);
     let seed = number("COSMOS_REWIND_SEED").unwrap_or(1);
@@ -149,7 +149,7 @@ async fn nothing_is_lost_or_doubled_while_processes_are_killed() {
         }
         if writers.iter().all(tokio::task::JoinHandle::is_finished) {
             written.get_or_insert_with(|| start.elapsed());
-            // Killing goes on until the last of it is captured: the writers are faster.
+            // The kills go on until everything is captured; the writers finish earlier.
             if work.out_of_time.load(Ordering::SeqCst) || !world.is_behind().await {
                 break;
             }

@@ -1,6 +1,6 @@
-//! Whole lives in memory, thousands of writes a second: an application writes, the real capture use case stores, and a
-//! restore, its undo, verification, retention and erasure work on the result. The oracle is the container's own log of
-//! writes, played by the plainest of models; it shares no code with what it judges.
+//! Complete histories in memory at thousands of writes per second: an application writes, the real capture use case
+//! stores, and restore, undo, verification, retention and erasure work on the result. The oracle replays the
+//! container's own write log in a minimal model and shares no code with its subject.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -34,15 +34,15 @@ use crate::support::{capture_into, letters};
 const START: i64 = 1_700_000_000;
 const DOCUMENTS: u64 = 9;
 const SYSTEM: [&str; 5] = ["_rid", "_self", "_etag", "_attachments", "_ts"];
-/// The layouts that capture takes for a source keyed by `/pk`.
+/// The layouts that capture accepts for a source keyed by `/pk`.
 pub(super) const LAYOUTS: [&[&str]; 3] = [&["/pk", "/_originalId"], &["/pk"], &["/_originalId", "/pk"]];
 
 /// Id and partition key.
 pub type Place = (String, String);
-/// What a container has: documents without what the service adds, as values.
+/// A container's documents as values, without the service's own fields.
 pub(super) type Contents = BTreeMap<Place, Value>;
 
-/// A small world of one account.
+/// A small world with one account.
 pub(super) struct World {
     pub(super) account: MemoryAccount,
     names: Names,
@@ -69,7 +69,7 @@ pub(super) fn contents(container: &MemoryContainer) -> Contents {
     container.texts().iter().map(|text| own(text)).map(|document| (place(&document), document)).collect()
 }
 
-/// What the container had at the end of a second, by its log.
+/// The container's contents at the end of a second, from its log.
 fn at(log: &[Written], ts: i64) -> Contents {
     let mut contents = Contents::new();
     for write in log.iter().filter(|write| write.ts <= ts) {
@@ -136,12 +136,12 @@ impl World {
         self.account.set_time(self.now);
     }
 
-    /// An application writes, as it pleases.
+    /// An application makes random writes.
     async fn live(&mut self, rng: &mut StdRng, writes: usize) {
         for _ in 0..writes {
             self.later(rng.random_range(0..3));
             let number = rng.random_range(0..DOCUMENTS);
-            // One id under two keys, and an id that no address may have.
+            // One id under two keys, and an id that cannot be part of an address.
             let id = match number {
                 0 => "..".to_owned(),
                 n => format!("doc-{}", n / 2),
@@ -159,7 +159,7 @@ impl World {
         }
     }
 
-    /// Everything that was written since is captured, in batches, some of them twice.
+    /// Captures everything written since the last call, in batches, some of them twice.
     pub(super) async fn capture(&mut self, rng: &mut StdRng) {
         let items: Vec<Box<RawValue>> = feed(&self.account.source.written())
             .iter()
@@ -188,7 +188,7 @@ impl World {
         RunOptions { force: false, concurrency: 4, ru_limit: None, journal: self.folder.path().join("journal") }
     }
 
-    /// Plans and applies; the id of the restore and what came of it.
+    /// Plans and applies a restore; returns its id and report.
     async fn restore(&self, request: &Request<'_>, into: Option<&str>) -> (String, Report) {
         let cx = self.cx();
         let containers = restore::open(into, &cx).await.unwrap();
@@ -199,7 +199,7 @@ impl World {
         (plan.head.id.clone(), report)
     }
 
-    /// Takes a restore back; what came of it.
+    /// Undoes a restore and returns the report.
     pub(super) async fn undo(&self, restore: &str) -> Report {
         let cx = self.cx();
         let journal = self.folder.path().join("journal");
@@ -226,7 +226,7 @@ impl World {
     }
 }
 
-/// Answers that a client library passes on and that may come right the next time.
+/// Transient failures that the client library passes on.
 fn faults(rng: &mut StdRng) -> Vec<Fault> {
     (0..rng.random_range(0..6))
         .map(|_| {
@@ -245,7 +245,7 @@ async fn play(seed: u64) {
     world.capture(&mut rng).await;
     let story = format!("seed {seed}, history keyed {layout:?}");
 
-    // Back to any second since the first change that was captured, and back again.
+    // Restores to any second since the first captured change, and undoes it.
     world.later(5);
     let then = rng.random_range(world.account.source.written()[0].ts..world.now);
     let expected = at(&world.account.source.written(), then);
@@ -267,13 +267,13 @@ async fn play(seed: u64) {
         let undone = world.undo(&restore).await;
         assert!(undone.is_complete(), "{story}: {undone:?}");
         assert_eq!(contents(&world.account.source), before, "{story}: undone");
-        // What the first undo wrote is not the restore's any more.
+        // What the first undo wrote does not belong to the restore any more.
         let again = world.undo(&restore).await;
         assert_eq!(again.results.done, 0, "{story}: {again:?}");
         assert_eq!(contents(&world.account.source), before, "{story}: undone twice");
     }
 
-    // Life goes on, old versions are removed, and every kept instant has the same answer.
+    // After more writes, old versions are pruned, and every kept moment still has the same answer.
     world.later(1);
     world.live(&mut rng, 20).await;
     world.capture(&mut rng).await;
@@ -291,7 +291,7 @@ async fn play(seed: u64) {
     }
     assert_eq!(contents(&copy), expected, "{story}: {kept} of the last {within} s, pruned");
 
-    // One document is erased, and nothing of it is left.
+    // One document is erased without a trace.
     let item = ItemKey { id: "..".into(), partition_key: PartitionKey::parse("[0]").unwrap() };
     let request = erase::Request {
         item,
@@ -313,7 +313,7 @@ fn in_memory_every_second_can_be_restored_undone_pruned_around_and_erased() {
     seed_after_seed("MEMORY", 40, play);
 }
 
-/// One document that a plan deletes, because it was created after the moment.
+/// A document that the plan deletes because it was created after the moment.
 async fn to_be_deleted() -> (World, Request<'static>, PartitionKey) {
     let mut world = World::new(LAYOUTS[0], 0);
     let key = PartitionKey::parse("[1]").unwrap();
@@ -327,8 +327,8 @@ async fn to_be_deleted() -> (World, Request<'static>, PartitionKey) {
     (world, request, key)
 }
 
-/// Once the answer to a delete is lost, a later 404 does not say who deleted. Somebody else did, before: the restore must
-/// not take it for its own work, or its undo would make the document again.
+/// After a delete whose answer was lost, a 404 does not tell who deleted the document. Here another writer did,
+/// earlier. The restore must not claim the delete, or its undo would recreate the document.
 #[tokio::test(start_paused = true)]
 async fn a_document_that_somebody_else_deleted_is_not_made_again_by_undo() {
     let (world, request, key) = to_be_deleted().await;
@@ -346,12 +346,13 @@ async fn a_document_that_somebody_else_deleted_is_not_made_again_by_undo() {
     assert_eq!(contents(&world.account.source).len(), 1);
 }
 
-/// The same delete, done by the restore although it was told otherwise: that is its own work, and undo takes it back.
+/// The same delete, applied by the restore although the answer was a failure. It is the restore's own work, and undo
+/// reverts it.
 #[tokio::test(start_paused = true)]
 async fn a_delete_whose_answer_was_lost_is_the_restores_own() {
     let (world, request, _) = to_be_deleted().await;
     let before = contents(&world.account.source);
-    // The look before the delete is answered; the delete is done, and its answer lost.
+    // The read before the delete is answered; the delete is applied, but its answer is lost.
     let cx = world.cx();
     let containers = restore::open(None, &cx).await.unwrap();
     let plan = restore::plan(&request, &containers, &cx).await.unwrap().plan;

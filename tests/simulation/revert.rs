@@ -1,6 +1,6 @@
-//! Honest writers and a bad one, in memory, through the real capture: after a revert every honest edit is there, every bad one
-//! that nobody overwrote is gone, every conflict is listed, and nothing else changed. The oracle keeps a document of its own
-//! beside each real one: what it would be if the bad writer had never written. It knows no diff, no path and no version.
+//! Honest writers and a bad one in memory, through the real capture. After a revert, every honest edit is intact, every
+//! bad edit that nobody overwrote is gone, every conflict is listed, and nothing else has changed. The oracle keeps a
+//! twin of each document: its state if the bad writer had never written. It has no notion of diffs, paths or versions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,16 +25,17 @@ pub const LEAVES: [&str; 5] = ["/price", "/city", "/address/zip", "/address/stre
 /// A document's leaves.
 pub type Leaves = BTreeMap<&'static str, Value>;
 
-/// What the oracle knows of one document.
+/// The oracle's knowledge about one document.
 #[derive(Default)]
 pub struct Twin {
-    /// The real one.
+    /// The real document.
     real: Option<Leaves>,
-    /// The same without the bad writer.
+    /// The document without the bad writer's edits.
     pub honest: Option<Leaves>,
-    /// Paths over which somebody honest decided when they had a bad value, with the value before it.
+    /// Paths that an honest writer set while they had a bad value, with the value before it.
     decided: BTreeMap<&'static str, Option<Value>>,
-    /// The whole document as it was before somebody honest deleted it, made it again, or changed one that the bad writer made.
+    /// The whole document before an honest writer deleted it, recreated it, or changed one that the bad writer had
+    /// created.
     whole: Option<Option<Leaves>>,
 }
 
@@ -108,7 +109,7 @@ struct Story {
 }
 
 impl Story {
-    /// Somebody writes a document, as a whole: a few of its leaves are new.
+    /// Writes a whole document in which a few leaves are new.
     async fn write(&mut self, rng: &mut StdRng, by: &'static str, with_whole: bool) {
         self.world.later(rng.random_range(0..3));
         let number = rng.random_range(0..12);
@@ -128,7 +129,7 @@ impl Story {
         };
         for _ in 0..rng.random_range(1..4) {
             let leaf = LEAVES[rng.random_range(0..LEAVES.len())];
-            // Few values, so that they come again.
+            // Few distinct values, so that they repeat.
             let value = json!(rng.random_range(0..3));
             match rng.random_range(0..6) {
                 0 => leaves.remove(leaf),
@@ -162,7 +163,7 @@ async fn play(seed: u64) {
     let mut story = Story { world: World::new(layout, seed), twins: BTreeMap::new() };
     let by_filter = rng.random_bool(0.5);
     let name = format!("seed {seed}, history keyed {layout:?}, {}", if by_filter { "by a filter" } else { "a window" });
-    // Everything that there is at first is honest.
+    // All initial documents are honest.
     for _ in 0..15 {
         let by = honest(&mut rng);
         story.write(&mut rng, by, true).await;
@@ -170,7 +171,8 @@ async fn play(seed: u64) {
     story.world.later(2);
     let from = story.world.now;
     for _ in 0..rng.random_range(1..40) {
-        // By the filter, the writers take turns; it cannot tell whose a delete is, so that only honest ones delete.
+        // With a filter, the writers alternate. A delete cannot be attributed by a filter, so only honest writers
+        // delete.
         let by = if by_filter && rng.random_bool(0.5) { honest(&mut rng) } else { BAD };
         let with_whole = !by_filter || by != BAD;
         story.write(&mut rng, by, with_whole).await;

@@ -1,4 +1,4 @@
-//! The local account with the containers of the app, and a proxy before it.
+//! The app's containers in the local account, with a proxy in front of it.
 
 use cosmos_rewind::{
     change::{
@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 
 use super::{Output, handler::Handler, proxy::Proxy, run, running::Running};
 
-/// An account with `dev/events` (keyed `/pk`), `changes` (keyed `/pk`, `/_originalId`) and `leases`, and a folder
-/// that is an app root.
+/// An account with `dev/events` (keyed `/pk`), `changes` (keyed `/pk`, `/_originalId`) and `leases`, and a folder that
+/// serves as the app root.
 pub struct TestApp {
     pub local: LocalCosmos,
     pub proxy: Proxy,
@@ -35,7 +35,7 @@ impl TestApp {
         Self::with_events(paths, json!({"partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}})).await
     }
 
-    /// The same with `events` described, but for its name.
+    /// Like [`Self::start`], with this definition for `events`; the name is filled in.
     pub async fn with_events(paths: &[&str], mut events: Value) -> Self {
         let local = LocalCosmos::start(LocalOptions::default()).await.unwrap();
         assert!(local.create_database("dev").await.unwrap());
@@ -58,7 +58,7 @@ impl TestApp {
         Self { local, proxy, folder, cosmos }
     }
 
-    /// Settings of the handler: it reaches the account through the proxy.
+    /// The handler's settings. They point it at the account through the proxy.
     pub fn settings(&self) -> Vec<(String, String)> {
         let connection =
             self.local.connection_string().replace(self.local.endpoint().as_str(), self.proxy.endpoint().as_str());
@@ -72,18 +72,18 @@ impl TestApp {
         .to_vec()
     }
 
-    /// Starts `serve` as the host does, with more settings on top.
+    /// Starts `serve` as the host does, with additional settings.
     pub async fn handler(&self, more: &[(&str, &str)]) -> Handler {
         let mut settings = self.settings();
         settings.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         Handler::start(self.folder.path(), &settings).await
     }
 
-    /// The same, which answers and need not have looked at its containers.
+    /// Like [`Self::handler`], but returns as soon as the handler answers, before it has looked at its containers.
     pub async fn answering(&self, more: &[(&str, &str)]) -> Handler {
         let mut settings = self.settings();
         settings.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-        // There is no host.json, and that is said once the port is taken.
+        // Without a host.json the handler logs this line, right after it has bound its port.
         Handler::start_until(self.folder.path(), &settings, "the host rewrites dates").await
     }
 
@@ -95,7 +95,7 @@ impl TestApp {
         self.cosmos.container("dev", "events").await.unwrap()
     }
 
-    /// All versions in `changes`, in record id order, without what differs from delivery to delivery.
+    /// All versions in `changes`, in record id order, without the fields that differ between deliveries.
     pub async fn history(&self) -> Vec<Value> {
         let mut all: Vec<Value> = self
             .changes()
@@ -135,7 +135,8 @@ impl TestApp {
         versions
     }
 
-    /// Captures what a feed delivers: by the handler; or, into a history whose key it refuses today, as it did before.
+    /// Captures what a feed delivers through the handler. Where the handler refuses the history's key, writes the
+    /// records directly, as older releases did.
     pub async fn capture(&self, items: &[Value]) {
         let (changes, source) = (self.changes().await, self.events().await);
         if record::check_layout(Container::key_paths(&changes), Container::key_paths(&source)).is_ok() {
@@ -157,7 +158,7 @@ impl TestApp {
         }
     }
 
-    /// Writes a document to the live container; returns it as stored.
+    /// Writes a document to the live container and returns it as stored.
     pub async fn put(&self, document: Value) -> Value {
         let events = self.events().await;
         let id = document["id"].as_str().unwrap().to_owned();
@@ -167,15 +168,15 @@ impl TestApp {
         serde_json::from_slice(&text).unwrap()
     }
 
-    /// Dead letters in the default store of the app folder.
+    /// The dead letters in the app folder's default store.
     pub fn dead_letters(&self) -> Vec<Value> {
         let Ok(entries) = std::fs::read_dir(self.folder.path().join(".dead-letters")) else { return Vec::new() };
-        // One that is being written has another name still.
+        // A letter that is still being written has another extension.
         let whole = entries.map(|e| e.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
         whole.map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()).collect()
     }
 
-    /// Runs a command of the binary against the account, to its end.
+    /// Runs a command of the binary against the account and waits for it to end.
     pub async fn run(&self, args: &[&str]) -> Output {
         self.run_with_input(args, "").await
     }
@@ -185,30 +186,30 @@ impl TestApp {
         self.spawn(args, &[], input).await
     }
 
-    /// Has a follower begin here that captures everything from now on: what was written before counts as captured, and
-    /// the history as complete up to now.
+    /// Starts a follower here that captures everything from now on. What was written before counts as captured, and the
+    /// history is complete up to now.
     pub async fn captured_from_now(&self) {
         self.captured_of(&[]).await;
     }
 
-    /// The same for other containers than the usual ones.
+    /// Like [`Self::captured_from_now`], for other containers than the usual ones.
     pub async fn captured_of(&self, containers: &[&str]) {
         let follow = ["follow", "--name", "reader", "--mode", "all-versions", "--from", "now", "--until-caught-up"];
         let output = self.run(&[&follow[..], containers].concat()).await;
         assert_eq!(output.code, 0, "{output:?}");
     }
 
-    /// Runs a command with settings on top of the account's.
+    /// Runs a command with settings in addition to the account's.
     pub async fn run_with_settings(&self, args: &[&str], settings: &[(&str, &str)]) -> Output {
         self.spawn(args, settings, "").await
     }
 
-    /// Runs a command that reaches the account through the proxy, to its end.
+    /// Runs a command that reaches the account through the proxy and waits for it to end.
     pub async fn run_through_proxy(&self, args: &[&str]) -> Output {
         run(self.folder.path(), args, &self.settings(), "").await
     }
 
-    /// Runs a command to its end by a line of the shell, in which `"$@"` is the command.
+    /// Runs a command through a shell line in which `"$@"` is the command, and waits for it to end.
     #[cfg(target_os = "linux")]
     pub async fn run_by_shell(&self, line: &str, args: &[&str]) -> Output {
         let mut command = std::process::Command::new("sh");

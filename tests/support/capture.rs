@@ -13,13 +13,13 @@ use cosmos_rewind::{
     dead_letters::DeadLetterStore,
 };
 
-/// A store of dead letters in a folder.
+/// A dead-letter store in a folder.
 pub fn letters(folder: &Path) -> DeadLetterStore {
     let location = DeadLetterLocation::Directory(folder.to_owned());
     DeadLetterStore::open(&location, &Credential::Key(Secret::new("none"))).unwrap()
 }
 
-/// Exact capture behind a host that rewrites dates, by a process with an empty memory.
+/// Exact capture behind a host that rewrites dates, by a process with an empty write cache.
 pub fn capture_into<H>(history: H, folder: &Path, limits: Limits) -> Capture<H> {
     Capture {
         function: "CaptureChanges".into(),

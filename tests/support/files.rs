@@ -1,11 +1,11 @@
-//! The files below a folder.
+//! Lists the files below a folder.
 
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
 };
 
-/// All files below a folder, as paths that begin with it.
+/// Returns all files below a folder; the paths begin with the folder.
 pub fn files_below(folder: impl AsRef<Path>) -> BTreeSet<PathBuf> {
     let folder = folder.as_ref();
     let mut found = BTreeSet::new();
@@ -19,7 +19,7 @@ pub fn files_below(folder: impl AsRef<Path>) -> BTreeSet<PathBuf> {
     found
 }
 
-/// Those of them whose names end so.
+/// Returns the files below a folder that have this extension.
 pub fn files_of_kind(folder: impl AsRef<Path>, extension: &str) -> impl Iterator<Item = PathBuf> {
     files_below(folder).into_iter().filter(move |path| path.extension().is_some_and(|own| own == extension))
 }

@@ -9,14 +9,14 @@ use std::{
 
 use super::{BINARY, TestApp, eventually, hermetic};
 
-/// A follower, running; killed when it is dropped.
+/// A running follower; killed on drop.
 pub struct FollowerProcess {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
 }
 
 impl FollowerProcess {
-    /// Starts `follow` with these arguments in the app's folder; it reaches the account through the proxy.
+    /// Starts `follow` with these arguments in the app's folder. It reaches the account through the proxy.
     pub fn start(app: &TestApp, args: &[&str]) -> Self {
         Self::start_in(app.folder.path(), args, &app.settings())
     }
@@ -34,17 +34,17 @@ impl FollowerProcess {
         Self { child, log }
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Lines on stderr so far.
+    /// The lines on stderr so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until a line on stderr has this text.
+    /// Waits until a line on stderr contains this text.
     pub async fn wait_for_log(&mut self, text: &str) {
         eventually(&format!("the log has {text:?}: {:#?}", self.log()), async || {
             self.log().iter().any(|line| line.contains(text)).then_some(())
@@ -52,19 +52,19 @@ impl FollowerProcess {
         .await;
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Sends a signal by its name.
+    /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
         assert!(status.unwrap().success());
     }
 
-    /// How it ended, once it has.
+    /// Waits until the process has ended and returns its status.
     pub async fn ended(&mut self) -> ExitStatus {
         let child = &mut self.child;
         eventually("the follower ends", async || child.try_wait().unwrap()).await

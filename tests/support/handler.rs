@@ -19,19 +19,19 @@ pub struct Handler {
     http: reqwest::Client,
     pub(super) log: Arc<Mutex<Vec<String>>>,
     pub(super) stderr: Arc<Mutex<Vec<String>>>,
-    /// They end with the streams that they read.
+    /// The threads end when the streams they read end.
     readers: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Handler {
-    /// One that has looked at its containers, or given it up.
+    /// Starts a handler and waits until it has opened its containers, or has given up on that.
     pub async fn start(folder: &Path, settings: &[(String, String)]) -> Self {
         Self::start_until(folder, settings, "ready").await
     }
 
-    /// One that answers, and has written a line with this text.
+    /// Starts a handler and waits until it answers and has logged a line with this text.
     pub async fn start_until(folder: &Path, settings: &[(String, String)], line: &str) -> Self {
-        // Between choosing a free port and the handler's taking it, another test may be faster.
+        // Another test may take the free port before the handler does.
         for _ in 0..10 {
             if let Some(handler) = Self::start_once(folder, settings, line).await {
                 return handler;
@@ -40,7 +40,7 @@ impl Handler {
         panic!("no free port for the handler in ten attempts");
     }
 
-    /// `None` when the port was taken by somebody else.
+    /// Returns `None` when another process took the port.
     async fn start_once(folder: &Path, settings: &[(String, String)], line: &str) -> Option<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new(BINARY);
@@ -76,7 +76,7 @@ impl Handler {
                 assert!(taken, "the handler ended: {:#?}", handler.log());
                 return None;
             }
-            // Its own line, too: somebody else may have given the answer.
+            // The answer may come from another process on that port, so the handler's own log line is required as well.
             if answered && handler.log().iter().any(|own| own.contains(line)) {
                 return Some(handler);
             }
@@ -89,14 +89,14 @@ impl Handler {
         format!("http://127.0.0.1:{}/{path}", self.port)
     }
 
-    /// What it says of its health.
+    /// Returns the text of the health endpoint.
     pub async fn health(&self) -> String {
         let answer = self.http.get(self.url("")).send().await.unwrap().bytes().await.unwrap();
         let answer: Value = serde_json::from_slice(&answer).unwrap();
         answer["status"].as_str().unwrap().to_owned()
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -125,17 +125,17 @@ impl Handler {
             .body(body)
     }
 
-    /// Lines the handler has written so far, stdout and stderr.
+    /// The lines that the handler has written so far, stdout and stderr.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 
-    /// Of these, the lines on stderr: the host shows each as an error.
+    /// The lines on stderr; the host shows each as an error.
     pub fn stderr(&self) -> Vec<String> {
         self.stderr.lock().unwrap().clone()
     }
 
-    /// Waits until the log has a line with this text.
+    /// Waits until a log line contains this text.
     pub async fn wait_for_log(&self, text: &str) {
         for _ in 0..400 {
             if self.log().iter().any(|l| l.contains(text)) {
@@ -146,23 +146,23 @@ impl Handler {
         panic!("no line with {text:?} in {:#?}", self.log());
     }
 
-    /// SIGKILL, as the host does it.
+    /// Sends SIGKILL, as the host does.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, as the platform does it.
+    /// Sends SIGTERM, as the platform does.
     pub fn terminate(&self) {
         assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
     }
 
-    /// Waits for the last lines of a process that has ended.
+    /// Reads the remaining output of a process that has ended.
     fn read_to_the_end(&mut self) {
         self.readers.drain(..).for_each(|reader| reader.join().unwrap());
     }
 
-    /// The exit code, once it has one; then the log is complete.
+    /// Waits for the exit code; after that the log is complete.
     pub async fn exit_code(&mut self, patience: Duration) -> Option<i32> {
         let start = Instant::now();
         while start.elapsed() < patience {

@@ -1,4 +1,4 @@
-//! A blob container in memory, as far as dead letters and sinks need one, that is busy on demand.
+//! An in-memory blob container with the operations that dead letters and sinks need. It can be told to be busy.
 
 use std::{
     collections::BTreeMap,
@@ -20,12 +20,12 @@ use axum::{
 struct Shared {
     blobs: Mutex<BTreeMap<String, Bytes>>,
     busy: AtomicBool,
-    /// Milliseconds that each answer takes.
+    /// Milliseconds before each answer.
     slow: AtomicU64,
     refused: AtomicUsize,
 }
 
-/// The container; gone when it is dropped.
+/// The container; gone on drop.
 pub struct Letterbox {
     url: String,
     shared: Arc<Shared>,
@@ -35,7 +35,7 @@ pub struct Letterbox {
 impl Letterbox {
     pub async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        // A signature that nobody checks.
+        // The signature is never checked.
         let url = format!("http://{}/account/letters?sv=2019-12-12&sig=none", listener.local_addr().unwrap());
         let shared = Arc::new(Shared::default());
         let router = Router::new().fallback(answer).with_state(shared.clone());
@@ -43,22 +43,22 @@ impl Letterbox {
         Self { url, shared, task }
     }
 
-    /// What `REWIND_DEAD_LETTERS` has to be.
+    /// The value for `REWIND_DEAD_LETTERS`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// From now on no request is carried out, until it is told otherwise: refused with 503 or 429, or answered by another.
+    /// While busy, carries out no request: each is refused with 503 or 429, or answered as if by a proxy in between.
     pub fn busy(&self, busy: bool) {
         self.shared.busy.store(busy, Ordering::SeqCst);
     }
 
-    /// From now on every answer takes so long.
+    /// Delays every answer from now on.
     pub fn slow(&self, pause: std::time::Duration) {
         self.shared.slow.store(pause.as_millis().try_into().unwrap(), Ordering::SeqCst);
     }
 
-    /// How many requests were refused.
+    /// The number of refused requests.
     pub fn refused(&self) -> usize {
         self.shared.refused.load(Ordering::SeqCst)
     }
@@ -93,7 +93,7 @@ async fn answer(
         let before = shared.refused.fetch_add(1, Ordering::SeqCst);
         let (status, code) = match before % 3 {
             0 => (503, "ServerBusy"),
-            // What a gateway on the way says of a write that the service has never seen.
+            // A gateway's answer to a write that never reached the service.
             1 if method == Method::PUT => return (StatusCode::OK, "<html>Please log in</html>").into_response(),
             _ => (429, "OperationTimedOut"),
         };

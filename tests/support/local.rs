@@ -12,36 +12,36 @@ use serde_json::Value;
 
 use super::{BINARY, Output, eventually, hermetic, run};
 
-/// The environment of development, running; killed when it is dropped.
+/// A running development environment; killed on drop.
 pub struct Local {
     child: Child,
     folder: tempfile::TempDir,
-    /// The first line on stdout, as it was.
+    /// The first line on stdout, unparsed.
     pub first_line: String,
     log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Local {
-    /// Starts `local --port 0` with more arguments, in an empty folder; returns when it says that it is ready.
+    /// Starts `local --port 0` with more arguments in an empty folder; returns when it reports that it is ready.
     pub async fn start(args: &[&str]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), args).await
     }
 
-    /// The same in a folder that is an app root.
+    /// Like [`Self::start`], in a folder that is an app root.
     pub async fn start_in(folder: tempfile::TempDir, args: &[&str]) -> Self {
         let mut command = Command::new(BINARY);
         command.args(["local", "--port", "0"]).args(args);
         Self::spawn(folder, command, &[]).await
     }
 
-    /// The same in a folder that is an app root, and with nothing on the PATH.
+    /// Like [`Self::start_in`], with an empty PATH.
     pub async fn start_alone(folder: tempfile::TempDir, args: &[&str]) -> Self {
         let mut command = Command::new(BINARY);
         command.args(["local", "--port", "0"]).args(args);
         Self::spawn(folder, command, &[("PATH", "")]).await
     }
 
-    /// The same by a program that ends up in it.
+    /// Like [`Self::start_in`], with a command that ends up running the program.
     pub async fn spawn(folder: tempfile::TempDir, mut command: Command, settings: &[(&str, &str)]) -> Self {
         command.current_dir(folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -59,11 +59,11 @@ impl Local {
         let (first_line, stdout) = read.await.unwrap();
         follow(stdout, log.clone());
         let local = Self { child, folder, first_line, log };
-        assert!(local.first_line.ends_with('\n'), "it ended instead of getting ready: {:#?}", local.log());
+        assert!(local.first_line.ends_with('\n'), "it ended before it was ready: {:#?}", local.log());
         local
     }
 
-    /// The first line, understood.
+    /// The first line, parsed.
     pub fn ready(&self) -> Value {
         serde_json::from_str(&self.first_line).unwrap()
     }
@@ -72,25 +72,25 @@ impl Local {
         self.ready()["endpoint"].as_str().unwrap().to_owned()
     }
 
-    /// Everything it wrote since, stdout and stderr.
+    /// Everything that it wrote after the first line, stdout and stderr.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 
-    /// Runs a command against it, as a person would: with `--endpoint` and no settings.
+    /// Runs a command against it as a user would: with `--endpoint` and no settings.
     pub async fn run(&self, args: &[&str]) -> Output {
         let endpoint = self.endpoint();
         run(self.folder.path(), &[args, &["--endpoint", &endpoint]].concat(), &[], "").await
     }
 
-    /// Documents of a container.
+    /// The number of documents in a container.
     pub async fn count(&self, container: &str) -> u64 {
         let counted =
             self.run(&["query", "--in", container, "--count", "--format", "json", "SELECT c.id FROM c"]).await.json();
         counted["count"].as_u64().unwrap()
     }
 
-    /// Waits until a container has so many documents.
+    /// Waits until a container has this many documents.
     pub async fn wait_for_count(&self, container: &str, wanted: u64) {
         eventually(&format!("{container} has {wanted} documents"), async || {
             (self.count(container).await >= wanted).then_some(())
@@ -99,7 +99,7 @@ impl Local {
         assert_eq!(self.count(container).await, wanted);
     }
 
-    /// Process ids of its children.
+    /// The process ids of its children.
     #[cfg(target_os = "linux")]
     pub fn children(&self) -> Vec<u32> {
         let own = self.child.id().to_string();
@@ -108,12 +108,12 @@ impl Local {
         ids.filter(|id| parent_and_state(*id).is_some_and(|(parent, _)| parent == own)).collect()
     }
 
-    /// Its folder.
+    /// The folder it runs in.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -128,7 +128,7 @@ impl Local {
         assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
     }
 
-    /// How it ended, once it has.
+    /// Waits until the process has ended and returns its status.
     pub async fn ended(&mut self) -> ExitStatus {
         let child = &mut self.child;
         eventually("it ends", async || child.try_wait().unwrap()).await
@@ -137,7 +137,7 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        // SIGTERM first, so that it takes its handler along; SIGKILL would leave that behind.
+        // SIGTERM lets it stop its handler; SIGKILL would leave the handler running.
         let ended = |child: &mut Child| child.try_wait().is_ok_and(|status| status.is_some());
         if !ended(&mut self.child) {
             self.terminate();
@@ -153,17 +153,17 @@ impl Drop for Local {
     }
 }
 
-/// Parent and state (`R`, `S`, `Z`, ...) of a process.
+/// The parent and the state (`R`, `S`, `Z`, ...) of a process.
 #[cfg(target_os = "linux")]
 fn parent_and_state(id: u32) -> Option<(String, String)> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // pid (name) state parent ...; the name may contain anything.
+    // The format is `pid (name) state parent ...`, and the name may contain anything.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned);
     let state = fields.next()?;
     Some((fields.next()?, state))
 }
 
-/// Whether a process is there and is more than a zombie.
+/// Whether a process exists and is not a zombie.
 #[cfg(target_os = "linux")]
 pub fn is_running(id: u32) -> bool {
     parent_and_state(id).is_some_and(|(_, state)| state != "Z")

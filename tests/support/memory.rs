@@ -1,4 +1,4 @@
-//! A history in memory: strict about the contract of `HistoryWriter`, and faulty on demand.
+//! An in-memory history that enforces the contract of `HistoryWriter` and injects faults on demand.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -16,27 +16,27 @@ use cosmos_rewind::{
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-/// What happens to a write.
+/// The outcome of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing: it is stored.
+    /// No fault: the record is stored.
     None,
-    /// Refused with this status, nothing stored.
+    /// Refused with this status; nothing is stored.
     Reject(u16),
-    /// Stored, but the caller is told 408.
+    /// Stored, but the caller gets 408.
     FailAfterWrite,
-    /// The container is made again with another key: what was stored is gone, and this is refused.
+    /// The container is recreated with another key: its records are gone, and this write is refused.
     Remade,
 }
 
 /// The stored records by partition key and id.
 pub type Stored = BTreeMap<(String, String), String>;
 
-/// The writer; clones share what is stored, and each has opened nothing yet.
+/// The writer. Clones share the stored records, but each opens the container for itself.
 #[derive(Debug)]
 pub struct MemoryHistory {
     inner: Arc<Inner>,
-    /// As they were when the container was opened.
+    /// The key paths when the container was opened.
     paths: KeyPaths,
     opened: Mutex<Option<Arc<MemoryHistory>>>,
 }
@@ -49,18 +49,18 @@ impl Clone for MemoryHistory {
 
 #[derive(Debug)]
 struct Inner {
-    /// How the container is keyed now.
+    /// The container's current key paths.
     paths: Mutex<KeyPaths>,
     stored: Mutex<Stored>,
     faults: Mutex<VecDeque<Fault>>,
-    /// A record with this id is never accepted.
+    /// The id of a record that is always refused.
     poison: Option<String>,
-    /// Live documents as the service answers with them: each read sees the next of these states, and the last for ever.
+    /// Live documents as the service returns them. Each read sees the next of these states; the last one stays.
     source: Mutex<VecDeque<Vec<serde_json::Value>>>,
-    /// Draws what becomes of each attempt of each write, and how long that takes.
+    /// Decides the outcome and the delay of each attempt of each write.
     seed: Option<u64>,
     attempts: Mutex<HashMap<String, u64>>,
-    /// How often each document was read: of a seeded history, the replicas are behind at first.
+    /// How often each document was read. In a seeded history, the first reads come from stale replicas.
     reads: Mutex<HashMap<String, u32>>,
 }
 
@@ -69,7 +69,7 @@ impl MemoryHistory {
         Self::with(paths, faults, poison, None)
     }
 
-    /// A quarter of all attempts fail; which ones depends on the record and the attempt, not on who is first.
+    /// A quarter of all attempts fail. The outcome depends on the record and the attempt, not on scheduling.
     pub fn seeded(paths: &[&str], seed: u64, poison: Option<String>) -> Self {
         Self::with(paths, Vec::new(), poison, Some(seed))
     }
@@ -87,23 +87,24 @@ impl MemoryHistory {
         Self { inner, paths, opened: Mutex::default() }
     }
 
-    /// The container is made again with another key. The service refuses what does not fit it, and does not say why.
+    /// Recreates the container with another key. Like the service, it then refuses records with the old key without a
+    /// reason.
     pub fn remake(&self, paths: &[&str]) {
         self.inner.stored.lock().unwrap().clear();
         *self.inner.paths.lock().unwrap() = KeyPaths::parse(paths).unwrap();
     }
 
-    /// What is live from now on.
+    /// Sets the live documents from now on.
     pub fn live(&self, documents: Vec<serde_json::Value>) {
         self.live_in_turn([documents]);
     }
 
-    /// What one read after the other sees: of replicas, some are behind.
+    /// Sets what consecutive reads see, to simulate stale replicas.
     pub fn live_in_turn(&self, states: impl IntoIterator<Item = Vec<serde_json::Value>>) {
         *self.inner.source.lock().unwrap() = states.into_iter().collect();
     }
 
-    /// What becomes of the next attempt to write these, after a pause.
+    /// Waits for a random time and draws the outcome of the next attempt to write these records.
     async fn drawn(&self, records: &[&Record]) -> Option<Fault> {
         let seed = self.inner.seed?;
         let attempt = {
@@ -112,13 +113,13 @@ impl MemoryHistory {
             *attempt += 1;
             *attempt
         };
-        // FNV-1a: the same in every process.
+        // FNV-1a is stable across processes.
         let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         let id = records[0].id.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, hash);
         let mut rng = StdRng::seed_from_u64(seed ^ id.rotate_left(17) ^ attempt.rotate_left(48));
         tokio::time::sleep(Duration::from_millis(rng.random_range(0..15))).await;
         if rng.random_bool(0.01) {
-            // Longer than anybody waits who has a host to answer.
+            // Longer than any deadline of the host.
             tokio::time::sleep(Duration::from_secs(300)).await;
         }
         Some(match rng.random_range(0..20) {
@@ -131,7 +132,7 @@ impl MemoryHistory {
         })
     }
 
-    /// What is stored, without the time of capture.
+    /// The stored records without their capture time.
     pub fn stored(&self) -> Stored {
         let mut stored = self.inner.stored.lock().unwrap().clone();
         for body in stored.values_mut() {
@@ -185,8 +186,8 @@ impl MemoryHistory {
     }
 }
 
-/// What two records of one version know together: the better text, and of the rest what either has. By itself, and not by
-/// the program's own function for it.
+/// Merges two records of one version: the better text, and every other field that either has. Deliberately independent
+/// of the program's own merge.
 fn both(before: &str, new: &str) -> String {
     let parse = |text: &str| -> serde_json::Value { serde_json::from_str(text).unwrap() };
     let (before, new) = (parse(before), parse(new));
@@ -231,7 +232,7 @@ impl HistoryWriter for MemoryHistory {
     }
 }
 
-/// The live documents of a history; keyed by `/pk`.
+/// The live documents behind a history, keyed by `/pk`.
 #[derive(Debug)]
 pub struct MemorySource {
     paths: KeyPaths,
@@ -257,7 +258,7 @@ impl MemorySource {
     }
 }
 
-/// The document's key as the wire has it.
+/// Whether the document's key equals this one in its wire format.
 fn is_key(document: &serde_json::Value, key: &PartitionKey) -> bool {
     let own = document.get("pk").cloned().unwrap_or_else(|| serde_json::json!({}));
     key.to_json() == serde_json::json!([own])

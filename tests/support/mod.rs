@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: the local account, a proxy that injects faults, and the real handler as a child.
+//! Shared by the end-to-end tests: the local account, a proxy that injects faults, and the real handler as a child.
 
 mod app;
 mod capture;
@@ -50,22 +50,22 @@ pub use self::{
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_cosmos-rewind");
 
-/// The only authority that commands under test trust, and it signs nothing: all of their peers are on loopback without
-/// TLS. Reading the system's 150 takes an unoptimized command longer than its own work. They are read from a file and from
-/// a folder; in this folder no file is named as an authority's is.
+/// The only root certificate that tested commands trust. It signs nothing, because all their peers are on loopback
+/// without TLS. Reading the certificates of the system takes an unoptimized command longer than its own work. They are
+/// read from a file and from a folder; this folder has no file with the name of a certificate.
 pub const AUTHORITIES: [(&str, &str); 2] = [
     ("SSL_CERT_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/authority.pem")),
     ("SSL_CERT_DIR", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support")),
 ];
 
-/// Runs a command of the binary to its end, in a folder, with these settings and no others.
+/// Runs a command of the binary to its end in a folder, with these settings and no others.
 pub async fn run(folder: &Path, args: &[&str], settings: &[(String, String)], input: &str) -> Output {
     let mut command = Command::new(BINARY);
     command.args(args);
     run_command(folder, command, settings, input).await
 }
 
-/// Runs a program that ends up in the binary, as [`run`] does.
+/// Like [`run`], with a program that ends up running the binary.
 async fn run_command(folder: &Path, mut command: Command, settings: &[(String, String)], input: &str) -> Output {
     command.current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     hermetic(&mut command, &[("RUST_BACKTRACE".into(), "0".into())]);
@@ -75,7 +75,7 @@ async fn run_command(folder: &Path, mut command: Command, settings: &[(String, S
     let input = input.to_owned();
     let writer = std::thread::spawn(move || {
         use std::io::Write as _;
-        // A command that does not read its input closes the pipe.
+        // A command that does not read its input closes the pipe, so a failed write is fine.
         let _ = stdin.write_all(input.as_bytes());
     });
     let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
@@ -83,19 +83,19 @@ async fn run_command(folder: &Path, mut command: Command, settings: &[(String, S
     Output::of(output)
 }
 
-/// Asks until the answer is the one waited for; a minute at most, which only a failing test needs.
+/// Polls until there is a result, for at most a minute; only a failing test takes that long.
 pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(start.elapsed() < Duration::from_secs(60), "waited in vain until {what}");
+        assert!(start.elapsed() < Duration::from_secs(60), "timed out waiting until {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// What a command left behind.
+/// The exit code and output of a finished command.
 #[derive(Debug)]
 pub struct Output {
     pub code: i32,
@@ -112,14 +112,14 @@ impl Output {
         }
     }
 
-    /// Stdout as JSON, after a look at the exit code.
+    /// Checks the exit code and parses stdout as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         assert_eq!(self.code, 0, "{self:?}");
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
-    /// Stdout as JSON lines.
+    /// Parses stdout as JSON lines.
     #[track_caller]
     pub fn lines(&self) -> Vec<Value> {
         let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {self:?}"));
@@ -127,15 +127,15 @@ impl Output {
     }
 }
 
-/// What speaks to servers of this machine: without the root certificates, which take longer to read than most tests.
+/// An HTTP client for local servers. It skips the root certificates, which take longer to read than most tests run.
 pub fn http_client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
 }
 
-/// Nothing of the caller's environment but what a program needs to start.
+/// Clears the environment except for what a program needs to start.
 fn hermetic(command: &mut Command, settings: &[(String, String)]) {
     command.env_clear();
-    // The last one is of `scripts/mutants.sh`.
+    // `COSMOS_REWIND_MUTANT` comes from `scripts/mutants.sh`.
     for name in ["PATH", "HOME", "TMPDIR", "COSMOS_REWIND_MUTANT"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
@@ -145,7 +145,7 @@ fn hermetic(command: &mut Command, settings: &[(String, String)]) {
     command.envs(settings.iter().map(|(k, v)| (k, v)));
 }
 
-/// The host's body for the text of an array.
+/// Wraps the text of an array in the host's request body.
 pub fn body_of(array: &str) -> String {
     invocation::encode(
         "documents",
@@ -163,7 +163,7 @@ pub fn feed_document(id: &str, pk: &str, version: u64) -> Value {
     })
 }
 
-/// Where each range of a container stands now.
+/// The current position of each feed range of a container.
 pub async fn beginning(events: &Container) -> Vec<(FeedRange, String)> {
     let mut beginning = Vec::new();
     for range in events.feed_ranges(true).await.unwrap() {

@@ -1,4 +1,4 @@
-//! A MongoDB server from other people: SecantusDB, which speaks the wire protocol over WiredTiger, as a process.
+//! SecantusDB as a child process: an independent MongoDB server that speaks the wire protocol over WiredTiger.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::peers;
 
-/// The process that servers are forks of. It ends with the tests, and every server with it.
+/// The process that forks the servers. It ends with the tests and stops every server.
 struct Servers {
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
@@ -21,7 +21,7 @@ struct Servers {
 
 impl Servers {
     fn start() -> Self {
-        let python = peers::mongodb_python().expect("somebody saw that it is there");
+        let python = peers::mongodb_python().expect("the caller checked that it is installed");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/mongo_servers.py");
         let mut process =
             Command::new(python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -40,7 +40,7 @@ impl Servers {
     }
 }
 
-/// The server, running; killed when it is dropped.
+/// A running server; killed on drop.
 pub struct MongoServer {
     process: i64,
     port: u16,
@@ -49,12 +49,13 @@ pub struct MongoServer {
 }
 
 impl MongoServer {
-    /// Starts it in an empty folder; nothing where it is not installed. It keeps the history of a million writes.
+    /// Starts a server in an empty folder, or returns `None` where it is not installed. It keeps the last million
+    /// writes.
     pub fn start() -> Option<Self> {
         Self::start_with(&["--oplog-max-entries", "1000000"])
     }
 
-    /// The same with these arguments.
+    /// Like [`Self::start`], with additional arguments.
     pub fn start_with(args: &[&str]) -> Option<Self> {
         peers::mongodb_python()?;
         let folder = tempfile::tempdir().unwrap();
@@ -63,12 +64,12 @@ impl MongoServer {
         Some(Self { process, port, folder, args })
     }
 
-    /// Its URI; a driver talks to it and looks for no other members.
+    /// The URI. The driver connects directly and does not look for other members.
     pub fn uri(&self) -> String {
         format!("mongodb://127.0.0.1:{}/?directConnection=true", self.port)
     }
 
-    /// The same with a user.
+    /// The URI with credentials.
     pub fn uri_of(&self, user: &str, password: &str) -> String {
         self.uri().replace("//", &format!("//{user}:{password}@"))
     }
@@ -78,19 +79,19 @@ impl MongoServer {
         self.end("-KILL");
     }
 
-    /// Starts it again, where it was and with what it had.
+    /// Restarts the server on the same port with the same data.
     pub fn start_again(&mut self) {
         (self.process, self.port) = spawn(self.folder.path(), self.port, &self.args);
     }
 
-    /// Ends it in peace, and starts it again with other arguments.
+    /// Stops the server cleanly and restarts it with other arguments.
     pub fn restart_with(&mut self, args: &[&str]) {
         assert_eq!(self.end("-TERM"), 0);
         self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         self.start_again();
     }
 
-    /// How it ended, with a signal as a negative number.
+    /// Stops the server and returns its exit status; a signal is a negative number.
     fn end(&mut self, signal: &str) -> i64 {
         let process = std::mem::take(&mut self.process);
         let status = Command::new("kill").args([signal, &process.to_string()]).status().unwrap();
@@ -107,7 +108,7 @@ impl Drop for MongoServer {
     }
 }
 
-/// Returns when it listens, with its process and its port.
+/// Starts a server and waits until it listens; returns its process id and port.
 fn spawn(folder: &Path, port: u16, args: &[String]) -> (i64, u16) {
     let log = folder.join("log");
     let _ = std::fs::remove_file(&log);
@@ -121,7 +122,7 @@ fn spawn(folder: &Path, port: u16, args: &[String]) -> (i64, u16) {
         if let Some(port) = lines.find_map(|line| line.split_once("listening on 127.0.0.1:")?.1.trim().parse().ok()) {
             return (process, port);
         }
-        assert!(Instant::now() < deadline, "it does not say where it listens: {text}");
+        assert!(Instant::now() < deadline, "no listening address in the output: {text}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -1,12 +1,12 @@
 """Starts SecantusDB servers, each as a fork of this process.
 
-A server of its own spends a second of CPU on imports and on WiredTiger, which measures the processor's clock once in
-each process; a fork has both. Requests are lines of JSON on standard input, each is answered with a line:
+A separate interpreter spends a second of CPU on imports and on WiredTiger, which calibrates the processor's clock
+once per process; a fork inherits both. Requests are lines of JSON on standard input, each answered with a line:
 
     {"start": FOLDER, "args": [...]}   the process id; standard error goes to FOLDER/log
     {"wait": PID}                      how it ended, as subprocess says it
 
-The end of standard input ends every server.
+When standard input ends, all servers stop.
 """
 
 import json
@@ -21,7 +21,7 @@ from secantus.cli import main
 
 
 def serve(folder, args):
-    """What a fork does; never returns."""
+    """Runs a server in the forked process; never returns."""
     code = 1
     try:
         log = os.open(os.path.join(folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

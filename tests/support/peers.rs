@@ -1,7 +1,7 @@
-//! Other people's programs that some tests need: the Python and JavaScript SDKs, Azurite, and a MongoDB server.
+//! Third-party programs that some tests need: the Python and JavaScript SDKs, Azurite, and a MongoDB server.
 //!
-//! `scripts/install-test-peers.sh` installs them. A test that finds them missing says so and passes, unless
-//! `COSMOS_REWIND_REQUIRE_OPTIONAL=1` makes that a failure: CI sets it.
+//! `scripts/install-test-peers.sh` installs them. A test that does not find them prints a notice and passes. With
+//! `COSMOS_REWIND_REQUIRE_OPTIONAL=1`, which CI sets, it fails.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -13,7 +13,7 @@ use base64::Engine as _;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
-/// Azurite's only account and the key that Microsoft publishes for it: no secret.
+/// Azurite's default account; Microsoft publishes its key, so it is not a secret.
 /// <https://learn.microsoft.com/azure/storage/common/storage-connect-azurite>
 const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
@@ -22,9 +22,9 @@ fn peers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-peers")
 }
 
-/// The path when something is there; else a notice, or a failure where everything is required.
+/// Returns the path if it is installed. Otherwise prints a notice, or fails where everything is required.
 fn installed(what: &str, path: PathBuf) -> Option<PathBuf> {
-    // The file that the script writes when everything is installed and starts.
+    // The script writes this file when everything is installed and starts.
     if path.exists() && peers().join("installed").is_file() {
         return Some(path);
     }
@@ -32,21 +32,21 @@ fn installed(what: &str, path: PathBuf) -> Option<PathBuf> {
     None
 }
 
-/// Says that a test does not run, and why; a failure where everything is required.
+/// Reports that a test is skipped and why; fails where everything is required.
 pub fn absent(notice: &str) {
     let required = std::env::var("COSMOS_REWIND_REQUIRE_OPTIONAL").is_ok_and(|value| value == "1");
     assert!(!required, "{notice}");
-    // Not eprintln: the output of a test that passes is not shown.
+    // eprintln would be captured: the output of a passing test is not shown.
     let thread = std::thread::current();
     let _ = writeln!(std::io::stderr(), "SKIPPED: {}: {notice}", thread.name().unwrap_or("a test"));
 }
 
-/// The Python that has `azure-cosmos`.
+/// The Python with `azure-cosmos`.
 pub fn python() -> Option<PathBuf> {
     installed("the Python SDK", peers().join("venv/bin/python"))
 }
 
-/// The Python that has SecantusDB, a MongoDB server, and `pymongo`.
+/// The Python with SecantusDB, a MongoDB server, and `pymongo`.
 #[cfg(feature = "mongodb")]
 pub fn mongodb_python() -> Option<PathBuf> {
     let bin = peers().join("venv/bin");
@@ -59,14 +59,14 @@ pub fn node_folder() -> Option<PathBuf> {
     installed("the JavaScript SDK", folder.join("node_modules/@azure/cosmos")).map(|_| folder)
 }
 
-/// A blob store on this machine; ends when it is dropped.
+/// A blob store on this machine; stops on drop.
 pub struct Azurite {
     child: Child,
     endpoint: String,
 }
 
 impl Azurite {
-    /// Starts it on a free port, with everything in memory.
+    /// Starts Azurite on a free port, with in-memory storage.
     pub fn start() -> Option<Self> {
         let program = installed("Azurite", peers().join("node/node_modules/azurite/dist/src/blob/main.js"))?;
         let folder = peers().join("node");
@@ -84,24 +84,24 @@ impl Azurite {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("node is there: the script checked it");
+            .expect("the script checked that node is installed");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let endpoint = lines
             .by_ref()
             .map_while(Result::ok)
             .find_map(|line| Some(line.split_once("listens on ")?.1.trim().to_owned()));
-        // Read on, or it would block when the pipe is full.
+        // Keep reading, or the process would block on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         let endpoint = format!("{}/{ACCOUNT}", endpoint.expect("azurite says where it listens"));
         Some(Self { child, endpoint })
     }
 
-    /// URL of a container, with a signature for everything that the dead-letter store does.
+    /// A container URL with a SAS for everything that the dead-letter store does.
     pub fn container(&self, name: &str) -> String {
         format!("{}/{name}?{}", self.endpoint, account_sas("co", "rwdlc"))
     }
 
-    /// The same container, with a signature for reading only.
+    /// The same container with a read-only SAS.
     pub fn read_only(&self, name: &str) -> String {
         format!("{}/{name}?{}", self.endpoint, account_sas("co", "r"))
     }
@@ -143,7 +143,7 @@ fn account_sas(resource_types: &str, permissions: &str) -> String {
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
-/// The signature of a URL, in the forms that it could leak in.
+/// The signature of a URL in every form in which it could leak.
 pub fn signatures(url: &str) -> [String; 2] {
     let url = url::Url::parse(url).unwrap();
     let plain = url.query_pairs().find(|(name, _)| name == "sig").unwrap().1.into_owned();

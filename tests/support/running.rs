@@ -1,4 +1,4 @@
-//! A command of the binary that is still running, to be stopped on purpose.
+//! A command of the binary that is still running and can be stopped by the test.
 
 use std::{path::Path, process::Stdio};
 
@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{BINARY, Output, hermetic};
 
-/// The command; killed when it is dropped. What it prints must fit into a pipe until it is asked for.
+/// The command; killed on drop. Its output must fit into a pipe until the test reads it.
 pub struct Running {
     child: Child,
     lines: Option<Lines<BufReader<ChildStdout>>>,
@@ -25,25 +25,25 @@ impl Running {
         Self { child: command.kill_on_drop(true).spawn().unwrap(), lines: None }
     }
 
-    /// The next line that it prints.
+    /// Reads the next line of its output.
     pub async fn line(&mut self) -> String {
         let Self { child, lines } = self;
         let lines = lines.get_or_insert_with(|| BufReader::new(child.stdout.take().unwrap()).lines());
         lines.next_line().await.unwrap().expect("a line")
     }
 
-    /// SIGKILL; returns when it is gone.
+    /// Sends SIGKILL and waits until the process is gone.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 
-    /// SIGINT, as Ctrl-C sends it.
+    /// Sends SIGINT, as Ctrl-C does.
     #[cfg(unix)]
     pub fn interrupt(&self) {
         self.signal("-INT");
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM.
     #[cfg(unix)]
     pub fn terminate(&self) {
         self.signal("-TERM");
@@ -55,12 +55,12 @@ impl Running {
         assert!(std::process::Command::new("kill").args([which, &id]).status().unwrap().success());
     }
 
-    /// Waits until it has ended, for the exit code.
+    /// Waits until the process has ended and returns its exit code.
     pub async fn code(&mut self) -> Option<i32> {
         self.child.wait().await.unwrap().code()
     }
 
-    /// What it left behind, once it has ended.
+    /// Waits until the process has ended and returns its remaining output.
     pub async fn ended(self) -> Output {
         Output::of(self.child.wait_with_output().await.unwrap())
     }

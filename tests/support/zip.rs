@@ -1,14 +1,14 @@
-//! Reads a zip as its central directory has it: what counts for whoever unpacks it on Linux.
+//! Reads a zip archive by its central directory, as unpackers on Linux do.
 
 use std::{io::Read as _, path::Path};
 
 use flate2::read::DeflateDecoder;
 
-/// One file of an archive.
+/// One entry of an archive.
 #[derive(Debug)]
 pub struct Entry {
     pub name: String,
-    /// Type and permissions, when the archive says that it was made on Unix.
+    /// Type and permissions, if the archive was made on Unix.
     pub unix_mode: Option<u32>,
     /// DOS date and time, as stored.
     pub time: u32,
@@ -57,7 +57,7 @@ pub fn unpack(entries: &[Entry], folder: &Path) {
         let path = folder.join(&entry.name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, &entry.content).unwrap();
-        let mode = entry.unix_mode.expect("an archive of Unix") & 0o7777;
+        let mode = entry.unix_mode.expect("an archive made on Unix") & 0o7777;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
 }

@@ -1,5 +1,5 @@
-//! Commands beside writers that know nothing of this program (Microsoft's Python SDK, tests/sdk/writers.py), while
-//! partitions are split. What those writers were told was written is what there has to be.
+//! Runs commands next to independent writers (Microsoft's Python SDK, tests/sdk/writers.py) while partitions split. The
+//! writes that the service acknowledged to the writers are the expected result.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,7 @@ use crate::support::{FollowerProcess, TestApp, peers};
 
 type Key = (String, String);
 
-/// Writers at work.
+/// Running writers.
 struct Writers {
     child: Child,
     stdin: ChildStdin,
@@ -26,7 +26,7 @@ struct Writers {
 }
 
 impl Writers {
-    /// `None` where the SDK is not installed.
+    /// Returns `None` where the SDK is not installed.
     fn start(app: &TestApp, seed: &str) -> Option<Self> {
         let mut command = Command::new(peers::python()?);
         command.args(["tests/sdk/writers.py", app.local.endpoint().as_str(), app.local.key(), "dev", "events", seed]);
@@ -43,8 +43,8 @@ impl Writers {
         Some(Self { child, stdin, told })
     }
 
-    /// Ends them; what they were told of each document, in order. Of a write without an answer nothing is known, so its
-    /// document is left out.
+    /// Stops the writers and returns the acknowledged writes of each document, in order. A write without an answer has
+    /// an unknown outcome, so its document is left out.
     async fn end(self) -> BTreeMap<Key, Vec<Value>> {
         let Self { mut child, stdin, told } = self;
         drop(stdin);
@@ -59,7 +59,7 @@ impl Writers {
             lives.entry(key).or_default().push(write);
         }
         lives.retain(|key, _| !unsure.contains(key));
-        assert!(lives.len() > 50, "{} documents, of {} nothing is sure", lives.len(), unsure.len());
+        assert!(lives.len() > 50, "{} documents, unknown outcomes for {}", lives.len(), unsure.len());
         lives
     }
 }
@@ -70,7 +70,7 @@ async fn split(app: &TestApp, round: usize) {
     app.local.split("dev", container, &ranges[round % ranges.len()]).await.unwrap();
 }
 
-/// The records of the history by document, in the order of the feed; those without a place in it last.
+/// The records of the history by document, in feed order; records without a position in the feed come last.
 async fn records(app: &TestApp) -> BTreeMap<Key, Vec<Value>> {
     let text = |record: &Value, name: &str| record[name].as_str().unwrap().to_owned();
     let mut all = BTreeMap::<Key, Vec<Value>>::new();
@@ -83,7 +83,7 @@ async fn records(app: &TestApp) -> BTreeMap<Key, Vec<Value>> {
     all
 }
 
-/// The document that a record holds.
+/// The document in a record.
 fn held(record: &Value, id: &str) -> Value {
     let mut document = record.clone();
     let members = document.as_object_mut().unwrap();
@@ -94,7 +94,7 @@ fn held(record: &Value, id: &str) -> Value {
     document
 }
 
-/// Saves baselines and repairs at the same time, again and again, and splits partitions meanwhile.
+/// Saves baselines and repairs at the same time, repeatedly, while partitions split.
 async fn saved_and_repaired_beside_splits(app: &TestApp) {
     for round in 0..4 {
         let (saved, repaired, ()) =
@@ -108,7 +108,7 @@ async fn saved_and_repaired_beside_splits(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn a_baseline_beside_writers_and_splits_has_what_is_live_once() {
+async fn a_baseline_beside_writers_and_splits_has_every_live_document_once() {
     let app = TestApp::start().await;
     let Some(writers) = Writers::start(&app, "baseline") else { return };
     saved_and_repaired_beside_splits(&app).await;
@@ -132,7 +132,7 @@ async fn a_baseline_beside_writers_and_splits_has_what_is_live_once() {
 }
 
 #[tokio::test]
-async fn repairs_and_baselines_beside_capture_take_nothing_from_what_the_feed_says() {
+async fn repairs_and_baselines_beside_capture_never_weaken_what_the_feed_delivered() {
     let app = TestApp::start().await;
     let follow = ["--mode", "all-versions", "--from", "now"];
     let begun = app.run(&[&["follow", "--until-caught-up"], &follow[..]].concat()).await;

@@ -1,4 +1,5 @@
-//! An account that is captured when a test says so, and what a test looks at there by itself.
+//! An account in which the test decides when changes are captured, with helpers that inspect it independently of the
+//! program.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Output, TestApp, beginning};
 
-/// An account whose changes are captured when the test says so, by a follower in all-versions mode.
+/// An account whose changes a follower in all-versions mode captures on request.
 pub(super) struct Captured {
     pub(super) app: TestApp,
     pub(super) mode: &'static str,
@@ -28,8 +29,8 @@ impl Captured {
         captured
     }
 
-    /// An account with a history that is keyed in a way that capture refuses today, as histories of before were: the test
-    /// captures by itself what the feed delivers.
+    /// The feed positions for [`Self::capture_by_hand`]. Needed for a history with a partition key that capture refuses
+    /// today, as older histories have: there the test writes the records itself.
     pub(super) async fn feed(&self) -> Vec<(FeedRange, String)> {
         beginning(&self.app.events().await).await
     }
@@ -51,7 +52,7 @@ impl Captured {
         }
     }
 
-    /// Captures what was written up to now.
+    /// Captures all changes up to now.
     pub(super) async fn capture(&self) {
         let from = if self.mode == "latest" { "beginning" } else { "now" };
         let follow = ["follow", "--name", "capture", "--mode", self.mode, "--from", from, "--until-caught-up"];
@@ -63,7 +64,8 @@ impl Captured {
         self.app.put(document).await
     }
 
-    /// Documents of the key `p` whose `n` is 1 and then 2, all of it captured; a second in between.
+    /// Writes documents with the key `p` whose `n` is first 1 and then 2, and captures both. Returns a second in
+    /// between.
     pub(super) async fn changed(&self, ids: &[&str]) -> String {
         for id in ids {
             self.put(json!({"id": id, "pk": "p", "n": 1})).await;
@@ -95,7 +97,7 @@ pub(super) fn key(pk: &str) -> PartitionKey {
     PartitionKey::parse(pk).unwrap()
 }
 
-/// A document without what the service adds, found by a query: whatever its id is.
+/// A document without the service's own fields. It is found by a query, which works for any id.
 pub(super) async fn own(container: &Container, id: &str, pk: &str) -> Option<Value> {
     let params = [cosmos_rewind::cosmos::Param::new("id", id)];
     let found = container.query_all("SELECT * FROM c WHERE c.id = @id", &params, Some(&key(pk))).await.unwrap();
@@ -106,7 +108,7 @@ pub(super) async fn own(container: &Container, id: &str, pk: &str) -> Option<Val
     Some(document)
 }
 
-/// The next second has begun, so that what follows has another `_ts`.
+/// Waits until the next second, so that later writes get a different `_ts`.
 pub(super) async fn next_second() -> i64 {
     let now = Utc::now().timestamp();
     while Utc::now().timestamp() <= now {

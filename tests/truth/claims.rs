@@ -1,12 +1,12 @@
-//! What the program says of keys, of writes that are not captured, and of what to type: compared with the test's own log,
-//! and typed into a real shell.
+//! What the program claims about keys, about uncaptured writes and about commands to type, checked against the test's
+//! own log and by typing the commands into a real shell.
 
 use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
 
 use super::captured::{Captured, next_second};
 
-/// The record ids of the history, and the texts of the source.
+/// The record ids of the history and the texts of the source.
 async fn everything(world: &Captured) -> Vec<String> {
     let mut all = Vec::new();
     for container in [world.app.events().await, world.app.changes().await] {
@@ -18,7 +18,7 @@ async fn everything(world: &Captured) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_key_that_no_document_can_have_is_refused_and_is_not_that_of_a_document_without_a_key() {
+async fn an_impossible_key_is_refused_and_not_taken_for_a_missing_key() {
     let world = Captured::start("all-versions").await;
     let none = PartitionKey::parse("[{}]").unwrap();
     world.app.events().await.upsert(&none, "s", br#"{"id":"s","n":1}"#.to_vec()).await.unwrap();
@@ -46,12 +46,12 @@ async fn a_key_that_no_document_can_have_is_refused_and_is_not_that_of_a_documen
         assert_eq!((listed.code, listed.stderr.contains("line 1: ")), (2, true), "{listed:?}");
     }
     assert_eq!(everything(&world).await, before);
-    // `{}` is how the key that is missing is written.
+    // `{}` stands for a missing key value.
     let shown = world.run(&["show", "--id", "s", "--pk", "[{}]"]).await;
     assert_eq!((shown.code, shown.stdout.trim_end()), (0, r#"{"id":"s","n":1}"#), "{shown:?}");
 }
 
-/// What a shell makes of a command line.
+/// The words into which a shell splits a command line.
 fn words(line: &str) -> Vec<String> {
     let output = std::process::Command::new("sh").arg("-c").arg(format!("printf '%s\\0' {line}")).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -90,7 +90,7 @@ async fn the_keys_that_a_hint_names_can_be_typed_into_a_shell() {
 }
 
 #[tokio::test]
-async fn a_document_of_which_nothing_is_captured_yet_is_shown_as_it_was() {
+async fn a_document_without_captured_versions_is_shown_as_it_was() {
     let world = Captured::start("all-versions").await;
     world.put(json!({"id": "old", "pk": "p", "n": 0})).await;
     world.capture().await;
@@ -107,7 +107,7 @@ async fn a_document_of_which_nothing_is_captured_yet_is_shown_as_it_was() {
     assert_eq!((listed.code, listed.stdout.trim_end()), (0, made), "{listed:?}");
     let same = world.run(&["diff", "--id", "made", "--pk", "p", "--from", &at]).await;
     assert_eq!((same.code, same.stdout.as_str()), (0, ""), "{same:?}");
-    // Before it was written nothing is known of it, and there is still none of another id.
+    // Nothing is known about it before it was written, and a document with another id or key still does not exist.
     for args in [["made", "p", before.as_str()], ["none", "p", at.as_str()], ["made", "q", at.as_str()]] {
         let output = world.run(&["show", "--id", args[0], "--pk", args[1], "--at", args[2]]).await;
         assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{args:?}: {output:?}");
@@ -138,7 +138,7 @@ async fn find_and_revert_do_not_deny_writes_that_are_not_captured_yet() {
 }
 
 #[tokio::test]
-async fn a_list_of_windows_is_read_and_a_document_that_is_listed_twice_is_one() {
+async fn a_list_with_windows_line_ends_is_read_and_duplicates_count_once() {
     let world = Captured::start("all-versions").await;
     let at = world.changed(&["a"]).await;
     let list = "\u{feff}{\"id\":\"a\",\"pk\":\"p\"}\r\n\r\n{\"id\":\"a\",\"pk\":[\"p\"]}\r\n";
@@ -153,7 +153,7 @@ async fn a_list_of_windows_is_read_and_a_document_that_is_listed_twice_is_one() 
 }
 
 #[tokio::test]
-async fn a_time_that_ends_before_it_begins_and_a_version_of_no_single_document_are_refused() {
+async fn a_reversed_time_range_and_a_version_without_a_single_document_are_refused() {
     let world = Captured::start("all-versions").await;
     world.put(json!({"id": "a", "pk": "p", "n": 1})).await;
     world.capture().await;
@@ -171,7 +171,7 @@ async fn a_time_that_ends_before_it_begins_and_a_version_of_no_single_document_a
 }
 
 #[tokio::test]
-async fn an_undo_that_is_only_planned_says_what_others_changed_since() {
+async fn a_planned_undo_lists_what_others_changed_since() {
     let world = Captured::start("all-versions").await;
     let at = world.changed(&["alone", "edited", "deleted"]).await;
     let restored = world.run(&["restore", "--all", "--at", &at, "--yes", "--format", "json"]).await.json();
@@ -197,9 +197,10 @@ async fn an_undo_that_is_only_planned_says_what_others_changed_since() {
     assert_eq!(world.live("deleted", "p").await, None);
 }
 
-/// Two documents have swapped the values of a unique key: neither can go back before the other, and nobody changed them.
+/// Two documents have swapped the values of a unique key. Neither can be restored before the other, and nobody changed
+/// them.
 #[tokio::test]
-async fn a_unique_key_in_the_way_of_a_restore_is_told_as_such() {
+async fn a_restore_blocked_by_a_unique_key_names_the_cause() {
     let description = json!({"partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2},
         "uniqueKeyPolicy": {"uniqueKeys": [{"paths": ["/mail"]}]}});
     let app = crate::support::TestApp::with_events(&["/pk", "/_originalId"], description).await;
@@ -223,7 +224,7 @@ async fn a_unique_key_in_the_way_of_a_restore_is_told_as_such() {
         assert_eq!(told, (Some("failed"), Some("another document has its values of a unique key")), "{report}");
     }
     assert_eq!(report["outcomes"].as_array().map(Vec::len), Some(2), "{report}");
-    // With one of them out of the way, the same command finishes the rest.
+    // Once one of them is moved out of the way, the same command finishes the rest.
     put("a", "free").await;
     world.capture().await;
     for _ in 0..2 {
@@ -234,9 +235,9 @@ async fn a_unique_key_in_the_way_of_a_restore_is_told_as_such() {
     assert_eq!(mails, ["1", "2"]);
 }
 
-/// The first components of a key are enough to look at a document. What writes wants all, and says so.
+/// The first components of a hierarchical key are enough to read a document. A write needs all of them.
 #[tokio::test]
-async fn a_part_of_a_key_is_enough_to_look_and_not_to_write() {
+async fn a_key_prefix_is_enough_to_read_but_not_to_write() {
     let key = json!({"partitionKey": {"paths": ["/a", "/b"], "kind": "MultiHash", "version": 2}});
     let app = crate::support::TestApp::with_events(&["/a", "/b", "/_originalId"], key).await;
     let world = Captured::with(app, "all-versions").await;

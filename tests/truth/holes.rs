@@ -1,4 +1,4 @@
-//! Histories with holes that nothing in them shows: what was not captured is no proof that there was nothing.
+//! Histories with holes that leave no trace in the records: a missing change does not prove that nothing happened.
 
 use cosmos_rewind::{
     change::{key::PartitionKey, time::PointInTime, version::Version},
@@ -14,7 +14,7 @@ async fn plan(world: &Captured, at: &str, more: &[&str]) -> Output {
     world.run(&[&["restore", "--all", "--at", at, "--dry-run", "--format", "json"], more].concat()).await
 }
 
-/// Every command says that it does not know what the document was, and of how many it knows that little.
+/// Asserts that every command reports the document's state as unknown, and the number of such documents.
 async fn nobody_knows(world: &Captured, id: &str, at: &str, unknown: u32) {
     let planned = plan(world, at, &["--delete-newer=9"]).await;
     assert_eq!((planned.code, action(&planned, id)), (3, "unknown".to_owned()), "{planned:?}");
@@ -33,7 +33,7 @@ async fn nobody_knows(world: &Captured, id: &str, at: &str, unknown: u32) {
 }
 
 #[tokio::test]
-async fn a_creation_says_nothing_of_before_capture_began() {
+async fn a_creation_proves_nothing_about_the_time_before_capture() {
     let world = Captured { app: TestApp::start().await, mode: "all-versions" };
     world.put(json!({"id": "a", "pk": "p", "n": 1})).await;
     let before = next_second().await.to_string();
@@ -47,13 +47,13 @@ async fn a_creation_says_nothing_of_before_capture_began() {
     world.put(json!({"id": "b", "pk": "q", "n": 1})).await;
     world.capture().await;
     nobody_knows(&world, "a", &before, 2).await;
-    // From the first change on it does say that there was nothing.
+    // From the first captured change on, a creation does prove that the document did not exist before.
     let planned = plan(&world, &between, &["--delete-newer=9"]).await;
     assert_eq!((planned.code, action(&planned, "b")), (0, "delete".to_owned()), "{planned:?}");
 }
 
 #[tokio::test]
-async fn a_delete_says_nothing_of_what_latest_mode_left_out() {
+async fn a_delete_proves_nothing_about_what_latest_mode_left_out() {
     let world = Captured::start("all-versions").await;
     world.put(json!({"id": "a", "pk": "p", "n": 1})).await;
     next_second().await;
@@ -73,8 +73,8 @@ async fn a_delete_says_nothing_of_what_latest_mode_left_out() {
 }
 
 #[test]
-fn a_delete_says_nothing_of_a_container_that_is_gone() {
-    // The first is of a container before today's, in which it may have been made again at the end.
+fn a_delete_proves_nothing_about_an_earlier_container() {
+    // The first resource id belongs to an earlier container, in which the document may have been recreated at the end.
     let rids = ["47UeAPmUTk0GEQAAAAAAAA==", "47UeAPmUTk4GEQAAAAAAAA=="];
     let record = |op: &str, ts: i64, rid: &str| {
         let change = json!({"v": 1, "op": op, "ts": ts, "lsn": ts, "etag": ts.to_string(), "rid": rid});
@@ -100,7 +100,7 @@ fn a_delete_says_nothing_of_a_container_that_is_gone() {
 }
 
 #[tokio::test]
-async fn a_follower_that_began_later_tells_nothing_of_before() {
+async fn a_follower_that_began_later_proves_nothing_about_the_time_before() {
     let world = Captured::start("all-versions").await;
     for id in ["a", "d"] {
         world.put(json!({"id": id, "pk": "p", "n": 1})).await;
@@ -109,7 +109,7 @@ async fn a_follower_that_began_later_tells_nothing_of_before() {
     world.delete("a", "p").await;
     world.capture().await;
     next_second().await;
-    // Neither of two followers delivers this.
+    // Neither follower delivers these changes.
     world.put(json!({"id": "a", "pk": "p", "n": 2})).await;
     world.delete("d", "p").await;
     let at = next_second().await.to_string();
@@ -122,7 +122,7 @@ async fn a_follower_that_began_later_tells_nothing_of_before() {
     world.put(json!({"id": "c", "pk": "p", "n": 1})).await;
     assert_eq!(second().await, 0);
     nobody_knows(&world, "a", &at, 2).await;
-    // Once the first one has delivered it, everything is known again.
+    // Once the first follower has delivered them, everything is known again.
     world.capture().await;
     world.put(json!({"id": "c", "pk": "p", "n": 2})).await;
     assert_eq!(second().await, 0);

@@ -1,4 +1,5 @@
-//! Documents that are gone, or were for a while, without a delete that tells when: every command says the same of them.
+//! Documents that are gone, or were for a while, without a delete that tells when. Every command must report them
+//! alike.
 
 use serde_json::{Value, json};
 
@@ -7,14 +8,14 @@ use super::{
     lost::{dry_run, follow, forget, make_again},
 };
 
-/// What `show` doubts about a document at a moment.
+/// The doubt that `show` reports about a document at a moment.
 async fn doubt(world: &Captured, id: &str, at: i64) -> String {
     let shown = world.run(&["show", "--id", id, "--pk", "p", "--at", &at.to_string(), "--format", "json"]).await;
     let shown: Value = serde_json::from_str(&shown.stdout).unwrap_or_else(|_| panic!("{shown:?}"));
     shown["doubt"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Documents and unknown ones that `backup --at` and `at` count.
+/// The documents and the unknown documents that `backup --at` and `at` count.
 async fn counted(world: &Captured, at: i64) -> [(u64, u64); 2] {
     let (at, out) = (at.to_string(), format!("{at}.jsonl"));
     let saved = world.run(&["backup", "--all", "--at", &at, "--out", &out, "--format", "json"]).await;
@@ -26,7 +27,7 @@ async fn counted(world: &Captured, at: i64) -> [(u64, u64); 2] {
 }
 
 #[tokio::test]
-async fn a_document_that_was_deleted_in_a_hole_and_made_again_is_not_said_to_have_been_there() {
+async fn a_document_deleted_in_a_hole_and_recreated_is_not_claimed_to_have_existed() {
     let world = Captured::start("all-versions").await;
     for id in ["made-in-the-hole", "made-later", "replaced"] {
         world.put(json!({"id": id, "pk": "p", "n": 1})).await;
@@ -48,12 +49,12 @@ async fn a_document_that_was_deleted_in_a_hole_and_made_again_is_not_said_to_hav
     }
     world.capture().await;
     let again = ["made-in-the-hole", "made-later"];
-    // When that was, nobody knows: at the moment before, it may have been as well.
+    // The time of the delete is unknown: it may lie before either moment.
     for at in [before, at] {
         let planned = dry_run(&world, at).await;
         let actions = again.map(|id| action(&planned, id));
         assert_eq!((planned.code, actions), (3, ["unknown", "unknown"].map(String::from)), "{planned:?}");
-        // That one was there all the time: only what it was is not sure.
+        // This document existed all the time; only its content is uncertain.
         assert_eq!(action(&planned, "replaced"), "restore", "{planned:?}");
         for id in again {
             assert!(doubt(&world, id, at).await.contains("its delete was not captured"), "{id}");
@@ -67,7 +68,7 @@ async fn a_document_that_was_deleted_in_a_hole_and_made_again_is_not_said_to_hav
     assert_eq!((planned.code, action(&planned, "made-later")), (0, "restore".to_owned()), "{planned:?}");
 }
 
-/// `lost` is deleted while nothing captures.
+/// Deletes `lost` while nothing captures.
 async fn with_a_hole(world: &Captured, archive: bool, ids: &[&str]) -> i64 {
     let archived = async |file: &str| {
         let sink = format!("file:archive/{file}.jsonl");
@@ -97,7 +98,7 @@ async fn with_a_hole(world: &Captured, archive: bool, ids: &[&str]) -> i64 {
 }
 
 #[tokio::test]
-async fn what_is_restored_elsewhere_was_there_for_sure() {
+async fn a_restore_into_another_container_only_uses_documents_that_surely_existed() {
     let world = Captured::start("all-versions").await;
     let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
     assert!(world.app.local.create_container("dev", json!({"id": "other", "partitionKey": key})).await.unwrap());
@@ -115,11 +116,11 @@ async fn what_is_restored_elsewhere_was_there_for_sure() {
 }
 
 #[tokio::test]
-async fn what_an_archive_has_no_delete_of_was_not_there_for_sure() {
+async fn a_missing_delete_in_an_archive_does_not_prove_existence() {
     let world = Captured::start("all-versions").await;
     let ids = ["lost", "kept", "waits", "in-the-history", "lives"];
     let at = with_a_hole(&world, true, &ids).await.to_string();
-    // The archive has no delete of these; that they were there, the history and what waits for it tell.
+    // The archive has no delete of these documents. The history and the uncaptured changes prove that they existed.
     world.delete("in-the-history", "p").await;
     world.capture().await;
     world.delete("waits", "p").await;
@@ -131,7 +132,7 @@ async fn what_an_archive_has_no_delete_of_was_not_there_for_sure() {
     assert!(planned.stdout.contains("its delete was not captured"), "{planned:?}");
     let planned = world.run(&[&restore[..], &["--filter", "doc.n == 1"]].concat()).await;
     assert_eq!((planned.code, action(&planned, "lost")), (3, "unknown".to_owned()), "{planned:?}");
-    // Who is sure of it says so; and the newest version is what it is.
+    // An explicit request overrides the doubt, and the newest version is certain in any case.
     for more in [&["--all", "--recreate-deleted"][..], &["--id", "lost", "--pk", "p"], &["--all", "--at", "now"]] {
         let args = [&["restore", "--from-archive", "archive", "--dry-run", "--format", "json"], more].concat();
         let args = if more.contains(&"now") { args } else { [&args[..], &["--at", &at]].concat() };
@@ -141,7 +142,7 @@ async fn what_an_archive_has_no_delete_of_was_not_there_for_sure() {
 }
 
 #[tokio::test]
-async fn of_a_source_that_is_gone_the_containers_that_there_were_are_told_apart() {
+async fn containers_of_a_deleted_source_are_told_apart() {
     let world = Captured::start("all-versions").await;
     follow(&world, "one", "all-versions").await;
     for id in ["only-before", "in-both"] {
@@ -166,7 +167,7 @@ async fn of_a_source_that_is_gone_the_containers_that_there_were_are_told_apart(
 }
 
 #[tokio::test]
-async fn a_delete_that_is_not_looked_for_is_not_said_to_be_later() {
+async fn a_delete_that_was_not_searched_for_is_not_claimed_to_be_later() {
     let world = Captured::start("all-versions").await;
     let at = with_a_hole(&world, false, &["lost", "kept"]).await;
     let many: String = (0..10_100).map(|n| json!({"id": format!("many-{n}"), "pk": "q"}).to_string() + "\n").collect();
@@ -179,7 +180,7 @@ async fn a_delete_that_is_not_looked_for_is_not_said_to_be_later() {
     assert_eq!((planned.code, actions), (3, ["unknown", "recreate"].map(String::from)), "{planned:?}");
     assert!(planned.stdout.contains("too much is waiting to be captured"), "{planned:?}");
     assert!(doubt(&world, "lost", at).await.contains("too much is waiting to be captured"));
-    // Captured, it is looked for.
+    // Once it is captured, the delete is found.
     world.capture().await;
     let planned = world.run(&args).await;
     assert!(planned.stdout.contains("its delete was not captured"), "{planned:?}");

@@ -1,5 +1,5 @@
-//! The trigger's leases with holes: one of them or all are lost while documents are written, and the trigger begins anew
-//! there. What is said of each document at each moment afterwards is what was, or that nobody knows.
+//! Some or all of the trigger's leases are lost while documents are written, and the trigger starts over there.
+//! Afterwards, each statement about a document at a moment must be true or say that the state is unknown.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::captured::next_second;
 use crate::support::{Handler as Process, TestApp};
 
-/// What each document was, by id: the test's own log.
+/// The state of each document by id, from the test's own log.
 type World = BTreeMap<String, i64>;
 
 struct Life {
@@ -68,7 +68,7 @@ impl Life {
         trigger.wait_until_drained(Duration::from_secs(30)).await.unwrap();
     }
 
-    /// Leases are lost: so many of them.
+    /// Deletes up to `most` leases.
     async fn lose(&self, most: usize) {
         let leases = self.app.cosmos.container("dev", "leases").await.unwrap();
         let found = leases.query_all("SELECT * FROM c WHERE IS_DEFINED(c.LeaseToken)", &[], None).await.unwrap();
@@ -80,7 +80,7 @@ impl Life {
         }
     }
 
-    /// What every command says of every moment is what was, or that nobody knows.
+    /// Asserts that every command reports the true state at every moment, or reports it as unknown.
     async fn look(&self) -> [usize; 2] {
         let (mut known, mut unknown) = (0, 0);
         for (at, then) in &self.moments {
@@ -100,7 +100,7 @@ impl Life {
                     "delete" => was.is_none() && is.is_some(),
                     _ => false,
                 };
-                assert!(is_true, "at {at} {id} was {was:?} and is {is:?}: {step}");
+                assert!(is_true, "at {at} {id} was {was:?}, but {is:?} is reported: {step}");
                 *(if action == "unknown" { &mut unknown } else { &mut known }) += 1;
             }
             let out = format!("{at}-{}.jsonl", std::fs::read_dir(self.app.folder.path()).unwrap().count());
@@ -110,10 +110,10 @@ impl Life {
             let documents: Vec<Value> = file.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
             let ids: Vec<&str> = documents.iter().filter_map(|document| document["id"].as_str()).collect();
             for id in &ids {
-                assert!(then.contains_key(*id), "at {at} there was no {id}: {saved:?}");
+                assert!(then.contains_key(*id), "{id} did not exist at {at}: {saved:?}");
             }
             let lacking = then.keys().filter(|id| !ids.contains(&id.as_str())).count() as u64;
-            assert!(lacking <= report["unknown"].as_u64().unwrap(), "{lacking} are not there at {at}: {saved:?}");
+            assert!(lacking <= report["unknown"].as_u64().unwrap(), "{lacking} are missing at {at}: {saved:?}");
         }
         [known, unknown]
     }
@@ -126,7 +126,7 @@ fn key_of(id: &str) -> PartitionKey {
 async fn live(seed: u64, lost: usize) {
     let mut life = Life::start(seed).await;
     let trigger = life.trigger().await;
-    // So that each lease has a place.
+    // Enough documents that every lease has a position.
     for n in 0..24 {
         let id = format!("doc-{n}");
         life.app.put(json!({"id": id, "pk": id, "n": n})).await;
@@ -142,7 +142,7 @@ async fn live(seed: u64, lost: usize) {
     life.write(30).await;
     life.moment().await;
     life.write(10).await;
-    // Before anything is captured again, and after that.
+    // Checks before anything is captured again, and afterwards.
     life.look().await;
     let trigger = life.trigger().await;
     life.captured(&trigger).await;
@@ -157,14 +157,14 @@ async fn live(seed: u64, lost: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_lease_that_was_lost_nothing_is_said_but_what_was() {
+async fn after_one_lost_lease_every_claim_is_true() {
     for seed in 1..=2 {
         live(seed, 1).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_leases_that_were_all_lost_nothing_is_said_but_what_was() {
+async fn after_all_leases_are_lost_every_claim_is_true() {
     for seed in 3..=4 {
         live(seed, usize::MAX).await;
     }

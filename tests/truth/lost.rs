@@ -1,5 +1,4 @@
-//! Deletes that nobody captured: a reader lost its place and began anew, so nothing in the history shows that there is a
-//! hole in it.
+//! Deletes that nobody captured: a reader lost its position and started over, so nothing in the history shows the hole.
 
 use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
@@ -7,7 +6,7 @@ use serde_json::{Value, json};
 use super::captured::{Captured, action, next_second};
 use crate::support::Output;
 
-/// The place of the follower that captures is lost, as when its container is made again.
+/// Deletes the follower's checkpoint, as if the lease container had been recreated.
 pub(super) async fn forget(world: &Captured) {
     let leases = world.app.cosmos.container("dev", "leases").await.unwrap();
     let found = leases.query_all("SELECT c.id FROM c", &[], None).await.unwrap();
@@ -18,7 +17,7 @@ pub(super) async fn forget(world: &Captured) {
     }
 }
 
-/// `lost` is deleted while nothing captures, and `kept` after everything was captured again.
+/// Deletes `lost` while nothing captures, and `kept` after capture has caught up again.
 async fn lives(world: &Captured) -> String {
     for id in ["lost", "kept", "waits"] {
         world.put(json!({"id": id, "pk": "p", "n": 1})).await;
@@ -34,20 +33,20 @@ async fn lives(world: &Captured) -> String {
     world.delete("kept", "p").await;
     world.capture().await;
     next_second().await;
-    // That one waits in the feed, which tells when it was.
+    // This delete still waits in the feed, which tells its time.
     world.delete("waits", "p").await;
     at
 }
 
 #[tokio::test]
-async fn a_document_whose_delete_nobody_captured_is_not_said_to_have_been_there() {
+async fn a_document_with_an_uncaptured_delete_is_not_claimed_to_have_existed() {
     let world = Captured::start("all-versions").await;
     let at = lives(&world).await;
     let planned = world.run(&["restore", "--all", "--at", &at, "--dry-run", "--format", "json"]).await;
     let actions = ["lost", "kept", "waits"].map(|id| action(&planned, id));
     assert_eq!((planned.code, actions), (3, ["unknown", "recreate", "recreate"].map(String::from)), "{planned:?}");
     assert!(planned.stdout.contains("its delete was not captured"), "{planned:?}");
-    // Who is sure of it says so.
+    // An explicit request overrides the doubt.
     for more in [&["--all", "--recreate-deleted"][..], &["--id", "lost", "--pk", "p"]] {
         let args = [&["restore", "--at", &at, "--dry-run", "--format", "json"], more].concat();
         let planned = world.run(&args).await;
@@ -109,7 +108,7 @@ async fn a_container_that_was_made_again_had_none_of_the_documents_of_the_one_be
     world.put(json!({"id": "in-both", "pk": "p", "n": 2})).await;
     assert_eq!(world.run(&follow).await.code, 0);
     let plan = async |at: &str| world.run(&["restore", "--all", "--at", at, "--dry-run", "--format", "json"]).await;
-    // What was written first in today's container shows that the one before was gone.
+    // The first write to today's container shows that the earlier one was gone by then.
     let planned = plan(&at).await;
     let actions = ["only-before", "in-both", "first"].map(|id| action(&planned, id));
     assert_eq!((planned.code, actions), (3, ["unknown", "unknown", "keep"].map(String::from)), "{planned:?}");
@@ -122,20 +121,20 @@ async fn a_container_that_was_made_again_had_none_of_the_documents_of_the_one_be
     let saved = world.run(&["backup", "--all", "--at", &at, "--out", "then.jsonl", "--format", "json"]).await;
     let report: Value = serde_json::from_str(&saved.stdout).unwrap();
     assert_eq!((saved.code, &report["documents"], &report["unknown"]), (3, &json!(1), &json!(2)), "{saved:?}");
-    // Before, there they were.
+    // Before that, the documents existed.
     let planned = plan(&before).await;
     let actions = ["only-before", "in-both"].map(|id| action(&planned, id));
     assert_eq!(actions, ["recreate", "restore"].map(String::from), "{planned:?}");
 }
 
-/// Today's container is deleted, and made again under its name.
+/// Deletes today's container and recreates it under its name.
 pub(super) async fn make_again(world: &Captured) {
     let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
     assert!(world.app.local.delete_container("dev", "events").await.unwrap());
     assert!(world.app.local.create_container("dev", json!({"id": "events", "partitionKey": key})).await.unwrap());
 }
 
-/// Captures with a follower of this name, which is new where its container was made again.
+/// Captures with a follower of this name, which is new to the recreated container.
 pub(super) async fn follow(world: &Captured, name: &str, mode: &str) {
     let output = world.run(&["follow", "--name", name, "--mode", mode, "--until-caught-up"]).await;
     assert_eq!(output.code, 0, "{output:?}");
@@ -146,7 +145,7 @@ pub(super) async fn dry_run(world: &Captured, at: i64) -> Output {
 }
 
 #[tokio::test]
-async fn of_a_container_that_was_made_again_twice_each_had_its_own_documents() {
+async fn each_of_three_containers_of_one_name_has_its_own_documents() {
     let world = Captured::start("all-versions").await;
     let mut moments = Vec::new();
     for (name, ids) in
@@ -175,7 +174,7 @@ async fn of_a_container_that_was_made_again_twice_each_had_its_own_documents() {
 }
 
 #[tokio::test]
-async fn what_latest_mode_captured_of_a_container_before_today_s_is_not_said_to_have_been_there() {
+async fn latest_mode_records_of_an_earlier_container_do_not_prove_existence() {
     let world = Captured::start("latest").await;
     follow(&world, "one", "latest").await;
     for id in ["deleted", "stayed"] {
@@ -193,7 +192,7 @@ async fn what_latest_mode_captured_of_a_container_before_today_s_is_not_said_to_
     next_second().await;
     world.put(json!({"id": "later", "pk": "p", "n": 1})).await;
     follow(&world, "two", "all-versions").await;
-    // That today's reader sees deletes says nothing of the container before.
+    // That today's reader sees deletes proves nothing about the earlier container.
     let planned = dry_run(&world, before).await;
     let actions = ["deleted", "stayed"].map(|id| action(&planned, id));
     assert_eq!((planned.code, actions), (3, ["unknown", "unknown"].map(String::from)), "{planned:?}");
@@ -205,9 +204,9 @@ async fn what_latest_mode_captured_of_a_container_before_today_s_is_not_said_to_
     assert_eq!((saved.code, &report["documents"], &report["unknown"]), (3, &json!(1), &json!(2)), "{saved:?}");
 }
 
-/// Who was captured in all-versions mode and is so no more.
+/// Capture ran in all-versions mode and then changed to latest-version mode.
 #[tokio::test]
-async fn a_delete_after_a_change_to_latest_mode_is_not_taken_to_be_known() {
+async fn a_delete_after_a_switch_to_latest_mode_is_not_assumed_to_be_known() {
     let world = Captured::start("all-versions").await;
     for id in ["a", "b"] {
         world.put(json!({"id": id, "pk": "p", "n": 1})).await;

@@ -1,5 +1,5 @@
-//! What an outside audit found wrong, with oracles that share nothing with the program: the test's own log of what it
-//! wrote, and plain reads of the containers.
+//! Findings of an external audit, checked with oracles that share no code with the program: the test's own log of its
+//! writes, and plain reads of the containers.
 
 mod beside;
 mod captured;
@@ -21,7 +21,7 @@ use self::captured::{Captured, action, next_second};
 use crate::support::eventually;
 
 #[tokio::test]
-async fn capture_that_is_behind_rolls_nobody_back() {
+async fn a_restore_while_capture_is_behind_rolls_no_write_back() {
     let world = Captured::start("all-versions").await;
     for id in ["order-1", "deleted", "remade", "later"] {
         world.put(json!({"id": id, "pk": "p", "state": "new"})).await;
@@ -29,7 +29,7 @@ async fn capture_that_is_behind_rolls_nobody_back() {
     world.delete("remade", "p").await;
     world.capture().await;
     next_second().await;
-    // From here on nothing is captured.
+    // Nothing is captured from here on.
     world.put(json!({"id": "order-1", "pk": "p", "state": "PAID"})).await;
     world.put(json!({"id": "remade", "pk": "p", "state": "second life"})).await;
     world.delete("deleted", "p").await;
@@ -52,10 +52,11 @@ async fn capture_that_is_behind_rolls_nobody_back() {
     assert_eq!(state("order-1").await.as_deref(), Some("PAID"));
     assert_eq!(state("remade").await.as_deref(), Some("second life"));
     assert_eq!(state("deleted").await, None);
-    // Its damage is not captured either, but nothing of it was written before: it goes back, with a warning.
+    // The damage to this document is not captured either, but no other uncaptured write preceded it. It is restored,
+    // with a warning.
     assert_eq!(state("later").await.as_deref(), Some("new"));
 
-    // Nothing was captured in latest-version mode, so nothing says so.
+    // Nothing was captured in latest-version mode, so no output may mention that mode.
     let later =
         planned.stdout.matches("latest-version mode").count() + table.stdout.matches("latest-version mode").count();
     assert_eq!((later, table.stdout.contains("which is not in the history (yet)")), (0, true), "{table:?}");
@@ -71,7 +72,7 @@ async fn capture_that_is_behind_rolls_nobody_back() {
     let file = std::fs::read_to_string(world.app.folder.path().join("b.jsonl")).unwrap();
     assert!(file.contains("PAID") && file.contains("second life") && !file.contains("\"deleted\""), "{file}");
 
-    // Caught up, everything is known.
+    // Once capture has caught up, everything is known.
     world.capture().await;
     let known = world.run(&["restore", "--all", "--at", &at, "--dry-run"]).await;
     assert!(known.stderr.contains("frontier   the history is complete up to"), "{known:?}");
@@ -117,7 +118,7 @@ async fn what_is_deleted_in_latest_version_mode_comes_back_only_when_asked() {
 }
 
 #[tokio::test]
-async fn a_predicate_speaks_of_documents() {
+async fn a_predicate_applies_to_documents() {
     let world = Captured::start("all-versions").await;
     let large = "x".repeat(2_097_000);
     for document in [
@@ -169,17 +170,17 @@ async fn a_predicate_speaks_of_documents() {
 }
 
 #[tokio::test]
-async fn undo_takes_back_our_own_writes_and_no_others() {
+async fn undo_reverts_only_the_restores_own_writes() {
     let world = Captured::start("all-versions").await;
     let at = world.changed(&["a", "b", "c"]).await;
     let plan = ["restore", "--all", "--at", &at, "--no-stamp", "--plan-out", "plan.jsonl", "--dry-run"];
     assert_eq!(world.run(&plan).await.code, 0);
-    // Somebody else puts `b` back before the plan is used: it is up to date, and not our write.
+    // Another writer restores `b` before the plan is applied: `b` is up to date, and the restore does not write it.
     world.put(json!({"id": "b", "pk": "p", "n": 1})).await;
     let apply = ["restore", "--plan", "plan.jsonl", "--yes", "--format", "json"];
     let first = world.run(&apply).await;
     assert_eq!(first.code, 0, "{first:?}");
-    // Used again: everything is up to date, and this use wrote nothing.
+    // On the second use everything is up to date, and this use writes nothing.
     let second = world.run(&apply).await;
     assert_eq!(second.code, 0, "{second:?}");
     let [one, two] = [&first, &second].map(|o| o.json()["restore"].as_str().unwrap().to_owned());

@@ -1,4 +1,4 @@
-//! Documents and records that nobody expects.
+//! Unusual documents and records.
 
 use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
@@ -7,9 +7,9 @@ use super::captured::{Captured, next_second};
 use crate::support::TestApp;
 
 #[tokio::test]
-async fn odd_documents_are_documents() {
+async fn unusual_documents_are_restored_like_others() {
     let world = Captured::start("all-versions").await;
-    // The first change that is captured: from here on a creation says that there was nothing before.
+    // The first captured change: from here on, a creation proves that the document did not exist before.
     world.put(json!({"id": "first", "pk": "p"})).await;
     let before = next_second().await;
     next_second().await;
@@ -33,7 +33,7 @@ async fn odd_documents_are_documents() {
         assert_eq!(world.live(id, "p").await, Some(expected), "{id:?}");
     }
     world.capture().await;
-    // An undo, and deletes: the container is there afterwards.
+    // The container must survive an undo and deletes.
     let id = restored.stderr.split("cosmos-rewind undo ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     let undone = world.run(&["undo", &id, "--yes"]).await;
     assert_eq!(undone.code, 0, "{undone:?}");
@@ -41,7 +41,7 @@ async fn odd_documents_are_documents() {
     let verified = world.run(&["verify", "--grace", "0s", "--deep", "100"]).await;
     assert_eq!(verified.code, 0, "{verified:?}");
     let gone = world.run(&["restore", "--all", "--at", &before.to_string(), "--delete-newer=100", "--yes"]).await;
-    // In a URL `.` and `..` would have named the container.
+    // Unescaped in a URL, `.` and `..` would have addressed the container.
     assert_eq!(gone.code, 0, "{gone:?}");
     for id in ids {
         assert_eq!(world.live(id, "p").await, None, "{id:?}: {gone:?}");
@@ -50,7 +50,7 @@ async fn odd_documents_are_documents() {
 }
 
 #[tokio::test]
-async fn one_odd_record_stops_nobody() {
+async fn one_unreadable_record_stops_no_command() {
     let world = Captured::start("all-versions").await;
     let at = world.changed(&["good"]).await;
     let changes = world.app.changes().await;
@@ -89,7 +89,7 @@ async fn one_odd_record_stops_nobody() {
 }
 
 #[tokio::test]
-async fn an_odd_record_is_named_also_where_nothing_else_is_known_of_its_document() {
+async fn an_unreadable_record_is_reported_even_without_other_versions_of_its_document() {
     let app = TestApp::start().await;
     let record = json!({"id": "odd~1", "pk": "p", "_originalId": "odd", "_change": {"v": 1, "op": "sleep", "ts": 1}});
     let changes = app.changes().await;

@@ -1,4 +1,4 @@
-//! Two readers of one feed, of which one does not see everything.
+//! Two readers of one feed, one of which does not see everything.
 
 use cosmos_rewind::{change::key::PartitionKey, cosmos::FeedRange};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_reader_in_latest_mode_does_not_hide_what_waits_for_one_of_every_version() {
+async fn a_latest_mode_reader_does_not_hide_what_waits_for_an_all_versions_reader() {
     let world = Captured::start("all-versions").await;
     for id in ["replaced", "replaced-twice", "deleted", "had-been-deleted", "still", "goes-later"] {
         world.put(json!({"id": id, "pk": "p", "n": 1})).await;
@@ -17,7 +17,7 @@ async fn a_reader_in_latest_mode_does_not_hide_what_waits_for_one_of_every_versi
     world.delete("had-been-deleted", "p").await;
     world.capture().await;
     next_second().await;
-    // From here on only the newest versions are captured.
+    // Only the newest versions are captured from here on.
     follow(&world, "latest", "latest").await;
     for id in ["replaced", "replaced-twice", "had-been-deleted"] {
         world.put(json!({"id": id, "pk": "p", "n": 2})).await;
@@ -45,7 +45,7 @@ async fn a_reader_in_latest_mode_does_not_hide_what_waits_for_one_of_every_versi
         assert!(shown["doubt"].as_str().is_some_and(|doubt| doubt.contains("the history ends at")), "{id}: {shown}");
     }
 
-    // When every version was captured, everything is known.
+    // Once every version is captured, everything is known.
     world.capture().await;
     let planned = dry_run(&world, at).await;
     let expected = ["keep", "restore", "keep", "recreate", "keep"].map(String::from);
@@ -54,14 +54,14 @@ async fn a_reader_in_latest_mode_does_not_hide_what_waits_for_one_of_every_versi
 }
 
 #[tokio::test]
-async fn a_part_that_nobody_reads_any_more_is_known_no_further_than_it_was_captured() {
+async fn an_abandoned_feed_range_is_known_only_up_to_its_last_capture() {
     let world = Captured::start("all-versions").await;
     let leases = world.app.cosmos.container("dev", "leases").await.unwrap();
     let checkpoint = async || {
         let found = leases.query_all("SELECT * FROM c", &[], None).await.unwrap();
         serde_json::from_str::<Value>(found[0].get()).unwrap()
     };
-    // A document of the part that will be left out, and one of another.
+    // One document in the feed range that will be left out, and one in another range.
     let ranges = checkpoint().await["ranges"].as_array().unwrap().clone();
     let events = world.app.events().await;
     let place = |pk: &str| {
@@ -91,7 +91,7 @@ async fn a_part_that_nobody_reads_any_more_is_known_no_further_than_it_was_captu
     next_second().await;
     world.put(json!({"id": "out-lives", "pk": out, "n": 3})).await;
     world.put(json!({"id": "later", "pk": kept, "n": 1})).await;
-    // The other parts are captured on.
+    // Capture goes on for the other ranges.
     let later = json!({"id": "later", "pk": kept, "n": 1, "_etag": "\"l\"", "_ts": at + 2, "_rid": "l"});
     world.app.capture(&[later]).await;
     let planned = dry_run(&world, at).await;
@@ -102,7 +102,7 @@ async fn a_part_that_nobody_reads_any_more_is_known_no_further_than_it_was_captu
 }
 
 #[tokio::test]
-async fn a_document_that_is_gone_since_nothing_captures_is_not_said_to_have_been_there() {
+async fn a_document_that_vanished_without_capture_is_not_claimed_to_have_existed() {
     let world = Captured::start("all-versions").await;
     for id in ["gone", "told", "lives"] {
         world.put(json!({"id": id, "pk": "p", "n": 1})).await;
@@ -120,7 +120,7 @@ async fn a_document_that_is_gone_since_nothing_captures_is_not_said_to_have_been
     let actions = ["gone", "told", "lives"].map(|id| action(&planned, id));
     assert_eq!((planned.code, actions), (3, ["unknown", "recreate", "restore"].map(String::from)), "{planned:?}");
     assert!(planned.stdout.contains("no lease or checkpoint"), "{planned:?}");
-    // Who knows that it was there says so.
+    // An explicit request overrides the doubt.
     let restore = ["restore", "--all", "--at", &at.to_string(), "--recreate-deleted", "--dry-run", "--format", "json"];
     let planned = world.run(&restore).await;
     assert_eq!((planned.code, action(&planned, "gone")), (0, "recreate".to_owned()), "{planned:?}");

@@ -1,4 +1,4 @@
-//! Records of other layouts, of the original demo and of repairs, among those of capture.
+//! Records of other layouts, of the original demo and of repairs among those of capture.
 
 use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
@@ -29,13 +29,14 @@ async fn no_layout_of_the_history_takes_a_delete_from_its_document() {
         assert_eq!(world.live("b", "gone").await, None, "{paths:?}");
         assert!(world.live("a", "stays").await.is_some(), "{paths:?}");
 
-        // Records of before the source's key was in them: whose delete it is, is told by the chain, or said not to be known.
+        // Old records do not contain the source's partition key. The chain of versions tells which document a delete
+        // belongs to; otherwise the restore must report it as unknown.
         let changes = world.app.changes().await;
         for record in changes.query_all("SELECT * FROM c WHERE IS_DEFINED(c._change)", &[], None).await.unwrap() {
             let mut record: Value = serde_json::from_str(record.get()).unwrap();
             let tombstone = record["_change"]["op"] == "delete";
             let known = record["_change"]["key"].as_array().is_some_and(|key| key.len() == 1 && key[0].is_string());
-            assert!(known, "{paths:?}: no layout tells the key of {record}");
+            assert!(known, "{paths:?}: the key of {record} is unknown");
             record
                 .as_object_mut()
                 .unwrap()
@@ -68,7 +69,7 @@ async fn a_copy_of_the_original_demo_hides_no_record() {
     world.capture().await;
     let changes = world.app.changes().await;
     let lsn = world.app.versions("a").await[0].lsn.unwrap();
-    // The demo copies the first version late: its copy's time is after the second one.
+    // The demo copies the first version late, so the copy's time lies after the second version.
     next_second().await;
     let copy = json!({"id": "0a1b", "pk": "p", "n": 1, "_originalId": "a", "_lsn": lsn, "was": first["_ts"]});
     let key = changes.key_paths().segments().len();
@@ -92,7 +93,7 @@ async fn a_version_that_a_repair_saved_comes_after_the_creation_of_its_second() 
     let created = world.put(json!({"id": "a", "pk": "p", "n": 1})).await;
     world.capture().await;
     let mut second = world.put(json!({"id": "a", "pk": "p", "n": 2})).await;
-    // Written within one second, whatever the clock did.
+    // Both versions carry the same second, whatever the clock did.
     let ts = created["_ts"].as_i64().unwrap();
     let [etag, rid] = ["_etag", "_rid"].map(|name| second[name].clone());
     second.as_object_mut().unwrap().retain(|name, _| !name.starts_with('_'));
@@ -114,7 +115,7 @@ async fn a_version_that_a_repair_saved_comes_after_the_creation_of_its_second() 
     let restored =
         world.run(&["restore", "--id", "a", "--pk", "p", "--at", &ts.to_string(), "--yes", "--no-stamp"]).await;
     assert_eq!(world.live("a", "p").await.unwrap()["n"], 2, "{restored:?}");
-    // Any version can be named, whatever the order.
+    // Any version can be named, whatever its position in the order.
     for (named, n) in [(id.as_str(), 2), (created["_etag"].as_str().unwrap(), 1)] {
         let shown = world.run(&["show", "--id", "a", "--pk", "p", "--version", named]).await;
         assert_eq!(serde_json::from_str::<Value>(&shown.stdout).unwrap()["n"], n, "{shown:?}");

@@ -1,11 +1,11 @@
-//! Documents that match and are not captured yet are found all the same: the test's own log says what was in force.
+//! Documents that match but are not captured yet are found all the same. The test's own log tells what was in force.
 
 use serde_json::{Value, json};
 
 use super::captured::{Captured, next_second};
 use crate::support::TestApp;
 
-/// What each document was at the moment: `None` is no document.
+/// The state of each document at the moment; `None` means that it did not exist.
 const THEN: [(&str, Option<&str>); 6] = [
     ("captured", Some("Davidson")),
     ("moved-away", Some("Oslo")),
@@ -15,7 +15,7 @@ const THEN: [(&str, Option<&str>); 6] = [
     ("later", None),
 ];
 
-/// A history that is behind, and the moment.
+/// Returns an account whose history is behind, and the moment.
 async fn behind(world: Captured, by_hand: bool) -> (Captured, String) {
     let mut feed = world.feed().await;
     let put = async |id: &str, city: &str| world.put(json!({"id": id, "pk": "p", "city": city})).await;
@@ -51,15 +51,15 @@ async fn finds_what_was_in_force(world: Captured, by_hand: bool) {
     let shown = world.run(&[&["show", "--at", &at][..], &WHERE].concat()).await;
     assert_eq!((shown.code, ids(&shown.stdout)), (0, then.iter().map(|id| (*id).to_owned()).collect()), "{shown:?}");
     let warned = shown.stderr.contains("others may have matched then");
-    assert!(warned, "what was overwritten before it was captured is not known: {shown:?}");
+    assert!(warned, "a version overwritten before its capture is unknown: {shown:?}");
     let labelled = shown.stderr.matches("which the history does not have yet").count();
     assert_eq!(labelled, 2, "new and moved-here: {shown:?}");
-    // Now, `later` is live as well.
+    // Asked for now, `later` is live as well.
     let now = world.run(&[&["show"][..], &WHERE].concat()).await;
     let mut today = then.clone();
     today.push("later");
     today.sort_unstable();
-    assert!(!now.stderr.contains("others may have matched"), "what is live now is known: {now:?}");
+    assert!(!now.stderr.contains("others may have matched"), "the live state is known: {now:?}");
     assert_eq!((now.code, ids(&now.stdout)), (0, today.iter().map(|id| (*id).to_owned()).collect()), "{now:?}");
 
     let saved = world.run(&[&["backup", "--at", &at, "--out", "then.jsonl"][..], &WHERE].concat()).await;
@@ -70,7 +70,7 @@ async fn finds_what_was_in_force(world: Captured, by_hand: bool) {
     for (id, city) in [("new", "Bergen"), ("captured", "Bergen"), ("moved-away", "Bergen")] {
         world.put(json!({"id": id, "pk": "p", "city": city})).await;
     }
-    // What was in force then is known no more but for what was captured; that is said of each.
+    // What was in force then is now known only for captured documents, and each other one is reported.
     let diff = world.run(&[&["diff", "--from", &at, "--format", "jsonl"][..], &WHERE].concat()).await;
     assert!(ids(&diff.stdout).contains(&"captured".to_owned()), "{diff:?}");
     assert!(!diff.stdout.contains("\"new\""), "{diff:?}");
@@ -79,19 +79,19 @@ async fn finds_what_was_in_force(world: Captured, by_hand: bool) {
 }
 
 #[tokio::test]
-async fn a_predicate_finds_documents_that_wait_for_capture() {
+async fn a_predicate_finds_uncaptured_documents() {
     finds_what_was_in_force(Captured::start("all-versions").await, false).await;
 }
 
-/// Pieces of the history and of the source do not correspond then.
+/// The pieces of the history and those of the source do not correspond in this layout.
 #[tokio::test]
-async fn a_predicate_finds_documents_that_wait_for_capture_in_a_history_of_another_key() {
+async fn a_predicate_finds_uncaptured_documents_in_a_history_with_another_key() {
     let app = TestApp::with_changes_key(&["/_originalId"]).await;
     finds_what_was_in_force(Captured { app, mode: "all-versions" }, true).await;
 }
 
 #[tokio::test]
-async fn an_account_of_the_past_shows_documents_that_wait_for_capture() {
+async fn an_account_of_the_past_shows_uncaptured_documents() {
     let (world, at) = behind(Captured::start("all-versions").await, false).await;
     let mut program = world.app.start_program(&["at", &at, "--where", "c.city = 'Davidson'"]);
     let ready: Value = serde_json::from_str(&program.line().await).unwrap();
@@ -101,7 +101,7 @@ async fn an_account_of_the_past_shows_documents_that_wait_for_capture() {
     assert_eq!(ids(&read.stdout), ["captured", "moved-here", "new"], "{loaded} {read:?}");
 }
 
-/// The key of the documents lies in one part of the hash space, and the parts are asked one by one.
+/// All these documents lie in one part of the hash space, and the parts are queried one by one.
 #[tokio::test]
 async fn a_predicate_on_the_partition_key_is_answered_by_every_command() {
     let world = Captured::start("all-versions").await;
@@ -135,7 +135,7 @@ async fn a_predicate_on_the_partition_key_is_answered_by_every_command() {
             std::fs::remove_file(path).unwrap();
         }
         found(&["backfill"]).await;
-        // None of them, nowhere: that is no error of the account.
+        // A key that no part contains is not an error of the account.
         let nobody = world.run(&["backup", "--out", "none.jsonl", "--where", "c.pk = 'nobody'"]).await;
         assert_eq!(nobody.code, 0, "{nobody:?}");
         std::fs::remove_file(world.app.folder.path().join("none.jsonl")).unwrap();

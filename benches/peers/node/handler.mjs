@@ -1,14 +1,18 @@
 #!/usr/bin/env node
-// The capture handler as one writes it in Node with the official SDK: what the benchmark compares with (docs/performance.md).
+// A capture handler as typically written in Node with the official SDK, as a baseline for the benchmark
+// (docs/performance.md).
 //
-// A custom handler of Azure Functions: takes an invocation, makes a record of each document, writes the records, and answers 200
-// only when all of them are written. It makes the same kind of records as `serve`, without what makes those exact
-// (text as it was, re-reads, dead letters), so it does less.
+// A custom handler of Azure Functions: receives an invocation, builds a record for each document, writes the records,
+// and answers 200 only when all of them are written. Its records have the format of `serve`, but without what makes
+// those exact (original text, re-reads, dead letters), so it does less work.
 //
-// Usage: FUNCTIONS_CUSTOMHANDLER_PORT=PORT CosmosDB=CONNECTION-STRING [REWIND_BULK=auto|off] [NODE_BULK=older] node handler.mjs
-// With REWIND_BULK=auto records of several keys are written by the SDK's bulk operations, else each by itself. The SDK has two kinds
-// of them: executeBulkOperations, and with NODE_BULK=older the deprecated bulk, which takes 100 for each range of keys.
-// @azure/cosmos is looked for from the folder in TEST_PEERS_NODE (scripts/install-test-peers.sh installs it), else from here.
+// Usage: FUNCTIONS_CUSTOMHANDLER_PORT=PORT CosmosDB=CONNECTION-STRING [REWIND_BULK=auto|off] [NODE_BULK=older] node
+// handler.mjs
+// With REWIND_BULK=auto, records of several keys are written with the SDK's bulk operations, otherwise one by one. The
+// SDK has two kinds: executeBulkOperations, and with NODE_BULK=older the deprecated bulk, which takes 100 operations
+// for each partition key range.
+// @azure/cosmos is resolved from the folder in TEST_PEERS_NODE (scripts/install-test-peers.sh installs it), otherwise
+// from here.
 
 import http from "node:http";
 import { createRequire } from "node:module";
@@ -24,7 +28,7 @@ const MAX_WRITES = 64;
 const BULK = process.env.REWIND_BULK === "auto";
 const OLDER_BULK = process.env.NODE_BULK === "older";
 
-// The SDK's own agent keeps connections alive.
+// The SDK's own agent uses keep-alive connections.
 const client = new CosmosClient({
   connectionString: process.env.CosmosDB,
   connectionPolicy: { enableBackgroundEndpointRefreshing: false },
@@ -34,7 +38,7 @@ const container = client
   .container(process.env.COSMOS_CHANGES_CONTAINER ?? "changes");
 const NO_CONTENT = { contentResponseOnWriteEnabled: false };
 
-/** At most so many at once, over all invocations. */
+/** Limits the number of concurrent calls across all invocations. */
 let free = MAX_WRITES;
 const waiting = [];
 async function limited(work) {
@@ -55,7 +59,7 @@ async function limited(work) {
   }
 }
 
-/** The documents of an invocation: an array in a string in a string, as the host sends it. */
+/** The documents of an invocation: an array in a string in a string, as sent by the host. */
 function documentsOf(body) {
   let documents = Object.values(JSON.parse(body).Data)[0];
   while (typeof documents === "string") {
@@ -77,7 +81,7 @@ function recordOf(document, at) {
   };
 }
 
-/** Groups of records that one transactional batch can take: one key, at most 100, below 2 MB. */
+/** Groups records for transactional batches: one key, at most 100 records, less than 2 MB. */
 function* batchesOf(records, large) {
   if (!large) {
     for (let i = 0; i < records.length; i += BATCH_RECORDS) {
@@ -102,7 +106,7 @@ function* batchesOf(records, large) {
   }
 }
 
-// The SDK offers no write of one document without its text in the answer; in batches it does.
+// The SDK always returns the document of a single write; only batches can omit it.
 function upsert(record) {
   return limited(() => container.items.upsert(record));
 }
@@ -120,7 +124,7 @@ async function writeBatch(records) {
   }
 }
 
-/** Writes records of several keys; the SDK sorts them by ranges of keys, cuts requests and tries again by itself. */
+/** Writes records of several keys. The SDK groups them by range, splits requests and retries by itself. */
 async function writeBulk(records) {
   const operations = records.map((resourceBody) => ({
     operationType: "Upsert",
@@ -146,7 +150,7 @@ async function capture(body) {
   const records = documentsOf(body).map((document) => recordOf(document, at));
   const first = records[0]?.pk;
   if (records.length > 1 && records.every((record) => record.pk === first)) {
-    // A body that is small as a whole needs no look at the sizes.
+    // A small body does not need a check of the sizes.
     const large = body.length > BATCH_BYTES / 2;
     await Promise.all(Array.from(batchesOf(records, large), writeBatch));
   } else if (BULK && records.length > 1) {

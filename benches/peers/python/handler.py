@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""The capture handler as one writes it in Python with the official SDK: what the benchmark compares with (docs/performance.md).
+"""A capture handler as typically written in Python with the official SDK, as a baseline for the benchmark
+(docs/performance.md).
 
-A custom handler of Azure Functions: takes an invocation, makes a record of each document, writes the records, and answers 200
-only when all of them are written. It makes the same kind of records as `serve`, without what makes those exact
-(text as it was, re-reads, dead letters), so it does less. The SDK's asynchronous client, and its own HTTP library as server.
+A custom handler of Azure Functions: receives an invocation, builds a record for each document, writes the records, and
+answers 200 only when all of them are written. Its records have the format of `serve`, but without what makes those
+exact (original text, re-reads, dead letters), so it does less work. It uses the SDK's asynchronous client, and the
+SDK's own HTTP library as its server.
 
 Usage: FUNCTIONS_CUSTOMHANDLER_PORT=PORT CosmosDB=CONNECTION-STRING handler.py
 """
@@ -28,7 +30,7 @@ log = logging.getLogger("handler")
 
 
 def documents_of(body):
-    """The documents of an invocation: an array in a string in a string, as the host sends it."""
+    """The documents of an invocation: an array in a string in a string, as sent by the host."""
     documents = next(iter(json.loads(body)["Data"].values()))
     while isinstance(documents, str):
         documents = json.loads(documents)
@@ -52,7 +54,7 @@ def record_of(document, at):
 
 
 def batches_of(records, large):
-    """Groups of records that one transactional batch can take: one key, at most 100, below 2 MB."""
+    """Groups records for transactional batches: one key, at most 100 records, less than 2 MB."""
     if not large:
         for i in range(0, len(records), BATCH_RECORDS):
             yield records[i:i + BATCH_RECORDS]
@@ -84,7 +86,7 @@ class Capture:
             return
         operations = [("upsert", (record,)) for record in records]
         async with self.writes:
-            # Raises when one of them fails.
+            # Raises if any operation fails.
             await self.container.execute_item_batch(operations, partition_key=records[0]["pk"])
 
     async def store(self, body):
@@ -92,7 +94,7 @@ class Capture:
         records = [record_of(document, at) for document in documents_of(body)]
         keys = {json.dumps(record.get("pk")) for record in records}
         if len(records) > 1 and len(keys) == 1:
-            # A body that is small as a whole needs no look at the sizes.
+            # A small body does not need a check of the sizes.
             large = len(body) > BATCH_BYTES / 2
             writes = [self.write_batch(batch) for batch in batches_of(records, large)]
         else:

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""What scripts/bench-mongodb.sh compares with: a loop over a change stream, as people write it with pymongo.
+"""The baseline of scripts/bench-mongodb.sh: a typical pymongo loop over a change stream.
 
-Usage: mongodb_watch.py write URI COUNT        COUNT documents of 1 KB into bench.documents
-       mongodb_watch.py container URL          makes a blob container
-       mongodb_watch.py begin URI TOKEN        remembers in the file TOKEN where the stream stands now
-       mongodb_watch.py read URI TOKEN SINK    goes on there until nothing is left: stdout, file:PATH, blob:URL or
-                                               blob-sdk:URL
+Usage: mongodb_watch.py write URI COUNT        writes COUNT documents of 1 KB to bench.documents
+       mongodb_watch.py container URL          creates a blob container
+       mongodb_watch.py begin URI TOKEN        saves the current stream position in the file TOKEN
+       mongodb_watch.py read URI TOKEN SINK    reads from there until it has caught up; SINK is stdout, file:PATH,
+                                               blob:URL or blob-sdk:URL
 
-Every event is written as canonical Extended JSON. The token is saved after every 1,000 events and at the end. Blobs are
-put over one connection that stays open: by hand (blob), or with the storage SDK (blob-sdk), as people do it.
+Every event is written as canonical Extended JSON. The token is saved after every 1,000 events and at the end. Blobs
+are written over one keep-alive connection: with plain HTTP (blob), or with the storage SDK (blob-sdk), as is typical.
 """
 
 import base64
@@ -22,7 +22,7 @@ import urllib.parse
 import pymongo
 from bson.json_util import CANONICAL_JSON_OPTIONS, dumps, loads
 
-# Azurite's only account and the key that Microsoft publishes for it: no secret.
+# Azurite's default account; Microsoft publishes its key, so it is not a secret.
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 INSISTED = [{"$match": {"operationType": {"$in": ["insert", "update", "replace"]}}}]
@@ -57,7 +57,7 @@ class Blobs:
 
 class SdkBlobs:
     def __init__(self, url):
-        # Imported where it is used: it takes twice the memory of all the rest.
+        # Imported only where it is used, because it takes twice the memory of everything else.
         from azure.storage.blob import ContainerClient
 
         self.container = ContainerClient.from_container_url(url, credential=KEY)

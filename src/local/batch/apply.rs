@@ -1,4 +1,4 @@
-//! Carries out a transactional batch.
+//! Applies a transactional batch.
 
 use axum::http::Method;
 
@@ -33,7 +33,8 @@ pub(super) async fn apply(
             Step::Write(write) => {
                 let answer = container.point_write(log, &write, !begun).await;
                 if !answer.is_success() {
-                    // Everything was checked, so this is the emulator's or our own mistake, and must be loud.
+                    // Everything was checked, so this is a bug in the emulator or in the check, and must not go
+                    // unnoticed.
                     tracing::error!(container = %container.name(), status = answer.status, "a batch failed after its check");
                     return Answer::error(500, None, "InternalServerError", "a checked batch operation failed");
                 }

@@ -1,4 +1,4 @@
-//! The bulk requests of SDKs: independent writes, each with its own result.
+//! The SDKs' bulk requests: independent writes, each with its own result.
 
 use axum::http::Method;
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use crate::local::{
     message::{Answer, Ask, Headers, header},
 };
 
-/// Independent writes in one request: each stands for itself.
+/// Runs the independent writes of one request.
 pub(super) async fn bulk(container: &Container, ask: &Ask, operations: &[Operation<'_>]) -> Answer {
     let range = Ask { headers: range_only(&ask.headers), ..Ask::new(Method::POST, &ask.path) };
     if container.range_of(&range).is_err() {
@@ -62,7 +62,7 @@ fn range_only(headers: &Headers) -> Headers {
         .collect()
 }
 
-/// The operation as a request of its own, and its key.
+/// Returns the operation as a separate request, and its key.
 fn bulk_request(container: &Container, operation: &Operation<'_>) -> Result<(Ask, Key), Outcome> {
     let key = match &operation.partition_key {
         Some(Value::String(text)) => text.clone(),

@@ -1,8 +1,8 @@
-//! Batches: transactional ones, and the bulk ones of SDKs that pack independent writes into one request.
+//! Batches: transactional ones, and the SDKs' bulk requests, which pack independent writes into one request.
 //!
-//! The emulator copies a whole physical partition for every transactional batch. Here each operation is checked
-//! against the write log first; only when all of them can succeed are they carried out, one by one, while the
-//! container's lock keeps every reader away. So a batch is whole or absent, and costs what its operations cost.
+//! The emulator copies a whole physical partition for every transactional batch. Here each operation is first checked
+//! against the write log. They are applied one by one only when all of them can succeed, while the container's lock
+//! keeps readers away. A batch is therefore all or nothing, and its cost depends only on its operations.
 
 mod apply;
 mod bulk;
@@ -22,10 +22,10 @@ use super::{
 const MAX_OPERATIONS: usize = 100;
 const MAX_BYTES: usize = 2 * 1024 * 1024;
 const MAX_ID_BYTES: usize = 1023;
-/// What an operation that was not carried out because another one failed answers: 424 Failed Dependency.
+/// 424 Failed Dependency: the result of an operation that was not applied because another one failed.
 const FAILED_DEPENDENCY: u16 = 424;
 
-/// One operation as the SDKs send it.
+/// One operation in the SDKs' format.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Operation<'a> {
@@ -38,7 +38,7 @@ struct Operation<'a> {
     if_match: Option<String>,
     #[serde(default)]
     if_none_match: Option<String>,
-    /// Bulk only: the header's text, `["x"]`, or the same as an array.
+    /// In bulk requests only: the partition key header's text `["x"]`, or the same as an array.
     #[serde(default)]
     partition_key: Option<Value>,
 }
@@ -53,7 +53,7 @@ enum Kind {
     Patch,
 }
 
-/// A full partition key of a container, and where it is.
+/// A full partition key of a container, and its position in the key space.
 struct Key {
     values: Vec<Value>,
     epk: Epk,
@@ -67,7 +67,7 @@ impl Key {
     }
 }
 
-/// An operation's result in the answer's array.
+/// An operation's result in the response array.
 struct Outcome {
     status: u16,
     body: Option<Bytes>,
@@ -75,7 +75,7 @@ struct Outcome {
     charge: f64,
     message: Option<String>,
     substatus: Option<u32>,
-    /// Milliseconds.
+    /// In milliseconds.
     retry_after: Option<u64>,
 }
 
@@ -89,7 +89,7 @@ impl Outcome {
     }
 }
 
-/// Answers a batch request.
+/// Runs a batch request.
 pub(super) async fn run(container: &Container, ask: &Ask) -> Answer {
     if ask.body.first().is_some_and(|first| *first >= 0x80) {
         return Answer::error(
@@ -133,12 +133,12 @@ pub(super) async fn run(container: &Container, ask: &Ask) -> Answer {
     answer
 }
 
-/// What the service says while a physical partition is split or merged.
+/// The service's response while a physical partition is split or merged.
 pub(super) fn being_split() -> Answer {
     Answer::error(410, Some(1007), "Gone", "The partition is being split or merged: try again")
 }
 
-/// The answer of a batch of which nothing was carried out.
+/// The response to a batch of which nothing was applied.
 fn refused(count: usize, at: usize, failure: Outcome) -> Answer {
     let mut failure = Some(failure);
     let outcomes: Vec<Outcome> = (0..count)
@@ -165,7 +165,7 @@ fn outcome_of(answer: &Answer, with_body: bool) -> Outcome {
     }
 }
 
-/// 200 when everything went well, 207 otherwise; the results as text, so that documents stay as they are.
+/// 200 when everything succeeded, 207 otherwise. Results are kept as text, so that documents stay unchanged.
 fn answer(outcomes: &[Outcome], session: Option<String>) -> Answer {
     let mut body = Vec::new();
     for outcome in outcomes {
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_result_says_what_its_answer_said() {
+    fn a_result_has_the_status_and_headers_of_its_response() {
         let mut throttled = Answer::error(429, Some(3200), "TooManyRequests", "slower");
         throttled.headers.set(header::RETRY_AFTER, "12");
         let written = Answer::json(201, "{\"id\":\"a\"}");

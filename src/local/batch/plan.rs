@@ -16,12 +16,12 @@ use crate::local::{
     unique::{TAKEN, Trial},
 };
 
-/// What to do for an operation, once all of them are known to be possible.
+/// The step for an operation, once all operations are known to be possible.
 pub(super) enum Step {
     Write(Ask),
-    /// Nothing to write: the result is known.
+    /// Nothing to write: the result is already known.
     Known(Outcome),
-    /// Read a document that this batch itself writes earlier.
+    /// Reads a document that this batch itself writes earlier.
     ReadOwn,
 }
 
@@ -30,7 +30,7 @@ pub(super) enum Step {
 enum Expected {
     Absent,
     Stored(Option<String>, Bytes),
-    /// Written by this batch; the text is known when it was sent as text.
+    /// Written by this batch; the text is known if it was sent as text.
     Own(Bytes),
 }
 
@@ -53,7 +53,7 @@ pub(super) async fn plan(
     }
 }
 
-/// The first write of a batch with values of a unique key that another document has by then.
+/// Returns the first write of a batch whose unique key values belong to another document at that point.
 fn first_taken(mut trial: Trial<'_>, steps: &[Step]) -> Option<usize> {
     for (index, step) in steps.iter().enumerate() {
         let Step::Write(write) = step else { continue };
@@ -85,7 +85,7 @@ async fn plan_one(
         None if carries_document => return Err(Outcome::refused(400, "the operation needs a resourceBody")),
         _ => None,
     };
-    // A replacement may give an item another id.
+    // A replacement may change an item's id.
     let mut renamed_to = None;
     let id = match (&operation.id, body_id) {
         (Some(id), Some(body_id)) if *id != body_id && operation.operation_type == Kind::Replace => {
@@ -195,7 +195,7 @@ async fn plan_one(
     })
 }
 
-/// Checks a document as far as a single write of it would be refused; returns its id.
+/// Applies the checks of a single write to a document; returns its id.
 fn check_document(container: &Container, values: &[Value], text: &[u8]) -> Result<String, Outcome> {
     if text.len() > MAX_BYTES {
         return Err(Outcome::refused(413, "an item has at most 2 MB"));

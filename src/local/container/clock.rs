@@ -10,16 +10,16 @@ use std::{
 
 use crate::clock::{Clock as _, SystemClock};
 
-/// The account's clock: that of the machine, which tests may move forward for the time to live; or a simulated one.
+/// The account's clock: the machine's, which tests may move forward to expire documents, or a simulated one.
 #[derive(Debug, Default)]
 pub(in crate::local) struct Clock {
     ahead: AtomicU64,
-    /// When the simulation began, and what its time was then.
+    /// The instant at which the simulation began, and its time at that instant.
     simulated: OnceLock<(tokio::time::Instant, u64)>,
 }
 
 impl Clock {
-    /// One whose time is the runtime's, and `now` at this moment.
+    /// Returns a simulated clock that reads `now` at this instant and follows the runtime's clock.
     pub fn simulated(now: u64) -> Self {
         Self { ahead: AtomicU64::new(0), simulated: OnceLock::from((tokio::time::Instant::now(), now)) }
     }
@@ -28,7 +28,7 @@ impl Clock {
         self.simulated.get().is_some()
     }
 
-    /// Seconds since the epoch.
+    /// Returns the time in seconds since the epoch.
     pub fn now(&self) -> u64 {
         let now = match self.simulated.get() {
             Some((begun, then)) => then + begun.elapsed().as_secs(),

@@ -25,7 +25,7 @@ impl Containers {
         Self { emulator, clock, retained_bytes, open: SyncRwLock::default() }
     }
 
-    /// The container of this name, or the emulator's own words about why there is none.
+    /// Returns the container of this name, or the emulator's error response.
     pub async fn get(&self, name: &ContainerName) -> Result<Arc<Container>, Answer> {
         if let Some(found) = self.open.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Ok(Arc::clone(found));

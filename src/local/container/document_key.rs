@@ -1,4 +1,4 @@
-//! Which document a request names.
+//! Which document a request addresses.
 
 use axum::http::Method;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::local::{
 };
 
 impl Container {
-    /// The document that a point request names by its path and its partition key header.
+    /// Returns the document that a point request addresses by its path and its partition key header.
     pub fn key_of(&self, ask: &Ask) -> Result<DocumentKey, Box<Answer>> {
         let crate::local::message::Target::Document(_, id) = crate::local::message::Target::of(&ask.path) else {
             return Err(Box::new(Answer::bad_request("The path names no document")));
@@ -23,7 +23,7 @@ impl Container {
         Ok(DocumentKey { epk: range.min, id })
     }
 
-    /// The id of the document with this resource id.
+    /// Returns the id of the document with this resource id.
     pub async fn id_of(&self, rid: &str) -> Option<String> {
         let log = self.read().await;
         let text = format!("\"_rid\":\"{rid}\"");
@@ -32,7 +32,7 @@ impl Container {
         found.find(|(_, document)| finder.find(&document.text).is_some()).map(|(key, _)| key.id.clone())
     }
 
-    /// Whether a point request's partition key cannot be one of this container, or is not the document's.
+    /// Checks that a point request's partition key is possible for this container and is the document's.
     pub fn check_key(&self, ask: &Ask) -> Result<(), Box<Answer>> {
         let Some(text) = ask.headers.get(header::PARTITION_KEY) else { return Ok(()) };
         let values: Vec<Value> = serde_json::from_str(text)
@@ -50,7 +50,7 @@ impl Container {
     }
 }
 
-/// Sub-status 1001: what makes a client read the container's definition again.
+/// Sub-status 1001 makes a client read the container's definition again.
 pub(in crate::local) fn wrong_key() -> Box<Answer> {
     Box::new(Answer::error(
         400,
@@ -61,7 +61,7 @@ pub(in crate::local) fn wrong_key() -> Box<Answer> {
     ))
 }
 
-/// Bodies in the SDKs' binary form are understood by the emulator alone.
+/// Only the emulator understands bodies in the SDKs' binary form.
 pub(super) fn with_wrong_key_told(answer: Answer) -> Answer {
     let is_about_the_key = answer.status == 400
         && memchr::memmem::find(&answer.body, b"partition key extracted from the document does not match").is_some();

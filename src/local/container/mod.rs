@@ -1,4 +1,4 @@
-//! One container: its description, its physical partitions, its write log and the lock around both.
+//! One container: its description, its physical partitions, its write log, and the lock around both.
 
 mod clock;
 mod containers;
@@ -43,22 +43,22 @@ pub(super) struct Container {
     rid: String,
     partitioning: Partitioning,
     ranges: SyncRwLock<Vec<PhysicalRange>>,
-    /// Writes hold it exclusively, from the emulator to the log, so that a reader sees a transaction completely or not
-    /// at all.
+    /// Writes hold it exclusively from the emulator until the log, so that a reader sees a transaction completely or
+    /// not at all.
     log: Arc<RwLock<WriteLog>>,
-    /// Members of documents that only queries see.
+    /// Computed properties, which only queries see.
     computed: SyncRwLock<Arc<Computed>>,
     /// The session token of the last write to each physical partition.
     sessions: SyncRwLock<BTreeMap<String, String>>,
-    /// Held by a split or merge: what must not be interrupted by one does not start meanwhile.
+    /// Held by a split or merge, so that work that neither may interrupt does not start meanwhile.
     reshaping: RwLock<()>,
-    /// Set when the container shows the past.
+    /// Set when the container shows a moment of the past.
     past: OnceLock<Arc<Past>>,
     emulator: Arc<Emulator>,
     clock: Arc<Clock>,
 }
 
-/// The parts of a container's description that matter here.
+/// The relevant parts of a container's description.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Description {
@@ -118,7 +118,7 @@ impl Container {
         &self.rid
     }
 
-    /// The database's resource id: the first four bytes of the container's.
+    /// Returns the database's resource id: the first four bytes of the container's.
     pub fn database_rid(&self) -> String {
         use base64::Engine as _;
         let base64 = base64::engine::general_purpose::STANDARD;
@@ -150,7 +150,7 @@ impl Container {
         }
     }
 
-    /// The headers of an answer about `range` that is made here: what they cost, and the session they belong to.
+    /// Returns the headers of a response about `range` that is made here: request charge and session token.
     pub fn answer_headers(&self, range: &EpkRange) -> Headers {
         let mut headers = Answer::json(200, Bytes::new()).headers;
         let touched = self.ranges().into_iter().filter(|physical| physical.range.overlaps(range));
@@ -162,7 +162,7 @@ impl Container {
         headers
     }
 
-    /// The log, for reading; expired documents are removed first.
+    /// Locks the log for reading, after removing expired documents.
     pub async fn read(&self) -> OwnedRwLockReadGuard<WriteLog> {
         let log = Arc::clone(&self.log).read_owned().await;
         if log.first_due(self.clock.now()).is_none() {
@@ -173,19 +173,19 @@ impl Container {
         Arc::clone(&self.log).read_owned().await
     }
 
-    /// The log, for writing; expired documents are removed first.
+    /// Locks the log for writing, after removing expired documents.
     pub async fn write(&self) -> OwnedRwLockWriteGuard<WriteLog> {
         let mut log = Arc::clone(&self.log).write_owned().await;
         self.expire(&mut log).await;
         log
     }
 
-    /// Takes over the container's description after it was replaced.
+    /// Adopts the container's description after it was replaced.
     pub async fn described(&self, description: &[u8]) {
         if let Ok(description) = serde_json::from_slice::<Description>(description) {
             let computed = Computed::read(&description.computed_properties);
             *self.computed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(computed);
-            // Nothing in the past expires.
+            // A container of the past expires nothing.
             if self.past.get().is_none() {
                 self.write().await.set_default_ttl(description.default_ttl);
             }

@@ -1,5 +1,5 @@
-//! A container that shows a moment of the past. It is filled in the background; until that is done, documents that are
-//! asked for by name are fetched first.
+//! A container that shows a moment of the past. It is filled in the background. Until that is done, documents that are
+//! requested by id are fetched first.
 
 use std::{
     fmt,
@@ -25,57 +25,57 @@ use crate::local::{
     unique,
 };
 
-/// How long a request waits for the load before the client is told to come again.
+/// How long a request waits for the load before the client is told to retry.
 const LOADING_TIMEOUT: Duration = Duration::from_secs(30);
-/// Header that says which moment an answer shows.
+/// Header with the moment that a response shows.
 const AT: &str = "x-cosmos-rewind-at";
-/// Header that says that documents may be missing from an answer, because they are not loaded yet.
+/// Header that marks a response as possibly incomplete, because not all documents are loaded yet.
 const PARTIAL: &str = "x-cosmos-rewind-partial";
 
 /// Fetches a document that is not loaded yet.
 pub(in crate::local) trait Fetch: fmt::Debug + Send + Sync {
-    /// Fetches the document, if it existed; the problem, when that is unknown.
+    /// Fetches the document, if it existed; returns the problem when that is unknown.
     fn fetch<'a>(&'a self, id: &'a str, key: &'a str) -> BoxFuture<'a, Result<(), String>>;
 }
 
 /// Brings a container up to date before it is read.
 pub(in crate::local) trait Refresh: fmt::Debug + Send + Sync {
-    /// Adds what is new; the problem, when that fails.
+    /// Adds what is new; returns the problem when that fails.
     fn refresh<'a>(&'a self, container: &'a Container) -> BoxFuture<'a, Result<(), String>>;
 }
 
-/// How far the load is.
+/// The progress of the load.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::local) enum Loading {
     Running,
     Done,
-    /// It was given up for this reason.
+    /// The load ended early for this reason.
     Failed(String),
 }
 
 /// See the module's description.
 #[derive(Debug)]
 pub(in crate::local) struct Past {
-    /// The moment, RFC 3339.
+    /// The moment in RFC 3339.
     pub at: String,
-    /// Whether queries run on what is loaded so far, instead of waiting for everything.
+    /// Whether queries run on the documents loaded so far instead of waiting for all of them.
     pub partial: bool,
-    /// `None` when only the load knows which documents there are.
+    /// `None` when only the load knows which documents exist.
     pub fetch: Option<Arc<dyn Fetch>>,
-    /// For a list that this account keeps, and that nobody else writes.
+    /// Set for a list that this account maintains and that nobody else writes.
     pub refresh: Option<Arc<dyn Refresh>>,
     loading: watch::Sender<Loading>,
     loaded: AtomicU64,
     said: AtomicBool,
 }
 
-/// A document of the past.
+/// A document to load.
 pub(in crate::local) struct Import {
     /// Its text as its users wrote it.
     pub text: String,
-    /// Its etag then; `None` when unknown.
+    /// Its ETag at the moment; `None` when unknown.
     pub etag: Option<String>,
-    /// When it was written, epoch seconds.
+    /// When it was written, in epoch seconds.
     pub ts: u64,
 }
 
@@ -85,14 +85,14 @@ impl Past {
         Self { at, partial, fetch, refresh: None, loading, loaded: AtomicU64::new(0), said: AtomicBool::new(false) }
     }
 
-    /// A list that is complete at any time: it is brought up to date before it is read.
+    /// Creates the state of a list that is always complete, because it is refreshed before it is read.
     pub fn kept(at: String, refresh: Option<Arc<dyn Refresh>>) -> Self {
         let past = Self { refresh, ..Self::new(at, false, None) };
         past.ended(Loading::Done);
         past
     }
 
-    /// The load has finished.
+    /// Records that the load has ended.
     pub fn ended(&self, how: Loading) {
         self.loading.send_replace(how);
     }
@@ -101,7 +101,7 @@ impl Past {
         *self.loading.borrow() == Loading::Done
     }
 
-    /// Waits for the load; returns an answer when it does not finish in time.
+    /// Waits for the load; returns an error response when it does not finish in time.
     async fn wait(&self, ask: &Ask) -> Result<(), Answer> {
         if self.is_loaded() {
             return Ok(());
@@ -129,7 +129,8 @@ impl Past {
         }
     }
 
-    /// Answers what is asked for by name; waits before what needs all documents. `None`: go on as with any container.
+    /// Answers point reads, and makes requests that need all documents wait. `None` means that the request is handled
+    /// as for any other container.
     pub async fn answer(&self, container: &Container, target: &Target, ask: &Ask) -> Option<Answer> {
         if let Some(refresh) = &self.refresh {
             if ask.is_write() {
@@ -143,14 +144,14 @@ impl Past {
         match (target, &ask.method) {
             (Target::Document(_, id), &Method::GET) => Some(self.read(container, id, ask).await),
             (_, &Method::POST) if ask.headers.is_true(header::IS_QUERY_PLAN) => None,
-            // Queries, the read feed, the change feed. A write waits, too: a document that it deletes would be loaded
-            // again.
+            // Queries, the read feed and the change feed. A write waits as well: otherwise a document that it deletes
+            // would be loaded again afterwards.
             _ if self.partial && !ask.is_write() => None,
             _ => self.wait(ask).await.err(),
         }
     }
 
-    /// Adds to an answer which moment it shows, and what may be missing.
+    /// Adds headers to a response: the moment that it shows, and whether documents may be missing.
     pub fn label(&self, answer: &mut Answer) {
         answer.headers.set(AT, self.at.as_str());
         if !self.is_loaded() {
@@ -166,7 +167,7 @@ impl Past {
             Ok(key) => key,
             Err(answer) => return *answer,
         };
-        // Checked before: what is loaded meanwhile is found all the same.
+        // Checked before the read, so that a document that is loaded meanwhile is still found.
         let is_loaded = self.is_loaded();
         if let Some(answer) = container.read_document(&key, ask).await {
             return answer;
@@ -194,14 +195,14 @@ impl Past {
 }
 
 impl Container {
-    /// Makes this container show the past, whatever its description says about expiry: nothing from then has time left.
+    /// Makes this container show the past. Nothing in it expires, whatever its description says.
     pub async fn show_past(&self, past: Arc<Past>) {
         self.write().await.set_default_ttl(None);
-        // Once: a container shows only one moment.
+        // Set once: a container shows only one moment.
         let _ = self.past.set(past);
     }
 
-    /// From now on, remembers each document's text from before it is first written.
+    /// From now on, keeps each document's text from before its first write.
     pub async fn remember_originals(&self) {
         self.write().await.remember_originals();
     }
@@ -210,7 +211,7 @@ impl Container {
         self.past.get()
     }
 
-    /// A document in the log; `None` when there is none.
+    /// Returns a document from the log; `None` when it does not exist.
     async fn read_document(&self, key: &DocumentKey, ask: &Ask) -> Option<Answer> {
         let log = self.read().await;
         let Document { text, etag, .. } = log.get(key)?;
@@ -222,10 +223,10 @@ impl Container {
         Some(answer)
     }
 
-    /// Takes in a document of the past; its bytes, or 0 when it is there already.
+    /// Adds a document of the past; returns its size in bytes, or 0 when it exists already.
     ///
     /// # Errors
-    /// When it is no document, or the emulator refuses it.
+    /// When it is not a document, or the emulator refuses it.
     pub async fn import(&self, document: Import, writable: bool) -> Result<usize, String> {
         let value = json_of(document.text.as_bytes()).map_err(|e| format!("it cannot be read: {e}"))?;
         let id = value["id"].as_str().ok_or("it has no id")?.to_owned();
@@ -233,7 +234,7 @@ impl Container {
         let range = self.partitioning().range_of(&partition_key).ok_or("its partition key is none")?;
         let key = DocumentKey { epk: range.min, id };
         let mut log = self.write().await;
-        // A document that was asked for by name arrives too late when it was deleted meanwhile.
+        // A document that was fetched by id arrives too late when it was deleted meanwhile.
         if log.get(&key).is_some() || log.is_written(&key) {
             return Ok(0);
         }
@@ -256,7 +257,7 @@ impl Container {
         Ok(bytes)
     }
 
-    /// The document's text with the properties that the service adds.
+    /// Returns the document's text with the service's system properties.
     fn with_system(&self, document: &Import, etag: &str, log: &WriteLog) -> Result<String, String> {
         use base64::Engine as _;
         let base64 = base64::engine::general_purpose::STANDARD;
@@ -273,7 +274,7 @@ impl Container {
         ))
     }
 
-    /// The document as the emulator stores it, but for the time of its write.
+    /// Stores the document in the emulator; only the time of the write differs.
     async fn in_emulator(&self, document: &Import, partition_key: &[Value]) -> Result<Put, String> {
         let key = Value::Array(partition_key.to_vec()).to_string();
         let ask = Ask::new(Method::POST, format!("{}/docs", self.name().path()))

@@ -1,4 +1,4 @@
-//! The physical partitions of a container, and how they are split and merged.
+//! A container's physical partitions, and how they are split and merged.
 
 use std::sync::PoisonError;
 
@@ -22,7 +22,7 @@ pub(in crate::local) struct PhysicalRange {
 /// A request named a range that does not exist.
 #[derive(Debug)]
 pub(in crate::local) enum RangeError {
-    /// It was split or merged away.
+    /// The range was split or merged away.
     Gone,
     Invalid(String),
 }
@@ -42,7 +42,7 @@ struct RangeDescription {
 }
 
 impl Container {
-    /// The physical partitions, in the order of their keys.
+    /// Returns the physical partitions in key order.
     pub fn ranges(&self) -> Vec<PhysicalRange> {
         self.ranges.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -63,7 +63,7 @@ impl Container {
         Ok(())
     }
 
-    /// Runs a split or merge and reads the partitions again. Single writes continue and may see 410 meanwhile, as with
+    /// Runs a split or merge and reads the partitions again. Single writes continue and may get 410 meanwhile, as from
     /// the service.
     pub async fn reshape<T>(&self, work: impl Future<Output = T>) -> Result<T, Answer> {
         let _alone = self.reshaping.write().await;
@@ -72,12 +72,12 @@ impl Container {
         Ok(done)
     }
 
-    /// Permission to start something that a split must not interrupt; `None` while one is running.
+    /// Returns a guard that keeps splits from starting; `None` while one is running.
     pub fn hold_shape(&self) -> Option<tokio::sync::RwLockReadGuard<'_, ()>> {
         self.reshaping.try_read().ok()
     }
 
-    /// What a request is limited to by its partition key, partition key range and EPK headers together.
+    /// Returns the range to which the partition key, partition key range and EPK headers restrict a request.
     pub fn range_of(&self, ask: &Ask) -> Result<EpkRange, RangeError> {
         let mut range = EpkRange::full();
         if let Some(id) = ask.headers.get(header::RANGE_ID) {

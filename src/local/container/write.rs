@@ -17,7 +17,7 @@ use crate::local::{
     unique::taken,
 };
 
-/// The service's limit of an item's id, in bytes.
+/// The service's limit for an item's id, in bytes.
 const MAX_ID_BYTES: usize = 1023;
 const ID_LENGTH: &str = "The input name is invalid: an id has 1 to 1023 bytes. Ensure to provide a unique non-empty string \
     less than '1024' characters.";
@@ -59,13 +59,13 @@ impl Container {
         self.emulator.execute(&ask).await
     }
 
-    /// Deletes what is due; called about every second.
+    /// Deletes expired documents; called about every second.
     pub async fn sweep(&self) {
         drop(self.read().await);
     }
 
-    /// Carries out one point write and records it. The caller has called [`WriteLog::begin`] only when it succeeds:
-    /// `begin` says whether this write is a transaction of its own.
+    /// Applies one point write and records it. `begin` tells whether this write is a transaction of its own; otherwise
+    /// the caller has already called [`WriteLog::begin`].
     pub async fn point_write(&self, log: &mut WriteLog, ask: &Ask, begin: bool) -> Answer {
         if let Err(answer) = self.check_key(ask) {
             return *answer;
@@ -88,7 +88,7 @@ impl Container {
         }
         let mut forward = ask.clone();
         forward.headers.set(header::CONTENT_ON_WRITE, "true");
-        // The emulator does not look at the condition of an upsert: one of what is not there yet is a creation.
+        // The emulator ignores the condition of an upsert. With `If-None-Match: *` it is a create.
         let is_new_only = ask.headers.is_true(header::IS_UPSERT) && ask.headers.get("if-none-match") == Some("*");
         if is_new_only {
             forward.headers.remove(header::IS_UPSERT);
@@ -121,7 +121,7 @@ impl Container {
         if let Target::Document(_, id) = Target::of(&ask.path) {
             put.replaces(&id);
         }
-        // Known only now: the request may be in the SDKs' binary form of JSON.
+        // The id is known only now, because the request may be in the SDKs' binary form of JSON.
         if put.key.id.len() > MAX_ID_BYTES {
             let key = Value::Array(put.partition_key).to_string();
             self.remove(&put.key.id, &key).await;
@@ -137,8 +137,8 @@ impl Container {
         answer
     }
 
-    /// Whether another document has the values of a unique key that a write sends. What would be refused for another
-    /// reason is left to the emulator.
+    /// Whether another document has the unique key values of a write. Writes that fail for other reasons are left to
+    /// the emulator.
     fn is_taken(&self, log: &WriteLog, ask: &Ask) -> bool {
         let Some(unique) = log.unique().filter(|_| ask.method != Method::DELETE) else { return false };
         let Some(document) = text_of(&ask.body).and_then(|text| json_of(&text).ok()) else { return false };
@@ -161,7 +161,7 @@ impl Container {
         !is_refused && unique.conflicts(&range.min, &document, &[sent, &replaced])
     }
 
-    /// Reads a stored document out of a write's answer.
+    /// Reads the stored document from a write's response.
     pub(super) fn stored(&self, text: &Bytes) -> Result<Put, Box<Answer>> {
         let unreadable =
             || Box::new(Answer::error(500, None, "InternalServerError", "the stored document is unreadable"));
@@ -180,8 +180,8 @@ impl Container {
         })
     }
 
-    /// Deletes every document of the partition key in the header. The service does it in the background; here it is
-    /// done when it is answered.
+    /// Deletes every document with the partition key in the header. The service does this in the background; here it is
+    /// done before the response.
     pub async fn delete_key(&self, ask: &Ask) -> Answer {
         let range = match self.range_of(ask) {
             Ok(range) if range.min == range.max => range,
@@ -210,7 +210,7 @@ impl Container {
         answer
     }
 
-    /// Evaluates a patch here: the document after it, to be written as a replacement on the condition of its etag.
+    /// Applies a patch. Returns the patched document as a replacement conditional on its ETag.
     fn patched(&self, log: &WriteLog, ask: &Ask) -> Result<Ask, Box<Answer>> {
         let key = self.key_of(ask)?;
         let document = log.get(&key).ok_or_else(|| {
@@ -240,8 +240,8 @@ impl Container {
     }
 }
 
-/// Checks the members with a meaning: a document without a name could not be addressed, not even to take it back.
-/// Looks at text only.
+/// Checks the fields that have a meaning: a document without an id could not be addressed, not even to delete it. Only
+/// looks at text.
 pub(in crate::local) fn check_members(body: &[u8]) -> Result<(), String> {
     if !is_binary(body) && depth(body) > MAX_LEVELS {
         return Err(format!("The document is nested too deeply: at most {MAX_LEVELS} levels"));
@@ -253,7 +253,7 @@ pub(in crate::local) fn check_members(body: &[u8]) -> Result<(), String> {
         #[serde(default, deserialize_with = "present")]
         ttl: Option<Value>,
     }
-    // null is a value here, and a wrong one.
+    // An explicit null is a value here, and an invalid one.
     fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
         Value::deserialize(deserializer).map(Some)
     }

@@ -1,5 +1,5 @@
 //! A short incident after the proof of capture: damage, find, plan, revert, undo. The proofs compare with what the demo
-//! itself wrote, never with what the history says.
+//! itself wrote, never with the history.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,27 +34,27 @@ use crate::{
     revert,
 };
 
-/// How many documents the bad writer writes, if there are that many.
+/// The number of documents that the bad writer writes, if there are that many.
 const DAMAGED: usize = 20;
-/// How many fields of the plan are shown.
+/// The number of fields of the plan that are shown.
 const SHOWN: usize = 2;
-/// The value that is wrong.
+/// The wrong value.
 const WRONG: &str = "Nowhere";
 /// The bad writer.
 const BAD: &str = "job-42";
-/// The writer of everything else.
+/// The writer of all other changes.
 const HONEST: &str = "ann";
-/// Which writes are taken back. Before the incident no document names its writer.
+/// Matches the writes to revert. Before the incident no document names its writer.
 const FILTER: &str = r#"has(doc.updatedBy) && doc.updatedBy == "job-42""#;
-/// What is searched for.
+/// The predicate to search for.
 const WHEN: &str = r#"doc.city_name == "Nowhere""#;
 
 /// The result of the incident.
 #[derive(Debug, Clone, Default)]
 pub struct Incident {
-    /// Documents that the bad writer wrote.
+    /// Documents that the bad writer changed.
     pub damaged: usize,
-    /// Writes of the honest writer, at the same time and afterwards.
+    /// The honest writer's writes, during the incident and afterwards.
     pub honest: usize,
     /// Documents in which the wrong value was found.
     pub found: u64,
@@ -64,29 +64,29 @@ pub struct Incident {
     pub reverted: usize,
     /// Documents that the undo wrote.
     pub undone: usize,
-    /// What is not as it must be; empty means that everything is proved.
+    /// Violations of what must hold; empty means that everything is proved.
     pub problems: Vec<String>,
 }
 
-/// Own texts of documents by id.
+/// The documents' texts without system properties, by id.
 type Texts = BTreeMap<String, String>;
 
-/// Where it happens.
+/// The environment of the incident.
 pub(super) struct Place<'a> {
     pub names: &'a Names,
     pub cosmos: &'a Cosmos,
     pub source: &'a Container,
     pub trigger: &'a Trigger,
     pub folder: &'a Path,
-    /// In latest-version mode nothing tells whether versions are missing. Here none is: everything is captured between
-    /// the rounds, and no document is written twice within one.
+    /// Latest-version mode cannot tell whether versions are missing. Here none are: everything is captured between the
+    /// rounds, and no document is written twice within a round.
     pub assume_no_gaps: bool,
     /// How long to wait for the last change.
     pub patience: Duration,
     pub progress: &'a dyn Progress,
 }
 
-/// Plays the incident, and reports each step when it is done.
+/// Runs the incident, and reports each step when it is done.
 pub(super) async fn play(place: &Place<'_>) -> Result<Incident, DemoError> {
     let mut incident = Incident::default();
     let mut expected = place.documents().await?;
@@ -144,7 +144,7 @@ impl Place<'_> {
     }
 
     /// A bad writer sets a wrong value. An honest one writes other documents at the same time, and then some of the
-    /// damaged ones without noticing the wrong value. `expected` learns of the honest writes alone.
+    /// damaged ones without noticing the wrong value. `expected` only receives the honest writes.
     async fn damage(&self, expected: &mut Texts, incident: &mut Incident) -> Result<BTreeSet<String>, DemoError> {
         let every = (expected.len() / DAMAGED).max(1);
         let ids = || expected.keys().cloned().enumerate();
@@ -176,8 +176,8 @@ impl Place<'_> {
         Ok(damaged.into_iter().collect())
     }
 
-    /// Looks for the wrong value in the history: the first and the last of the writes that brought it. `None` when it
-    /// is not found where it is.
+    /// Searches the history for the wrong value: the first and the last write that introduced it. Returns `None` when
+    /// it is not found where it must be.
     async fn find(
         &self,
         damaged: &BTreeSet<String>,
@@ -235,7 +235,7 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Carries a plan out, and counts what it wrote.
+    /// Applies a plan and counts its writes.
     async fn apply(
         &self,
         plan: &Plan,
@@ -253,7 +253,7 @@ impl Place<'_> {
         Ok(report.results.done)
     }
 
-    /// All live documents, as their writers wrote them.
+    /// Returns all live documents as their writers wrote them.
     async fn documents(&self) -> Result<Texts, DemoError> {
         let mut texts = Texts::new();
         let mut pages = self.source.query("SELECT * FROM c", &[], None, None).await?;
@@ -281,12 +281,12 @@ impl Place<'_> {
     }
 }
 
-/// What the honest writer sets.
+/// The fields that the honest writer sets.
 fn visit(number: u32) -> [(&'static str, String); 2] {
     [("visits", number.to_string()), ("updatedBy", quote(HONEST))]
 }
 
-/// Some documents with members set.
+/// Returns some of the documents with these fields set.
 fn edits(texts: &Texts, ids: &[String], members: &[(&str, String)]) -> Result<Texts, DemoError> {
     let mut edited = Texts::new();
     for id in ids {
@@ -299,7 +299,7 @@ fn edits(texts: &Texts, ids: &[String], members: &[(&str, String)]) -> Result<Te
     Ok(edited)
 }
 
-/// Ids of the documents that differ, or that only one side has.
+/// Returns the ids of documents that differ or that only one side has.
 fn differences(expected: &Texts, found: &Texts, same: impl Fn(&str, &str) -> bool) -> Vec<String> {
     let ids: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
     let differs = |id: &&String| match (expected.get(*id), found.get(*id)) {
@@ -309,7 +309,7 @@ fn differences(expected: &Texts, found: &Texts, same: impl Fn(&str, &str) -> boo
     ids.into_iter().filter(differs).cloned().collect()
 }
 
-/// Whether two texts have the same members, in any order.
+/// Whether two texts have the same fields, in any order.
 fn same_values(one: &str, other: &str) -> bool {
     let parsed = |text: &str| serde_json::from_str::<Value>(text).ok();
     one == other || parsed(one).is_some_and(|one| Some(one) == parsed(other))
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_a_lost_one_and_a_document_too_many_or_too_few_are_seen() {
+    fn wrong_missing_and_surplus_documents_are_detected() {
         let expected = texts(&[("a", r#"{"id":"a","n":1,"by":"x"}"#), ("b", r#"{"id":"b","n":1}"#)]);
         let found = |a: &str| texts(&[("a", a), ("b", r#"{"id":"b","n":1}"#)]);
         let other_order = found(r#"{"by":"x","id":"a","n":1}"#);

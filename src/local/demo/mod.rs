@@ -1,6 +1,5 @@
-//! The whole story on this machine: an account, the handler under the trigger, documents, and the proof that every
-//! version of every document is in the history exactly once and in order. Then a short incident, with proofs of its
-//! own.
+//! The whole product on this machine: an account, the handler under the trigger, documents, and the proof that every
+//! version of every document is in the history exactly once and in order. Then a short incident with its own proofs.
 
 mod incident;
 
@@ -36,9 +35,9 @@ use crate::{
     zipcodes,
 };
 
-/// How many documents are written at a time. Each document belongs to one writer, so its versions have one order.
+/// How many documents are written at a time. Each document has a single writer, so its versions have one order.
 const WRITERS: usize = 16;
-/// How soon the trigger polls again after it found nothing.
+/// How soon the trigger polls again after an empty poll.
 const POLL: Duration = Duration::from_millis(50);
 
 /// How much is written, and how it is delivered.
@@ -48,15 +47,15 @@ pub struct Request {
     pub count: u64,
     /// Change feed mode.
     pub mode: FeedMode,
-    /// Physical partitions, and thus leases that work at the same time.
+    /// Physical partitions, and therefore leases that are processed in parallel.
     pub partitions: u32,
-    /// Makes the random picks repeatable.
+    /// The seed of the random picks.
     pub seed: u64,
     /// How long to wait for the last change.
     pub patience: Duration,
 }
 
-/// The result of capture.
+/// The result of the capture phase.
 #[derive(Debug)]
 pub struct Report {
     /// Documents written.
@@ -65,24 +64,24 @@ pub struct Report {
     pub written: u64,
     /// Versions in the history.
     pub captured: usize,
-    /// From the first write to the last capture.
+    /// Time from the first write to the last capture.
     pub took: Duration,
     /// Batches that the trigger delivered.
     pub invocations: u64,
-    /// From the acknowledged write to its capture, in milliseconds, sorted.
+    /// Times from acknowledged write to capture, in milliseconds, sorted.
     pub lags: Vec<i64>,
-    /// Request units of capture, by the emulator's model.
+    /// Request units charged to capture, by the emulator's model.
     pub charged: f64,
     /// Changes in the dead-letter store.
     pub letters: usize,
     /// The document that was written most often, and its versions in order.
     pub timeline: Option<(&'static zipcodes::Zipcode, Vec<Version>)>,
-    /// What is proved; or what is missing, doubled or out of order.
+    /// What is proved, or what is missing, duplicated or out of order.
     pub proof: Result<String, Vec<String>>,
 }
 
 impl Report {
-    /// Whether each version was captured as it must be, so that the rest can rely on the history.
+    /// Whether each version was captured correctly, so that the following steps can rely on the history.
     pub fn is_proved(&self) -> bool {
         self.letters == 0 && self.proof.is_ok()
     }
@@ -96,38 +95,38 @@ impl Report {
 /// Why the demo ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// The account does not start.
+    /// The account cannot be started.
     #[error(transparent)]
     Local(#[from] LocalError),
-    /// The trigger does not start, or not everything was delivered.
+    /// The trigger cannot be started, or not everything was delivered.
     #[error(transparent)]
     Trigger(#[from] TriggerError),
-    /// The containers cannot be made, or this program's own file is not found.
+    /// The containers cannot be created, or this program's own file is not found.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
-    /// The account refused.
+    /// The account refused a request.
     #[error("cannot use the account")]
     Cosmos(#[from] Failure),
     /// A record of the history cannot be parsed.
     #[error(transparent)]
     Record(#[from] BadRecord),
-    /// There is nothing to look for.
+    /// The search cannot be prepared.
     #[error(transparent)]
     Condition(#[from] BadCondition),
-    /// The wrong values cannot be looked for.
+    /// The search for the wrong values failed.
     #[error(transparent)]
     Find(#[from] FindError),
-    /// What is damaged cannot be reverted.
+    /// The revert failed.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// The folder of the story cannot be made or removed.
+    /// The demo's folder cannot be created or removed.
     #[error("cannot {what} {}", folder.display())]
     Folder {
-        /// What was tried.
+        /// What was attempted.
         what: &'static str,
         /// The folder.
         folder: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
@@ -142,11 +141,11 @@ struct Expected {
 /// Versions by document, in the order they were written.
 type Written = BTreeMap<&'static str, Vec<Expected>>;
 
-/// Runs the demo: passes on the result of capture and, when everything was captured, returns that of the incident. The
-/// account and the handler are gone when it returns.
+/// Runs the demo. Passes on the result of the capture phase, and returns that of the incident when everything was
+/// captured. The account and the handler have ended when it returns.
 ///
 /// # Errors
-/// When a part does not start or fails. What is missing, doubled or wrong is in the reports.
+/// When a part cannot be started or fails. Whatever is missing, duplicated or wrong is in the reports.
 pub async fn run(
     request: &Request,
     progress: &dyn Progress,
@@ -164,7 +163,7 @@ pub async fn run(
         names.changes,
         names.leases
     ));
-    // A folder of its own: the demo leaves nothing behind, and no function.json of the caller's changes it.
+    // A separate folder: the demo leaves nothing behind, and no function.json of the caller's affects it.
     let folder = std::env::temp_dir().join(format!("cosmos-rewind-demo-{:016x}", rand::random::<u64>()));
     let wrong = |what| {
         let folder = folder.clone();
@@ -283,7 +282,7 @@ async fn populate(source: &Container, request: &Request, progress: &dyn Progress
     Ok(written.into_iter().flatten().collect())
 }
 
-/// Everything in `changes`, by document, each in version order.
+/// Returns everything in `changes` by document, in version order.
 async fn read_history(changes: &Container) -> Result<BTreeMap<String, Vec<Version>>, DemoError> {
     let mut history: BTreeMap<String, Vec<Version>> = BTreeMap::new();
     let mut pages = changes.query("SELECT * FROM c", &[], None, None).await?;
@@ -299,7 +298,7 @@ async fn read_history(changes: &Container) -> Result<BTreeMap<String, Vec<Versio
     Ok(history)
 }
 
-/// Compares what was written with what is in the history, version by version.
+/// Compares the written versions with those in the history, one by one.
 fn prove(
     written: &Written,
     history: &BTreeMap<String, Vec<Version>>,
@@ -318,7 +317,8 @@ fn prove(
                 found.len()
             ));
         } else if !all_versions {
-            // A subsequence that ends with the last version: intermediate ones may be missing, none may be doubled.
+            // A subsequence that ends with the last version: intermediate versions may be missing, but none may be
+            // duplicated.
             let mut rest = expected.iter();
             if !found.iter().all(|f| rest.any(|e| e == f)) || found.last() != expected.last() {
                 problems.push(format!(
@@ -349,7 +349,7 @@ fn prove(
     })
 }
 
-/// From the acknowledged write to its capture, in milliseconds, sorted.
+/// Returns the times from acknowledged write to capture, in milliseconds, sorted.
 fn lags(written: &Written, history: &BTreeMap<String, Vec<Version>>) -> Vec<i64> {
     let mut lags = Vec::new();
     for (zip, expected) in written {

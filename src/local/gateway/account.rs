@@ -1,4 +1,4 @@
-//! Requests about the account, and about what is in it beside containers.
+//! Requests about the account and its contents other than containers.
 
 use axum::http::Method;
 use serde_json::{Value, json};
@@ -51,7 +51,7 @@ impl Gateway {
         }
     }
 
-    /// The account's description. It is the first thing that every client reads, so a wrong key is told here.
+    /// Returns the account's description. Every client reads it first, so a wrong key is reported here.
     async fn account(&self, ask: &Ask) -> Answer {
         if !signature::allows(ask) {
             return Answer::error(
@@ -71,7 +71,7 @@ impl Gateway {
         answer
     }
 
-    /// A list that the emulator has, read or queried.
+    /// Answers a read or a query of a list that the emulator keeps.
     pub(super) async fn listed(&self, ask: &Ask, path: &str, member: &str, parent: &str) -> Answer {
         let all = self.emulator.execute(&Ask::new(Method::GET, path)).await;
         if !all.is_success() {
@@ -92,7 +92,7 @@ impl Gateway {
     }
 }
 
-/// What clients that plan queries themselves read of the service's engine.
+/// The engine configuration for clients that plan queries themselves.
 fn query_engine_configuration() -> Value {
     json!({
         "maxSqlQueryInputLength": 262_144,

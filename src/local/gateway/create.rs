@@ -9,12 +9,12 @@ use crate::local::{
     offers, sql,
 };
 
-/// Request units a second for which the service makes one physical partition.
+/// The throughput in RU/s for which the service creates one physical partition.
 const THROUGHPUT_OF_A_PARTITION: u64 = 6000;
-/// As many as a container here may have.
+/// The largest number of physical partitions of a container here.
 const MAX_PARTITIONS: u32 = 100;
 
-/// Levels of a hierarchical partition key.
+/// The largest number of levels of a hierarchical partition key.
 const MAX_LEVELS: usize = 3;
 
 impl Gateway {
@@ -59,7 +59,7 @@ impl Gateway {
         if let Err(error) = self.emulator.repartition(&name, partitions, throughput).await {
             return Answer::error(500, None, "InternalServerError", error.to_string());
         }
-        // The container may have been made again: its description is what is there now.
+        // The container may have been recreated, so its description is read again.
         let now = self.emulator.execute(&Ask::new(Method::GET, name.path())).await;
         if let Some(etag) = now.headers.get("etag") {
             answer.headers.set("etag", etag);
@@ -73,7 +73,7 @@ impl Gateway {
     }
 }
 
-/// How many physical partitions the service makes at first for a throughput.
+/// Returns the number of physical partitions that the service creates initially for a throughput.
 fn partitions_for(content: Option<&Value>) -> u32 {
     let settings = content.map(|content| {
         content["offerAutopilotSettings"]["maxThroughput"].as_u64().or_else(|| content["offerThroughput"].as_u64())
@@ -82,7 +82,7 @@ fn partitions_for(content: Option<&Value>) -> u32 {
     u32::try_from(partitions).unwrap_or(MAX_PARTITIONS).min(MAX_PARTITIONS)
 }
 
-/// What a description of a container may say.
+/// Checks a container's description.
 pub(super) fn check_description(description: &Value) -> Result<(), String> {
     check_id(description)?;
     if description["partitionKey"]["paths"].as_array().is_some_and(|paths| paths.len() > MAX_LEVELS) {
@@ -98,7 +98,7 @@ pub(super) fn check_description(description: &Value) -> Result<(), String> {
     sql::check_computed(&description["computedProperties"])
 }
 
-/// What the service takes for the name of a database or container.
+/// Checks the name of a database or container by the service's rules.
 fn check_id(description: &Value) -> Result<(), String> {
     let id = description["id"].as_str().unwrap_or_default();
     let is_fine = !id.is_empty()
@@ -114,7 +114,7 @@ fn check_id(description: &Value) -> Result<(), String> {
     ))
 }
 
-/// The system's own members are never indexed, and a policy says so even when nobody asked.
+/// System properties are never indexed; the policy says so even if the request did not.
 fn indexing(description: &mut Value) {
     let etag = json!({ "path": "/\"_etag\"/?" });
     let Some(description) = description.as_object_mut() else { return };
@@ -124,7 +124,7 @@ fn indexing(description: &mut Value) {
     let is_indexed = mode.as_str().is_some_and(|mode| !mode.eq_ignore_ascii_case("none"));
     policy.entry("automatic").or_insert(is_indexed.into());
     policy.entry("includedPaths").or_insert_with(|| if is_indexed { json!([{ "path": "/*" }]) } else { json!([]) });
-    // Kinds of index are a thing of the past: the service takes and forgets them.
+    // Index kinds are obsolete: the service accepts and discards them.
     for path in policy.get_mut("includedPaths").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(path) = path.as_object_mut() {
             path.remove("indexes");

@@ -60,7 +60,7 @@ impl Gateway {
     }
 }
 
-/// Runs a write to its end even when the client disconnects: the emulator and the log must agree.
+/// Runs a write to completion even if the client disconnects: the emulator and the log must agree.
 pub(super) async fn detached<F, W>(container: &Arc<Container>, ask: &Ask, write: W) -> Answer
 where
     W: FnOnce(Arc<Container>, Ask) -> F,
@@ -72,7 +72,7 @@ where
         .unwrap_or_else(|_| Answer::error(500, None, "InternalServerError", "the write was interrupted"))
 }
 
-/// The plan of a query.
+/// Returns the plan of a query.
 fn planned(container: &Container, ask: &Ask) -> Answer {
     let plan = || {
         let statement = Statement::read(&ask.body)?;
@@ -85,13 +85,13 @@ fn planned(container: &Container, ask: &Ask) -> Answer {
     plan().map_or_else(SqlError::into_answer, |plan| Answer::json(200, plan.to_string()))
 }
 
-/// Whether a query is bound to a partition key or a range of them.
+/// Whether a query is restricted to a partition key or a range.
 pub(super) fn names_keys(ask: &Ask) -> bool {
     [header::PARTITION_KEY, header::RANGE_ID, header::START_EPK].iter().any(|name| ask.headers.get(name).is_some())
 }
 
-/// What the service's gateway answers to a query over all partitions that it does not combine itself: the client should
-/// ask for a plan and do it. Without the permission to query all partitions it says that one is needed.
+/// Returns the response of the service's gateway to a cross-partition query that it does not merge itself: the client
+/// should ask for a plan and run it. Without the cross-partition header, the response says that it is needed.
 fn for_the_client(container: &Container, ask: &Ask) -> Option<Answer> {
     let statement = Statement::read(&ask.body).ok()?;
     let plan = sql::plan(&statement, container.partitioning()).unwrap_or_default();
@@ -99,7 +99,7 @@ fn for_the_client(container: &Container, ask: &Ask) -> Option<Answer> {
     let features = ask.headers.get("x-ms-cosmos-supported-query-features").unwrap_or_default();
     let is_plain = sql::missing_feature(&statement, features).is_none();
     if is_plain && range["min"].is_string() && range["min"] == range["max"] {
-        // Its filter names the partition key.
+        // The filter selects a single partition key.
         return None;
     }
     if !ask.headers.is_true(CROSS_PARTITION) {
@@ -121,8 +121,8 @@ fn for_the_client(container: &Container, ask: &Ask) -> Option<Answer> {
     Some(answer)
 }
 
-/// Clients take `.` and `..` at the end of a path for a path upwards, even percent-encoded: a request for an item with
-/// that id arrives at the container. It names a partition key, as no request about a container does.
+/// Clients resolve `.` and `..` at the end of a path, even percent-encoded, so a request for an item with that id
+/// arrives at the container. It can be recognized by its partition key, which requests about a container do not have.
 pub(super) fn way_up(target: &Target, ask: &Ask) -> Option<Answer> {
     let is_of_documents = match target {
         Target::Container(_) => !matches!(ask.method, Method::GET | Method::HEAD),
@@ -137,14 +137,14 @@ pub(super) fn way_up(target: &Target, ask: &Ask) -> Option<Answer> {
     })
 }
 
-/// Whether a write asks for triggers: without them it would be another write.
+/// Whether a write asks for triggers; without them it would be a different write.
 fn names_script(ask: &Ask) -> bool {
     ["x-ms-documentdb-pre-trigger-include", "x-ms-documentdb-post-trigger-include"]
         .iter()
         .any(|name| ask.headers.get(name).is_some_and(|value| !value.is_empty()))
 }
 
-/// A client that knows a container by its resource id is told when it was made again under its name: sub-status 1024.
+/// Reports sub-status 1024 to a client that addresses an earlier container of this name by its resource id.
 pub(super) fn of_another_container(container: &Container, ask: &Ask) -> Option<Answer> {
     let intended = ask.headers.get("x-ms-cosmos-intended-collection-rid").filter(|rid| !rid.is_empty())?;
     (intended != container.rid()).then(|| {
@@ -157,7 +157,7 @@ pub(super) fn of_another_container(container: &Container, ask: &Ask) -> Option<A
     })
 }
 
-/// A document that is addressed by its resource id gets its name.
+/// Replaces a document's resource id with its id.
 pub(super) async fn with_name(container: &Container, target: Target, ask: &mut Ask) -> Target {
     let Target::Document(name, id) = &target else { return target };
     if !addresses::could_be_document(id) {
@@ -168,7 +168,7 @@ pub(super) async fn with_name(container: &Container, target: Target, ask: &mut A
     Target::Document(name.clone(), found)
 }
 
-/// The figures that a client asked for: there is nothing to measure here, so all of it is one step.
+/// Adds the metrics that a client asked for. Nothing is measured here, so everything is reported as one step.
 pub(super) fn metrics(ask: &Ask, answer: &mut Answer) {
     if answer.status != 200 || !ask.is_query() {
         return;

@@ -1,4 +1,4 @@
-//! The account's entrance: decides for each request what the emulator does and what is added here.
+//! The entry point of the account: decides for each request whether the emulator or this module handles it.
 
 mod account;
 mod create;
@@ -28,7 +28,7 @@ use super::{
     shelf::Shelf,
 };
 
-/// Characters of a database's or container's name.
+/// The maximum length of a database's or container's name.
 const MAX_NAME: usize = 255;
 
 /// See the module's description.
@@ -41,7 +41,7 @@ pub(super) struct Gateway {
     shelf: Shelf,
     clock: Arc<Clock>,
     partitions: u32,
-    /// Why nothing may be changed, if that is so.
+    /// Why changes are refused, if they are.
     frozen: OnceLock<String>,
     /// Request units charged for documents, by container, in thousandths.
     charges: Mutex<BTreeMap<String, u64>>,
@@ -64,7 +64,7 @@ impl Gateway {
         }
     }
 
-    /// Request units charged so far for the documents of a container.
+    /// Returns the request units charged so far for the documents of a container.
     pub fn charged(&self, name: &ContainerName) -> f64 {
         let charges = self.charges.lock().unwrap_or_else(PoisonError::into_inner);
         charges.get(&name.to_string()).map_or(0.0, |thousandths| *thousandths as f64 / 1000.0)
@@ -78,7 +78,7 @@ impl Gateway {
         }
     }
 
-    /// From now on nothing can be changed, for this reason.
+    /// From now on, refuses changes for this reason.
     pub fn freeze(&self, reason: String) {
         let _ = self.frozen.set(reason);
     }
@@ -116,14 +116,14 @@ impl Gateway {
         while ask.path.len() > 1 && ask.path.ends_with('/') {
             ask.path.pop();
         }
-        // Every read sees every write, whatever session it belongs to; the token may come from a container before this
-        // one.
+        // Every read sees every write, whatever session it belongs to. The token may also come from an earlier
+        // container.
         ask.headers.remove(header::SESSION);
-        // Answers are always text: the SDKs recognise it, and the log works on text.
+        // Responses are always text: the SDKs recognize it, and the log works on text.
         ask.headers.remove(header::FORMATS);
         let named = addresses::by_name(&self.emulator, &ask.path).await;
-        // A link consists either of names or of resource ids: an item's name may look like the resource id of another
-        // one.
+        // A link consists of names only or of resource ids only, because an item's name may look like another item's
+        // resource id.
         let has_rids = named.is_some();
         if let Some(path) = named {
             ask.path = path;
@@ -198,7 +198,7 @@ impl Gateway {
                 if ask.headers.is_true("x-ms-documentdb-populatepartitionstatistics") && answer.is_success() {
                     answer.body = self.with_statistics(name, &answer.body).await;
                 }
-                // Every index is complete at once.
+                // Every index is always complete.
                 answer.headers.set("x-ms-documentdb-collection-index-transformation-progress", "100");
                 answer
             }
@@ -214,7 +214,7 @@ impl Gateway {
         }
     }
 
-    /// Drops what was kept for a database or container that is gone.
+    /// Drops the state of a database or container that was deleted.
     async fn forget(&self, path: &str) {
         self.shelf.forget(&segments(path).join("/"));
         let mut rids = Vec::new();
@@ -230,7 +230,7 @@ impl Gateway {
         self.offers.retain(|rid| rids.iter().any(|known| known == rid));
     }
 
-    /// A container's description, with the number of documents in its physical partitions.
+    /// Returns a container's description with the number of documents in its physical partitions.
     async fn with_statistics(&self, name: &ContainerName, description: &Bytes) -> Bytes {
         let (Ok(container), Ok(mut description)) =
             (self.containers.get(name).await, serde_json::from_slice::<Value>(description))

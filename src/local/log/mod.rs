@@ -1,7 +1,8 @@
-//! The write log of one container: what the emulator does not remember.
+//! The write log of one container: everything that the emulator does not keep.
 //!
-//! Every write that reached the emulator is recorded here in order. From it come the change feed in both modes,
-//! `_lsn`, previous images and TTL. All lookups are by ordered maps, so that reading what is new costs what is new.
+//! Every write that reached the emulator is recorded here in order. The log provides the change feed in both modes,
+//! `_lsn`, previous images and TTL. All lookups use ordered maps, so the cost of reading changes depends only on their
+//! number.
 
 mod expiry;
 mod originals;
@@ -30,7 +31,7 @@ pub(super) use self::{
 #[derive(Debug)]
 pub(super) struct WriteLog {
     lsn: u64,
-    /// The place inside the current transaction.
+    /// The position within the current transaction.
     place: u32,
     documents: BTreeMap<Arc<DocumentKey>, Document>,
     latest: BTreeMap<(u64, u32), Arc<DocumentKey>>,
@@ -38,18 +39,18 @@ pub(super) struct WriteLog {
     retained: usize,
     bound: usize,
     dropped_to: u64,
-    /// For every second with writes: the LSN before its first one.
+    /// For every second with writes, the LSN before its first write.
     seconds: BTreeMap<u64, u64>,
     due: BTreeSet<(u64, Arc<DocumentKey>)>,
     default_ttl: Option<i64>,
-    /// Set when it has to remember what documents were before they were written.
+    /// Set when the log keeps documents as they were before their first write.
     originals: Option<Originals>,
-    /// The values of unique keys, if there are any.
+    /// The values of unique keys, if the container has any.
     unique: Option<UniqueKeys>,
 }
 
 impl WriteLog {
-    /// An empty log that keeps about `bound` bytes of versions.
+    /// Creates an empty log that keeps about `bound` bytes of versions.
     pub fn new(bound: usize, default_ttl: Option<i64>) -> Self {
         Self {
             lsn: 0,
@@ -68,12 +69,12 @@ impl WriteLog {
         }
     }
 
-    /// Keeps the values of unique keys from now on.
+    /// Tracks the values of unique keys from now on.
     pub fn keep_unique(&mut self, keys: UniqueKeys) {
         self.unique = Some(keys);
     }
 
-    /// The unique keys with the values that are taken.
+    /// The unique keys with the values in use.
     pub fn unique(&self) -> Option<&UniqueKeys> {
         self.unique.as_ref()
     }
@@ -87,14 +88,15 @@ impl WriteLog {
         self.documents.get(key)
     }
 
-    /// The documents in `range`, the oldest first: the order of equals under ORDER BY.
+    /// Returns the documents in `range`, the oldest first: the order of ties under ORDER BY.
     pub fn documents_by_age(&self, range: &EpkRange) -> Vec<(&Arc<DocumentKey>, &Document)> {
         let mut found = self.documents_in(range);
         found.sort_by_key(|(_, document)| document.born);
         found
     }
 
-    /// The documents in `range`, by place in the key space, then by age: the order of a query without ORDER BY.
+    /// Returns the documents in `range` by position in the key space, then by age: the order of a query without ORDER
+    /// BY.
     pub fn documents_in(&self, range: &EpkRange) -> Vec<(&Arc<DocumentKey>, &Document)> {
         let from = DocumentKey { epk: range.min.clone(), id: String::new() };
         let found = self.documents.range(from..).take_while(|(key, _)| range.contains(&key.epk));
@@ -103,7 +105,7 @@ impl WriteLog {
         found
     }
 
-    /// Begins the next transaction: what is recorded until the next call shares one LSN.
+    /// Begins the next transaction. All records until the next call share one LSN.
     pub fn begin(&mut self) {
         self.lsn += 1;
         self.place = 0;
@@ -192,13 +194,13 @@ impl WriteLog {
     }
 
     fn push(&mut self, version: Version) {
-        // A clock that was set back must not hide a write from a reader who starts at an earlier second.
+        // A clock that was set back must not hide a write from a reader that starts at an earlier second.
         let second = self.seconds.last_key_value().map_or(version.ts, |(last, _)| version.ts.max(*last));
         self.seconds.entry(second).or_insert(version.lsn - 1);
         self.retained += cost(&version);
         self.versions.push_back(version);
         while self.retained > self.bound && self.versions.len() > 1 {
-            // A whole transaction is dropped at once: half of one must never be shown.
+            // A transaction is dropped as a whole: half of one must never be visible.
             let Some(oldest) = self.versions.front().map(|version| version.lsn) else { break };
             if oldest == self.lsn {
                 break;
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_mode_shows_each_document_once_in_its_newest_version() {
+    fn latest_mode_shows_each_document_once_in_its_newest_version() {
         let mut log = WriteLog::new(usize::MAX, None);
         write(&mut log, "a", 1, "a1");
         write(&mut log, "b", 1, "b1");
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn all_versions_come_with_their_previous_image() {
+    fn all_versions_have_their_previous_image() {
         let mut log = WriteLog::new(usize::MAX, None);
         write(&mut log, "a", 1, "a1");
         write(&mut log, "a", 2, "a2");
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_versions_are_dropped_and_a_reader_of_them_is_told() {
+    fn the_oldest_versions_are_dropped_and_a_late_reader_gets_an_error() {
         let mut log = WriteLog::new(3 * ENTRY_BYTES, None);
         for second in 1..=10 {
             write(&mut log, "a", second, "");
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_in_time_is_found_by_the_second() {
+    fn a_point_in_time_maps_to_the_lsn_before_its_second() {
         let mut log = WriteLog::new(usize::MAX, None);
         write(&mut log, "a", 10, "");
         write(&mut log, "b", 10, "");
@@ -310,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_lives_as_long_as_its_ttl_says() {
+    fn a_document_expires_according_to_its_ttl() {
         assert_eq!(due_time(None, Some(5), 100), None);
         assert_eq!(due_time(Some(10), None, 100), Some(110));
         assert_eq!(due_time(Some(-1), None, 100), None);
@@ -331,8 +333,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever was written, and however the pages were cut: the latest feed ends with the documents as they are,
-        /// the all-versions feed tells every change in order, and each half of the keys gets its own.
+        /// Whatever was written and wherever pages ended, the latest feed ends with the documents as they are, the
+        /// all-versions feed delivers every change in order, and each half of the key space gets its own.
         #[test]
         fn every_reader_arrives_at_what_was_written(
             transactions in proptest::collection::vec(proptest::collection::vec((0..6_u8, proptest::bool::ANY), 1..4), 0..40),
@@ -367,7 +369,7 @@ mod tests {
                         changes.push((id, Some(text)));
                     }
                 }
-                // Readers poll now and then, one page each; at the end until nothing is left.
+                // Readers poll occasionally, one page each; at the end until nothing is left.
                 let polls = if round + 1 == total { 200 } else { 1 };
                 for _ in 0..polls {
                     for (half, (latest, versions)) in halves.iter().zip(&mut cursors) {

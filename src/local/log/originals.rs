@@ -1,4 +1,4 @@
-//! What documents were before they were first written, for a log that is asked to remember it.
+//! Documents as they were before their first write, for a log that is asked to keep them.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -8,17 +8,17 @@ use serde_json::Value;
 use super::{Put, WriteLog};
 use crate::local::keys::DocumentKey;
 
-/// A document as it was before the first write of it.
+/// A document as it was before its first write.
 #[derive(Clone, Debug)]
 pub(in crate::local) struct Original {
     pub id: String,
-    /// The partition key as the request header spells it.
+    /// The partition key in the format of the request header.
     pub partition_key: Arc<str>,
-    /// Its text; `None`: there was no document.
+    /// Its text; `None` when the document did not exist.
     pub text: Option<Bytes>,
 }
 
-/// The documents that were written, in the order of the first write of each.
+/// The documents that were written, in the order of their first writes.
 #[derive(Debug, Default)]
 pub(super) struct Originals {
     known: BTreeSet<DocumentKey>,
@@ -26,29 +26,29 @@ pub(super) struct Originals {
 }
 
 impl WriteLog {
-    /// From now on what each document was before its first write is remembered.
+    /// From now on, keeps each document as it was before its first write.
     pub fn remember_originals(&mut self) {
         self.originals.get_or_insert_default();
     }
 
-    /// The documents that were written, except for the first `known` of them.
+    /// Returns the documents that were written, except for the first `known` of them.
     pub fn originals_after(&self, known: usize) -> &[Original] {
         self.originals.as_ref().and_then(|originals| originals.list.get(known..)).unwrap_or_default()
     }
 
-    /// Whether a document was written, so that its original must not come back.
+    /// Whether a document was written, so that its original must not be imported again.
     pub fn is_written(&self, key: &DocumentKey) -> bool {
         self.originals.as_ref().is_some_and(|originals| originals.known.contains(key))
     }
 
-    /// Records a document that nobody wrote: its original.
+    /// Records a document as its own original, without a write.
     pub fn import(&mut self, put: Put) {
         let originals = self.originals.take();
         self.put(put);
         self.originals = originals;
     }
 
-    /// Remembers what a document is before it is written; the partition key of a missing one is `own`.
+    /// Keeps a document as it is before a write; `own` is the partition key if the document does not exist.
     pub(super) fn note_original(&mut self, key: &DocumentKey, own: Option<&[Value]>) {
         let Some(originals) = &mut self.originals else { return };
         let document = self.documents.get(key);
@@ -77,12 +77,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_before_the_first_write_of_each_is_remembered() {
+    fn the_state_before_each_first_write_is_kept() {
         let mut log = WriteLog::new(0, None);
         log.begin();
         log.import(put("before", "b0"));
         log.put(put("before", "b1"));
-        assert_eq!(log.originals_after(0).len(), 0, "nobody asked for it");
+        assert_eq!(log.originals_after(0).len(), 0, "it was not asked to keep them");
         log.remember_originals();
         for (id, text) in [("a", "a0"), ("b", "b0"), ("c", "c0")] {
             log.begin();
@@ -93,7 +93,7 @@ mod tests {
         log.put(put("a", "a1"));
         log.put(put("a", "a2"));
         log.delete(&put("b", "").key, 1, false);
-        // Another id: one document less, and one more.
+        // A changed id: one document less, and one more.
         log.put(Put { renamed_from: Some(put("c", "").key), ..put("d", "d1") });
         let seen: Vec<(String, Option<Bytes>)> =
             log.originals_after(0).iter().map(|original| (original.id.clone(), original.text.clone())).collect();

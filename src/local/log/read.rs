@@ -1,4 +1,4 @@
-//! The log as a change feed: what is new after an LSN, in both modes.
+//! The log as a change feed: the changes after an LSN, in both modes.
 
 use bytes::Bytes;
 
@@ -12,28 +12,28 @@ use crate::local::keys::EpkRange;
 #[derive(Debug)]
 pub(in crate::local) struct Page<T> {
     pub items: Vec<T>,
-    /// Everything up to and including this LSN has been looked at.
+    /// Everything up to and including this LSN was examined.
     pub up_to: u64,
 }
 
-/// How much a page may hold. A transaction is never cut, so both may be passed by the last one.
+/// The limits of a page. A transaction is never cut, so its end may exceed both limits.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::local) struct PageLimit {
     pub items: usize,
     pub bytes: usize,
 }
 
-/// The requested place in the log has been dropped; its LSN is carried for the message.
+/// The requested position has been dropped from the log; its LSN is part of the message.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::local) struct Dropped(pub u64);
 
 impl WriteLog {
-    /// The LSN after which everything was written at or after second `ts`.
+    /// Returns the LSN after which everything was written at or after second `ts`.
     pub fn lsn_before(&self, ts: u64) -> u64 {
         self.seconds.range(ts..).next().map_or(self.lsn, |(_, lsn)| *lsn)
     }
 
-    /// The newest version of every document in `range` that was written after LSN `after`.
+    /// Returns the newest version of every document in `range` that was written after LSN `after`.
     pub fn latest_after(&self, after: u64, range: &EpkRange, limit: PageLimit) -> Page<&Document> {
         let mut items: Vec<&Document> = Vec::new();
         let (mut bytes, mut up_to) = (0, after);
@@ -52,7 +52,7 @@ impl WriteLog {
         Page { items, up_to: self.lsn.max(after) }
     }
 
-    /// Every change in `range` after LSN `after`.
+    /// Returns every change in `range` after LSN `after`.
     pub fn versions_after(&self, after: u64, range: &EpkRange, limit: PageLimit) -> Result<Page<&Version>, Dropped> {
         if after < self.dropped_to {
             return Err(Dropped(self.dropped_to));

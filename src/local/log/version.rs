@@ -1,4 +1,4 @@
-//! What the log keeps of a write.
+//! The log's record of a write.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::local::keys::DocumentKey;
 
-/// What a version of a document costs beside its text: the entry itself, its key, its places in the maps.
+/// The estimated memory of a version besides its text: the entry, its key, and its places in the maps.
 pub(super) const ENTRY_BYTES: usize = 256;
 
-/// What happened to a document.
+/// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::local) enum Operation {
     Create,
@@ -34,26 +34,26 @@ impl Operation {
 pub(in crate::local) struct Document {
     pub lsn: u64,
     pub(super) place: u32,
-    /// LSN and place of its creation.
+    /// LSN and position of its creation.
     pub(super) born: (u64, u32),
     pub text: Bytes,
     pub etag: String,
-    /// Seconds since the epoch of the last write.
+    /// The time of the last write in seconds since the epoch.
     pub ts: u64,
     /// The document's own `ttl`.
     pub(super) ttl: Option<i64>,
     pub(super) due: Option<u64>,
-    /// The partition key as the request header spells it.
+    /// The partition key in the format of the request header.
     pub partition_key: Arc<str>,
 }
 
-/// One change, as the all-versions mode shows it.
+/// One change as delivered by the all-versions mode.
 #[derive(Clone, Debug)]
 pub(in crate::local) struct Version {
     pub lsn: u64,
     pub operation: Operation,
     pub key: Arc<DocumentKey>,
-    /// The document after the change; nothing after a delete.
+    /// The document after the change; `None` after a delete.
     pub text: Option<Bytes>,
     pub previous: Option<Bytes>,
     pub previous_lsn: Option<u64>,
@@ -72,12 +72,12 @@ pub(in crate::local) struct Put {
     pub ts: u64,
     pub ttl: Option<i64>,
     pub partition_key: Vec<Value>,
-    /// The address before, of a replacement that gave the document another id.
+    /// The previous address, if a replacement changed the document's id.
     pub renamed_from: Option<DocumentKey>,
 }
 
 impl Put {
-    /// Says which document of the same partition key this one replaces; a replacement may give it another id.
+    /// Sets the document with the same partition key that this one replaces; a replacement may change the id.
     pub fn replaces(&mut self, id: &str) {
         if id != self.key.id {
             self.renamed_from = Some(DocumentKey { epk: self.key.epk.clone(), id: id.to_owned() });

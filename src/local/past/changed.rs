@@ -1,4 +1,4 @@
-//! Lists the documents of a copy that were changed, each with what it was before.
+//! Lists the changed documents of a copy, each with its state before the change.
 
 use std::sync::{Arc, Weak};
 
@@ -15,15 +15,15 @@ use crate::{
     local::container::{Container, Import, Refresh},
 };
 
-/// Lists what is changed in the copies of one database.
+/// Lists the changes in the copies of one database.
 #[derive(Debug)]
 pub(super) struct Changed {
-    /// The account that the copies are of.
+    /// The account that was copied.
     account: String,
     forks: Vec<Fork>,
 }
 
-/// A copy, and how many of its changed documents are listed.
+/// A copy, and the number of its changed documents that are already listed.
 #[derive(Debug)]
 struct Fork {
     loader: Weak<Loader>,

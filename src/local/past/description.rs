@@ -1,4 +1,4 @@
-//! Describes the container of the past: like the live one, as far as possible.
+//! Describes the container of the past, as similar to the live one as possible.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use crate::{
     progress::Progress,
 };
 
-/// What is taken over, and what an indexing policy may refer to.
+/// The fields that are adopted: policies, and the parts to which an indexing policy may refer.
 const TAKEN: [&str; 6] = [
     "uniqueKeyPolicy",
     "indexingPolicy",
@@ -24,8 +24,8 @@ const TAKEN: [&str; 6] = [
     "computedProperties",
 ];
 
-/// Creates the container with the live one's key and policies; when these are not available, with its key alone, and a
-/// warning.
+/// Creates the container with the live one's key and policies. When these are not available, uses only its key and
+/// warns.
 pub(super) async fn create(
     local: &LocalCosmos,
     cosmos: &Cosmos,
@@ -65,7 +65,7 @@ pub(super) async fn create(
     }
 }
 
-/// Removes the unique keys with masked values, which may have become equal. Returns their paths.
+/// Removes unique keys with masked values, because masking may have made them equal. Returns their paths.
 fn without_masked(description: &mut Value, mask: &[Redact]) -> Vec<String> {
     let is_masked = |path: &Value| {
         let path = path.as_str().and_then(|path| parse_path(path).ok());

@@ -1,4 +1,4 @@
-//! Fills a container with what there was: everything in the background, and first what is asked for by name.
+//! Fills a container with the documents of the moment: all of them in the background, requested ones first.
 
 use std::{
     fmt,
@@ -95,7 +95,7 @@ impl Loader {
         Gone::new(&self.account, &self.names, containers, &self.frontier, &self.limiter)
     }
 
-    /// Adds what a document was, or lists it when that is unknown.
+    /// Adds a document as it was, or lists it when its state is unknown.
     async fn take(&self, found: &ScannedItem, step: Option<&dyn ProgressStep>) -> Result<(), PastError> {
         let imported = match self.then(found).await? {
             Ok(None) => Ok(0),
@@ -121,7 +121,7 @@ impl Loader {
         Ok(())
     }
 
-    /// What a document was, masked; `None` when it did not exist; and why, when it is unknown.
+    /// Returns a document as it was, masked; `None` when it did not exist; a reason when its state is unknown.
     async fn then(&self, found: &ScannedItem) -> Result<Result<Option<Import>, String>, PastError> {
         let all = matches!(self.scope, Scope::All);
         let moment = Moment::new(self.at, all, &self.containers, &self.frontier, &self.limiter);
@@ -144,9 +144,9 @@ impl Loader {
         Ok(Ok(Some(Import { text, etag: chosen.etag, ts: u64::try_from(chosen.ts).unwrap_or_default() })))
     }
 
-    /// Lists a document of which nobody knows what it was.
+    /// Lists a document whose state is unknown.
     async fn is_unknown(&self, id: &str, key: &Value, reason: &str, step: Option<&dyn ProgressStep>) {
-        /// This many are named in messages; a query finds all.
+        /// Only this many are named in messages; a query finds all of them.
         const NAMED: u64 = 10;
         let name = format!("{id} {key}");
         let listed = json!({
@@ -155,7 +155,7 @@ impl Loader {
         });
         let (text, etag) = (listed.to_string(), None);
         let ts = u64::try_from(self.at.seconds()).unwrap_or_default();
-        // If it is both fetched by name and loaded, it is listed once.
+        // A document that is both fetched by id and loaded is listed only once.
         if !matches!(self.unknown.import(Import { text, etag, ts }, self.writable).await, Ok(bytes) if bytes > 0) {
             return;
         }
@@ -183,7 +183,7 @@ impl Loader {
     }
 }
 
-/// Fetches by name while the account exists.
+/// Fetches documents by id while the account exists.
 pub(super) struct Fetching(pub(super) std::sync::Weak<Loader>);
 
 impl fmt::Debug for Fetching {

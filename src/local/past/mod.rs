@@ -1,4 +1,5 @@
-//! The past as an account: containers as they were at a moment, for any SDK, filled from their histories in the background.
+//! The past as an account: containers as they were at a moment, for any SDK, filled from their histories in the
+//! background.
 
 mod changed;
 mod description;
@@ -39,7 +40,7 @@ use crate::{
     status::size,
 };
 
-/// An account that shows the past.
+/// An account that shows a moment of the past.
 pub struct PastAccount {
     local: LocalCosmos,
     at: PointInTime,
@@ -54,7 +55,7 @@ impl fmt::Debug for PastAccount {
 }
 
 impl PastAccount {
-    /// Starts the account. Nothing is loaded yet, but what is read by name is fetched.
+    /// Starts the account. Nothing is loaded yet, but documents that are read by id are fetched.
     ///
     /// # Errors
     /// When a container or a port cannot be opened, or the documents would need too much memory.
@@ -63,7 +64,7 @@ impl PastAccount {
         if request.predicate.is_none() {
             let mut needed = 0;
             for names in &request.sources {
-                // What is live is roughly what existed; the history does not say how much that was.
+                // The size of the live container is a rough estimate; the history does not record it.
                 let source = cx.account.container(&names.database, &names.source).await?;
                 let size = size::size(&source, async |_| ()).await?;
                 needed += size.estimate() + size.items * OVERHEAD;
@@ -142,11 +143,11 @@ impl PastAccount {
         self.at
     }
 
-    /// Loads all documents. Warns about odd records.
+    /// Loads all documents. Warns about records that cannot be parsed.
     ///
     /// # Errors
-    /// When the captured account cannot be read, or the documents need more memory than is allowed. Queries are refused
-    /// then.
+    /// When the captured account cannot be read, or the documents need more memory than is allowed. Queries are then
+    /// refused.
     pub async fn load(&self, step: &dyn ProgressStep) -> Result<Loaded, PastError> {
         let mut loaded = Loaded::default();
         for loader in &self.loaders {
@@ -167,7 +168,7 @@ impl PastAccount {
         Ok(loaded)
     }
 
-    /// Closes the port within a moment.
+    /// Closes the port and waits for that for at most two seconds.
     pub async fn shutdown(self) {
         let _ = tokio::time::timeout(Duration::from_secs(2), self.local.shutdown()).await;
     }
@@ -179,19 +180,19 @@ async fn opened(local: &LocalCosmos, database: &str, name: &str) -> Result<Arc<C
     opened.map_err(|answer| LocalError::refused(format!("open {name}"), &answer))
 }
 
-/// A container in which this account lists documents, by the container that they belong to.
+/// Creates a container in which this account lists documents, keyed by the container that they belong to.
 async fn create_list(local: &LocalCosmos, database: &str, name: &str) -> Result<(), LocalError> {
     let key = json!({"paths": ["/container"], "kind": "Hash", "version": 2});
     local.create_container(database, json!({"id": name, "partitionKey": key})).await.map(drop)
 }
 
-/// From now on lists which documents are changed in the copies; `account` is the one that they belong to.
+/// From now on, lists the changed documents of the copies; `account` is the account that was copied.
 async fn keep_changed(local: &LocalCosmos, loaders: &[Arc<Loader>], account: &str) -> Result<(), LocalError> {
     for loader in loaders {
         let own = loaders.iter().filter(|other| other.database == loader.database);
         create_list(local, &loader.database, CHANGED).await?;
         let past = Past::kept(loader.at.to_string(), Some(Arc::new(Changed::of(account, own))));
-        // The first one of a database is for all of its containers.
+        // The list of a database is shared by all of its containers.
         opened(local, &loader.database, CHANGED).await?.show_past(Arc::new(past)).await;
     }
     Ok(())

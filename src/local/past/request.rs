@@ -1,4 +1,4 @@
-//! The request, the report and the errors of the past as an account.
+//! The request, the report and the errors of an account of the past.
 
 use crate::{
     change::{
@@ -13,50 +13,50 @@ use crate::{
 
 /// The container that lists the documents whose state is unknown.
 pub const UNKNOWN: &str = "_unknown";
-/// The memory that a document takes beside its text, in bytes.
+/// The estimated memory of a document besides its text, in bytes.
 pub(super) const OVERHEAD: u64 = 600;
 
-/// Which moment, of which containers.
+/// The moment and the containers to show.
 #[derive(Debug, Clone)]
 pub struct PastRequest {
     /// The moment.
     pub at: PointInTime,
     /// The sources, with their histories.
     pub sources: Vec<Names>,
-    /// Only documents that matched this predicate on `c` at the moment.
+    /// Only documents that matched this predicate at the moment; `c` is the document.
     pub predicate: Option<String>,
-    /// Values of its parameters.
+    /// The values of the predicate's parameters.
     pub params: Vec<Param>,
     /// TCP port on 127.0.0.1; 0 takes any free one.
     pub port: u16,
-    /// A copy that may be changed.
+    /// Whether the copy may be changed.
     pub writable: bool,
-    /// Whether queries run on what is loaded so far, labelled as such, instead of waiting for everything.
+    /// Whether queries run on the documents loaded so far, labelled as partial, instead of waiting for all of them.
     pub partial: bool,
-    /// How many bytes of documents may be loaded.
+    /// The limit for loaded documents, in bytes.
     pub max_memory: u64,
-    /// Values that are left out or hashed.
+    /// Fields that are left out or hashed.
     pub mask: Vec<Redact>,
-    /// The key of hashes.
+    /// The key for hashing.
     pub mask_key: Secret,
     /// Whether to wait until capture has passed the moment.
     pub wait: bool,
-    /// Documents read at the same time.
+    /// The number of documents read concurrently.
     pub concurrency: usize,
-    /// Request units a second, on average; `None` is no limit.
+    /// The limit in request units per second, on average.
     pub ru_limit: Option<f64>,
 }
 
 /// Why the past cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum PastError {
-    /// The account that is captured cannot be used.
+    /// The captured account cannot be used.
     #[error("cannot use the account")]
     Cosmos(#[from] Failure),
-    /// The account of the past does not work.
+    /// The account of the past failed.
     #[error(transparent)]
     Local(#[from] LocalError),
-    /// A value that documents need cannot be masked.
+    /// A field that documents need cannot be masked.
     #[error("--mask")]
     Mask(#[source] ShapeError),
     /// There are too many documents, or they are too large.
@@ -81,21 +81,21 @@ impl From<WaitError> for PastError {
     }
 }
 
-/// What was loaded.
+/// The result of loading.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Loaded {
-    /// Documents.
+    /// The number of documents.
     pub documents: u64,
     /// Documents and records whose state is unknown; `_unknown` lists them.
     pub unknown: u64,
-    /// Bytes of the documents.
+    /// The size of the documents in bytes.
     pub bytes: u64,
     /// Whether a history ends before the moment.
     pub beyond: bool,
 }
 
 impl Loaded {
-    /// Whether every document is known to be what it was at the moment.
+    /// Whether the state of every document at the moment is known.
     pub fn is_complete(&self) -> bool {
         self.unknown == 0 && !self.beyond
     }

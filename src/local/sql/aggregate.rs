@@ -12,7 +12,7 @@ pub(super) fn is_aggregate(name: &str) -> bool {
     AGGREGATES.contains(&name)
 }
 
-/// The aggregate calls in an expression, outermost first.
+/// Returns the aggregate calls in an expression, outermost first.
 pub(super) fn calls(expr: &Expr) -> Vec<(&str, &[Expr])> {
     let mut found: Vec<(&str, &[Expr])> = Vec::new();
     expr.walk(&mut |part| {
@@ -25,7 +25,7 @@ pub(super) fn calls(expr: &Expr) -> Vec<(&str, &[Expr])> {
     found
 }
 
-/// Whether the rows of a query are taken together.
+/// Whether a query aggregates its rows.
 pub(super) fn is_grouped(query: &Query) -> bool {
     let has = |expr: &Expr| !calls(expr).is_empty();
     !query.group_by.is_empty()
@@ -58,7 +58,7 @@ pub(super) fn eval(
         return Err(SqlError::Invalid(format!("{name} has one argument, not {}", arguments.len())));
     };
     let mut values = Vec::new();
-    // What is outside of the group; the group itself must not be seen by its own aggregates.
+    // The scope outside the group; a group's own aggregates must not see the group itself.
     let outside = Scope { group: None, name: "", value: None, ..*scope };
     for row in group {
         in_row(row, &outside, &mut |scope| {

@@ -1,4 +1,4 @@
-//! A parsed query, and how it is written back as text.
+//! A parsed query, and its conversion back to text.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ pub(super) enum Select {
     List(Vec<Named>),
 }
 
-/// `expression AS name`; a name that was not given is derived.
+/// `expression AS name`; a missing name is derived.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Named {
     pub name: String,
@@ -121,9 +121,9 @@ pub(super) enum Expr {
     Object(Vec<(String, Expr)>),
     Unary(Unary, Box<Expr>),
     Binary(Binary, Box<Expr>, Box<Expr>),
-    /// Operands of AND. A list, because clients send thousands in a row.
+    /// The operands of AND: a list, because clients send thousands of them.
     All(Vec<Expr>),
-    /// Operands of OR.
+    /// The operands of OR.
     Any(Vec<Expr>),
     /// `a ? b : c`
     Condition(Box<Expr>, Box<Expr>, Box<Expr>),
@@ -153,7 +153,7 @@ impl Expr {
         Self::Call(name.to_owned(), vec![argument])
     }
 
-    /// Calls `visit` for this expression and those in it, but not for those of subqueries.
+    /// Calls `visit` for this expression and its subexpressions, except for those in subqueries.
     pub fn walk<'a>(&'a self, visit: &mut impl FnMut(&'a Expr)) {
         visit(self);
         match self {

@@ -1,4 +1,4 @@
-//! Computed properties of a container: members that queries see and that no document has.
+//! A container's computed properties, which queries see although no document contains them.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use super::{Statement, run};
 #[derive(Debug, Default)]
 pub(in crate::local) struct Computed(Vec<(String, Statement)>);
 
-/// Whether a container's description may have these: `[{"name": .., "query": "SELECT VALUE .."}]`.
+/// Checks the computed properties in a container's description: `[{"name": .., "query": "SELECT VALUE .."}]`.
 pub(in crate::local) fn check(properties: &Value) -> Result<(), String> {
     let invalid = |problem: &str| format!("One of the specified inputs is invalid: computedProperties {problem}");
     if properties.is_null() {
@@ -29,7 +29,7 @@ fn statement(query: &str) -> Result<Statement, super::SqlError> {
 }
 
 impl Computed {
-    /// Reads them from a container's description, which was checked when it was taken.
+    /// Reads them from a container's description, which was checked on creation.
     pub fn read(properties: &Value) -> Self {
         let properties = properties.as_array().into_iter().flatten();
         Self(
@@ -42,7 +42,7 @@ impl Computed {
         )
     }
 
-    /// Adds them to a document.
+    /// Adds the computed properties to a document.
     pub fn add(&self, document: &mut Value, text: &Bytes) {
         for (name, query) in &self.0 {
             let found = run(query, &Self::default(), std::iter::once(text.clone())).unwrap_or_default();

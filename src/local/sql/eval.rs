@@ -1,4 +1,4 @@
-//! The value of an expression. `None` is "undefined", which is no value and not null.
+//! Evaluates an expression. `None` is "undefined": not a value, and not null.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -10,10 +10,10 @@ use super::{SqlError, aggregate, functions, run};
 
 pub(super) type Found<'e> = Option<Cow<'e, Value>>;
 
-/// A row that was kept: the values of all inputs.
+/// A retained row: the values of all inputs.
 pub(super) type Row = Vec<(String, Option<Value>)>;
 
-/// What an expression can name: the innermost input and those around it.
+/// The names that are visible to an expression: the innermost input and those around it.
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'e> {
     pub parameters: &'e [(String, Value)],
@@ -29,7 +29,7 @@ impl<'e> Scope<'e> {
         Self { parameters, name: "", value: None, outer: None, group: None }
     }
 
-    /// Another input inside this scope.
+    /// Adds another input to this scope.
     pub fn with(&'e self, name: &'e str, value: Option<&'e Value>) -> Self {
         Self { parameters: self.parameters, name, value, outer: Some(self), group: None }
     }
@@ -45,7 +45,7 @@ impl<'e> Scope<'e> {
         None
     }
 
-    /// Whether this is a group without rows: what it names is undefined.
+    /// Whether this is a group without rows, whose names are undefined.
     fn is_empty_group(&self) -> bool {
         self.group.is_some_and(<[Row]>::is_empty)
     }
@@ -76,7 +76,7 @@ pub(super) fn eval<'e>(expr: &'e Expr, scope: &'e Scope<'e>) -> Result<Found<'e>
         Expr::Array(items) => {
             let mut array = Vec::with_capacity(items.len());
             for item in items {
-                // An undefined element is left out.
+                // Undefined elements are left out.
                 array.extend(eval(item, scope)?.map(Cow::into_owned));
             }
             owned(array)
@@ -153,7 +153,8 @@ pub(super) fn eval<'e>(expr: &'e Expr, scope: &'e Scope<'e>) -> Result<Found<'e>
     })
 }
 
-/// AND when `neutral` is true, OR when it is false: the other value decides, whatever is undefined.
+/// AND when `neutral` is true, OR when it is false. An operand with the opposite value decides the result, even if
+/// others are undefined.
 fn every<'e>(items: &'e [Expr], neutral: bool, scope: &'e Scope<'e>) -> Result<Found<'e>, SqlError> {
     let mut all_known = true;
     for item in items {
@@ -190,7 +191,7 @@ fn index_of(number: &Number) -> Option<usize> {
     }
 }
 
-/// A number as the service writes it: without a fraction where there is none. `None` when it is not a number.
+/// Converts a number to the service's format: without a fraction if it is integral. `None` when it is not finite.
 pub(super) fn number(value: f64) -> Option<Value> {
     if value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 && !(value == 0.0 && value.is_sign_negative()) {
         return Some((value as i64).into());
@@ -210,7 +211,7 @@ fn unary<'e>(operator: Unary, of: Option<&Value>) -> Found<'e> {
     }
 }
 
-/// The service's bit operators work on 32 bits.
+/// The service's bitwise operators work on 32 bits.
 fn bits(value: &Value) -> Option<i32> {
     value.as_f64().filter(|value| value.fract() == 0.0).map(|value| value as i64 as i32)
 }
@@ -254,7 +255,7 @@ pub(super) fn compare_numbers(left: &Number, right: &Number) -> Ordering {
     left.partial_cmp(&right).unwrap_or(Ordering::Equal)
 }
 
-/// Whether two values are the same; the order of members does not matter.
+/// Whether two values are equal; the order of members does not matter.
 pub(super) fn equal(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Number(left), Value::Number(right)) => compare_numbers(left, right).is_eq(),
@@ -269,7 +270,7 @@ pub(super) fn equal(left: &Value, right: &Value) -> bool {
     }
 }
 
-/// How two values of one scalar type compare; `None` where the service says "undefined".
+/// Compares two values of one scalar type; `None` where the service returns "undefined".
 fn comparable(left: &Value, right: &Value) -> Option<Ordering> {
     match (left, right) {
         (Value::Number(left), Value::Number(right)) => Some(compare_numbers(left, right)),
@@ -298,11 +299,11 @@ pub(super) fn total_order(left: Option<&Value>, right: Option<&Value>) -> Orderi
     })
 }
 
-/// `%` is any text, `_` any character, `[a-z]` and `[^a-z]` one of a set.
+/// In a pattern, `%` matches any text, `_` any character, and `[a-z]` or `[^a-z]` one character of a set.
 fn like(text: &str, pattern: &str, escape: Option<char>) -> bool {
     let text: Vec<char> = text.chars().collect();
     let pattern = pieces(pattern, escape);
-    // The places of the text that are reached after each piece.
+    // The positions of the text that can be reached after each part of the pattern.
     let mut reached = vec![false; text.len() + 1];
     reached[0] = true;
     for piece in &pattern {

@@ -51,7 +51,7 @@ pub(super) fn call(name: &str, arguments: &[Found<'_>]) -> Result<Option<Value>,
             .zip(text(1).zip(text(2)))
             .map(|(text, (from, to))| if from.is_empty() { text.into() } else { text.replace(from, to).into() }),
         "REPLICATE" => {
-            // As much as the service's limit of a result allows.
+            // Limits the count, because the service limits the size of a result.
             text(0).zip(count(float(1)).filter(|count| *count <= 10_000)).map(|(text, count)| text.repeat(count).into())
         }
         "INDEX_OF" => text(0).zip(text(1)).map(|(text, part)| {
@@ -137,13 +137,13 @@ pub(super) fn call(name: &str, arguments: &[Found<'_>]) -> Result<Option<Value>,
             pairs.collect::<Vec<_>>().into()
         }),
         "IIF" => at(if is_true(0) { 1 } else { 2 }).cloned(),
-        // `check` has refused every other name.
+        // `check` has already refused every other name.
         _ => None,
     })
 }
 
-/// Refuses a function that is not known, or does not take so many arguments: when a query is read, whether or not it
-/// meets a document.
+/// Refuses an unknown function or a wrong number of arguments when the query is parsed, even if the query matches no
+/// document.
 pub(super) fn check(name: &str, arguments: usize) -> Result<(), SqlError> {
     if takes(name, arguments)? {
         return Ok(());
@@ -184,7 +184,7 @@ fn two_texts(
     Some(found.into())
 }
 
-/// A number of characters or elements: negative is none.
+/// A number of characters or elements; negative numbers count as 0.
 fn count(value: Option<f64>) -> Option<usize> {
     value.map(|value| value.max(0.0) as usize)
 }
@@ -193,7 +193,7 @@ fn math(value: Option<f64>, function: fn(f64) -> f64) -> Option<Value> {
     number(function(value?))
 }
 
-/// The same with numbers as the service writes them: 1.0 is 1.
+/// Normalizes numbers to the service's format: 1.0 becomes 1.
 fn as_written(value: &Value) -> Value {
     match value {
         Value::Number(whole) if whole.is_f64() => whole.as_f64().and_then(number).unwrap_or_else(|| value.clone()),
@@ -209,7 +209,7 @@ fn parsed(text: &str) -> Option<Value> {
     serde_json::from_str(text.trim()).ok()
 }
 
-/// Whether `item` has everything that `wanted` has.
+/// Whether `item` contains everything in `wanted`.
 fn has_all(item: &Value, wanted: &Value) -> bool {
     match (item, wanted) {
         (Value::Object(item), Value::Object(wanted)) => {

@@ -1,7 +1,7 @@
 //! Queries: the service's SQL over the documents of one container.
 //!
 //! Text -> `parse` -> [`ast::Query`] -> `run` over documents, or `plan` for clients that fan a query out themselves.
-//! What is not known here is refused with its name, never answered wrongly.
+//! Unknown syntax and functions are refused by name and never answered incorrectly.
 
 mod aggregate;
 mod ast;
@@ -21,7 +21,7 @@ pub(super) use run::run;
 
 use super::message::Answer;
 
-/// A query as the SDKs send it.
+/// A query in the SDKs' format.
 #[derive(Debug)]
 pub(super) struct Statement {
     query: ast::Query,
@@ -31,9 +31,9 @@ pub(super) struct Statement {
 /// Why a query cannot be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SqlError {
-    /// It is wrong for the service, too.
+    /// The service refuses it as well.
     Invalid(String),
-    /// The service may support it; the local account does not.
+    /// The service may support it, but the local account does not.
     Unsupported(String),
 }
 
@@ -49,7 +49,7 @@ impl SqlError {
 }
 
 impl Statement {
-    /// Reads the body of a query request: `{"query": .., "parameters": [..]}`, or the query's text alone.
+    /// Parses the body of a query request: `{"query": .., "parameters": [..]}`, or only the query's text.
     pub fn read(body: &[u8]) -> Result<Self, SqlError> {
         let invalid = |error: &dyn std::fmt::Display| SqlError::Invalid(error.to_string());
         let sent: Value = match serde_json::from_slice(body) {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_and_members_are_found_in_every_spelling() {
+    fn strings_and_properties_are_parsed_in_every_spelling() {
         for query in [
             "SELECT VALUE c.id FROM c WHERE c.pk = 'x'",
             "SELECT VALUE c.id FROM c WHERE c.pk = \"x\"",
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn results_are_ordered_by_type_and_value_and_cut() {
+    fn results_are_ordered_by_type_and_value_and_limited() {
         is("SELECT VALUE c.n FROM c ORDER BY c.n", json!([1, 2, 3, "text"]));
         is("SELECT VALUE c.n FROM c ORDER BY c.pk DESC, c.n ASC", json!([2, "text", 1, 3]));
         is("SELECT VALUE c.n FROM c ORDER BY c.n OFFSET 1 LIMIT @n", json!([2, 3]));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn distinct_looks_at_values() {
+    fn distinct_compares_values() {
         is("SELECT DISTINCT VALUE c.pk FROM c", json!(["x", "y"]));
         is("SELECT DISTINCT c.pk FROM c", json!([{"pk": "x"}, {"pk": "y"}]));
         is(
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_and_subqueries_are_followed() {
+    fn arrays_and_subqueries_are_evaluated() {
         is(
             "SELECT c.id, t FROM c JOIN t IN c.tags WHERE t = 'b'",
             json!([{"id": "1", "t": "b"}, {"id": "2", "t": "b"}]),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_or_unknown_is_refused_with_its_name() {
+    fn invalid_and_unknown_syntax_is_refused_by_name() {
         for (query, named) in [
             ("SELECT * FROM c WHERE d.x = 1", "'d'"),
             ("SELECT * FROM c WHERE", "the end"),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_names_aggregates_as_clients_know_them() {
+    fn a_plan_names_aggregates_as_clients_expect() {
         let info = planned("SELECT VALUE AVG(c.n) FROM c")["queryInfo"].clone();
         assert_eq!((&info["aggregates"], &info["hasSelectValue"]), (&json!(["Average"]), &json!(true)));
         let rewritten = info["rewrittenQuery"].as_str().unwrap();
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordered_plan_carries_what_is_ordered_by() {
+    fn an_ordered_plan_returns_the_order_by_values() {
         let info = planned("SELECT c.id FROM c WHERE c.n > 0 ORDER BY c.n DESC OFFSET 1 LIMIT 2")["queryInfo"].clone();
         assert_eq!((&info["orderBy"], &info["orderByExpressions"]), (&json!(["Descending"]), &json!(["c.n"])));
         let rewritten = info["rewrittenQuery"].as_str().unwrap();
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_about_one_key_when_the_filter_says_so() {
+    fn a_plan_covers_one_key_if_the_filter_requires_it() {
         let range = |query: &str| planned(query)["queryRanges"][0].clone();
         let one = range("SELECT * FROM c WHERE c[\"pk\"] = 'x' AND c.n > 1");
         assert_eq!((&one["min"], &one["isMaxInclusive"]), (&one["max"], &json!(true)));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn computed_properties_are_seen_by_filters_and_not_by_star() {
+    fn computed_properties_are_visible_to_filters_but_not_to_star() {
         let computed = Computed::read(&json!([{"name": "low", "query": "SELECT VALUE LOWER(c.name) FROM c"}]));
         let text = Bytes::from_static(b"{\"id\":\"1\",\"name\":\"ABC\"}");
         let found =

@@ -1,9 +1,9 @@
-//! Checks that every name in a query is that of an input, before any document is examined.
+//! Checks that every name in a query refers to an input, before any document is examined.
 
 use super::SqlError;
 use super::ast::{Expr, From, Query, Select};
 
-/// Checks a query. Its first input begins at the container, whatever it is called.
+/// Checks a query. Its first input is the container, whatever it is called.
 pub(super) fn check(query: &Query) -> Result<(), SqlError> {
     inside(query, &[], true)
 }

@@ -1,4 +1,4 @@
-//! The plan of a query, for clients that ask every partition and put the results together themselves.
+//! The plan of a query, for clients that query every partition and merge the results themselves.
 
 use serde_json::{Map, Value, json};
 
@@ -7,10 +7,10 @@ use super::eval::{Scope, eval};
 use super::{SqlError, Statement, aggregate};
 use crate::local::emulator::Partitioning;
 
-/// Clients put a condition in its place when they go on in the middle of an ordered result.
+/// A placeholder that clients replace with a condition when they resume an ordered result.
 const FILTER: &str = "{documentdb-formattableorderbyquery-filter}";
 
-/// The service's answer to a query plan request.
+/// Builds the service's response to a query plan request.
 pub(in crate::local) fn plan(statement: &Statement, partitioning: &Partitioning) -> Result<Value, SqlError> {
     let query = &statement.query;
     let scope = Scope::root(&statement.parameters);
@@ -40,13 +40,13 @@ pub(in crate::local) fn plan(statement: &Statement, partitioning: &Partitioning)
         Some(ordered(query, offset, limit))
     } else {
         offset.zip(limit).map(|(offset, limit)| {
-            // Each partition may have all of what is wanted.
+            // A single partition may contain all requested rows.
             let reach = Expr::Literal(offset.saturating_add(limit).into());
             let zero = Expr::Literal(0.into());
             Query { offset: Some(zero), limit: Some(reach), ..query.clone() }.to_string()
         })
     };
-    // One row needs no order.
+    // A single row needs no order.
     let ordered_by = if is_grouped { &[][..] } else { &query.order_by[..] };
     let order_by: Vec<&str> =
         ordered_by.iter().map(|order| if order.descending { "Descending" } else { "Ascending" }).collect();
@@ -73,7 +73,7 @@ pub(in crate::local) fn plan(statement: &Statement, partitioning: &Partitioning)
     }))
 }
 
-/// Whether the results of all partitions have to be put together by somebody: the service's front does not do it.
+/// Whether the results of all partitions must be merged by the client, because the service's gateway does not do it.
 pub(in crate::local) fn needs_merging(statement: &Statement) -> bool {
     let query = &statement.query;
     query.distinct
@@ -83,7 +83,7 @@ pub(in crate::local) fn needs_merging(statement: &Statement) -> bool {
         || aggregate::is_grouped(query)
 }
 
-/// Whether the answer is counted without looking at documents.
+/// Whether the result is a count that does not depend on the documents' contents.
 pub(in crate::local) fn is_count(statement: &Statement) -> bool {
     let query = &statement.query;
     let counts =
@@ -91,7 +91,7 @@ pub(in crate::local) fn is_count(statement: &Statement) -> bool {
     query.filter.is_none() && matches!(&query.select, Select::Value(expr) if counts(expr))
 }
 
-/// What a client must be able to do for this query and does not say it can.
+/// Returns a feature that the query requires and that the client does not declare.
 pub(in crate::local) fn missing_feature(statement: &Statement, features: &str) -> Option<&'static str> {
     let query = &statement.query;
     let has = |feature: &str| features.split(',').any(|known| known.trim().eq_ignore_ascii_case(feature));
@@ -105,7 +105,7 @@ pub(in crate::local) fn missing_feature(statement: &Statement, features: &str) -
     None
 }
 
-/// What a client needs to put groups together.
+/// The information with which a client merges groups.
 #[derive(Default)]
 struct Parts {
     aliases: Vec<String>,
@@ -175,7 +175,8 @@ fn named(name: &str, expr: Expr) -> Named {
     Named { name: name.to_owned(), expr }
 }
 
-/// An aggregate call as `{"item": ..}`, with the name that clients know it by; `None` when there is none in it.
+/// Rewrites an aggregate call as `{"item": ..}` and returns the client's name for it; `None` when the expression has no
+/// aggregate.
 fn aggregated(expr: &Expr) -> Result<Option<(&'static str, Expr)>, SqlError> {
     let (name, arguments) = match expr {
         Expr::Call(name, arguments) if aggregate::is_aggregate(name) => (name.as_str(), arguments),
@@ -195,7 +196,7 @@ fn aggregated(expr: &Expr) -> Result<Option<(&'static str, Expr)>, SqlError> {
         "COUNTIF" => ("CountIf", item(expr.clone())),
         "SUM" => ("Sum", item(expr.clone())),
         "AVG" => ("Average", item(pair("sum", "SUM"))),
-        // A partition without any value must not spoil the whole: newer clients look at `item2`.
+        // A partition without values must not spoil the result: newer clients look at `item2`.
         _ => {
             let (kind, member) = if name == "MIN" { ("Min", "min") } else { ("Max", "max") };
             let mut members = item(expr.clone());
@@ -206,7 +207,7 @@ fn aggregated(expr: &Expr) -> Result<Option<(&'static str, Expr)>, SqlError> {
     Ok(Some((kind, Expr::Object(members))))
 }
 
-/// The query that a partition is asked: rows with what they are ordered by.
+/// Builds the query for a single partition, whose rows contain the values to order by.
 fn ordered(query: &Query, offset: Option<u64>, limit: Option<u64>) -> String {
     let alias = query.from.first().map_or("c", |source| source.alias.as_str());
     let payload = match &query.select {
@@ -231,13 +232,13 @@ fn ordered(query: &Query, offset: Option<u64>, limit: Option<u64>) -> String {
         rewritten.limit = Some(Expr::Literal(offset.saturating_add(limit).into()));
     }
     if query.distinct {
-        // How many are the same is known only when all partitions are put together.
+        // The number of duplicates is known only after the merge.
         (rewritten.top, rewritten.offset, rewritten.limit) = (None, None, None);
     }
     rewritten.to_string()
 }
 
-/// The keys that the query is about: one, when its filter says so.
+/// Returns the key range of the query: a single key when the filter requires one.
 fn range(query: &Query, scope: &Scope<'_>, partitioning: &Partitioning) -> Result<Value, SqlError> {
     let mut equalities: Vec<(String, &Expr)> = Vec::new();
     if let (Some(filter), Some(source)) = (&query.filter, query.from.first()) {

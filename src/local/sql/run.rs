@@ -1,4 +1,4 @@
-//! A query over documents.
+//! Runs a query over documents.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -12,7 +12,7 @@ use super::eval::{Row, Scope, boolean, eval, total_order};
 use super::{Computed, SqlError, Statement, aggregate};
 use crate::local::message::json_of;
 
-/// The results of a statement over documents, in their order, as JSON text.
+/// Returns the results of a statement over documents, in order, as JSON text.
 pub(in crate::local) fn run(
     statement: &Statement,
     computed: &Computed,
@@ -34,7 +34,7 @@ pub(in crate::local) fn run(
     Ok(results.finish()?.into_iter().map(Output::into_text).collect())
 }
 
-/// The results of a subquery.
+/// Returns the results of a subquery.
 pub(super) fn values(query: &Query, scope: &Scope<'_>) -> Result<Vec<Value>, SqlError> {
     let mut results = Results::new(query, scope)?;
     sources(&query.from, scope, None, &mut |scope| results.row(scope, None))?;
@@ -82,7 +82,7 @@ fn root_name(path: &Expr) -> &str {
     }
 }
 
-/// One result: text where a whole document was selected, so that it stays as it is.
+/// One result: kept as text where a whole document was selected, so that it stays unchanged.
 enum Output {
     Text(Bytes),
     Value(Value),
@@ -245,7 +245,7 @@ impl<'q> Results<'q> {
     }
 }
 
-/// The innermost `inputs` of a scope as a row, outermost first.
+/// Returns the innermost `inputs` of a scope as a row, outermost first.
 fn kept(scope: &Scope<'_>, inputs: usize) -> Row {
     let mut row = Vec::with_capacity(inputs);
     let mut next = Some(scope);
@@ -257,13 +257,13 @@ fn kept(scope: &Scope<'_>, inputs: usize) -> Row {
     row
 }
 
-/// The same text for values that are the same.
+/// Returns the same text for equal values.
 fn canonical(value: Option<&Value>) -> String {
     match value {
         None => "undefined".to_owned(),
         Some(Value::Number(number)) => match number.as_i64() {
             Some(whole) => whole.to_string(),
-            // 0 has no sign: -0 becomes 0 when 0 is added.
+            // Adding 0 turns -0 into 0.
             None => super::eval::number(number.as_f64().unwrap_or_default() + 0.0).unwrap_or_default().to_string(),
         },
         Some(Value::Array(items)) => {

@@ -1,4 +1,4 @@
-//! The handler's process: started, watched and restarted as the Functions host does it.
+//! The handler's process: started, watched and restarted in the same way as by the Functions host.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,12 +19,12 @@ const PING_EVERY: Duration = Duration::from_millis(25);
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Errors further apart than this are counted separately.
 const ERROR_WINDOW: Duration = Duration::from_secs(30 * 60);
-/// The error that stops the host.
+/// The number of errors that stops the host.
 const ERRORS_ALLOWED: u32 = 3;
-/// The exit code that asks for a restart which is not counted as an error.
+/// The exit code that requests a restart without counting as an error.
 const RESTART_ME: i32 = 200;
 
-/// What to start.
+/// The process to start.
 #[derive(Clone, Debug)]
 pub(super) struct Program {
     pub executable: PathBuf,
@@ -39,14 +39,14 @@ pub(super) enum HandlerState {
     Starting,
     Ready {
         url: Url,
-        /// Counts the starts: a time-out belongs to one of them.
+        /// The number of starts. A timeout belongs to one of them.
         generation: u32,
     },
-    /// It will not be started again.
+    /// The handler will not be restarted.
     Stopped(String),
 }
 
-/// Keeps the handler running until `stop`, then kills it. `kills` requests a restart (a function timed out).
+/// Keeps the handler running until `stop`, then kills it. `kills` requests a restart after a function has timed out.
 pub(super) async fn supervise(
     program: Program,
     state: watch::Sender<HandlerState>,
@@ -103,7 +103,7 @@ pub(super) async fn supervise(
 
 enum Ended {
     Exited(Option<i32>),
-    /// Killed here, because a function ran too long.
+    /// Killed here because a function ran too long.
     Killed,
     NotStarted(String),
 }
@@ -168,7 +168,7 @@ async fn kill(child: &mut Child) {
 }
 
 async fn start(program: &Program) -> Result<(Child, Url), String> {
-    // The port is free now, and the handler opens it a moment later. The host picks one the same way.
+    // The port is released, and the handler binds it a moment later. The host picks a port in the same way.
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| format!("find a free port: {error}"))?;
     let port = listener.local_addr().map_err(|error| format!("find a free port: {error}"))?.port();
     drop(listener);
@@ -201,7 +201,7 @@ async fn wait_until_ready(url: &Url) -> bool {
     tokio::time::timeout(READY_WITHIN, asking).await.is_ok()
 }
 
-/// Passes the handler's lines on to the log, at the levels that the host gives them.
+/// Forwards the handler's output to the log, with the levels that the host assigns.
 async fn forward(output: impl AsyncRead + Unpin, is_stderr: bool) {
     let mut lines = BufReader::new(output);
     let mut line = Vec::new();

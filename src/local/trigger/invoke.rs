@@ -1,4 +1,4 @@
-//! One invocation: the request as the Functions host writes it, and its rules for the answer.
+//! One invocation: the request in the Functions host's format, and the host's rules for the response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +15,9 @@ use super::shared::Shared;
 use crate::clock::{Clock as _, SystemClock};
 use crate::local::guid;
 
-/// The host's own version.
+/// The simulated host's version.
 const HOST_VERSION: &str = "4.1043.200.25523";
-/// Pieces of the chunked body.
+/// The chunk size of the body.
 const CHUNK: usize = 64 * 1024;
 
 /// Posts batches to the handler.
@@ -32,22 +32,22 @@ pub(super) struct Invoker {
     pub stop: CancellationToken,
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
     Acknowledged,
-    /// It failed for good: the host continues without it.
+    /// Failed permanently: the host continues without it.
     Lost,
-    /// The trigger was stopped: the batch is still to be delivered.
+    /// The trigger was stopped, and the batch is not delivered yet.
     Stopped,
 }
 
-/// A client for loopback: no proxy, HTTP/1.1.
+/// Builds a client for loopback: no proxy, HTTP/1.1.
 pub(super) fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder().no_proxy().http1_only().tcp_nodelay(true).build()
 }
 
-/// A time as .NET writes it: up to seven digits of a second, without the zeros at their end.
+/// Formats a time like .NET: up to seven fractional digits, without trailing zeros.
 pub(super) fn dotnet_time(time: DateTime<Utc>) -> String {
     let text = time.format("%Y-%m-%dT%H:%M:%S").to_string();
     let ticks = format!("{:07}", time.timestamp_subsec_nanos() / 100 % 10_000_000);
@@ -58,7 +58,7 @@ pub(super) fn dotnet_time(time: DateTime<Utc>) -> String {
 }
 
 impl Invoker {
-    /// Delivers a batch, with as many retries as the function's policy allows. `items` are JSON as the trigger writes it.
+    /// Delivers a batch, with the retries of the function's policy. `items` are JSON in the trigger's format.
     pub async fn deliver(&self, items: &[String]) -> Delivery {
         let documents = items;
         let array = format!("[{}]", items.join(","));
@@ -107,7 +107,7 @@ impl Invoker {
         }
     }
 
-    /// The request's body. The array is encoded twice: a JSON string in a JSON string.
+    /// Builds the request body. The array is encoded twice: a JSON string in a JSON string.
     fn body(&self, array: &str, retry: u32, failure: Option<&str>) -> String {
         let twice = Value::from(Value::from(array).to_string()).to_string();
         let mut metadata = json!({ "sys": {
@@ -122,7 +122,7 @@ impl Invoker {
         format!("{{\"Data\":{{{name}:{twice}}},\"Metadata\":{metadata}}}")
     }
 
-    /// Posts once; the answer's log lines, or why the invocation counts as failed.
+    /// Posts once; returns the log lines of the response, or why the invocation counts as failed.
     async fn post(&self, handler: &url::Url, generation: u32, body: String) -> Result<Vec<String>, String> {
         let url = handler.join(&self.binding.function).map_err(|error| error.to_string())?;
         let body = Bytes::from(body);
@@ -136,7 +136,7 @@ impl Invoker {
             .header("X-Azure-Functions-InvocationId", guid())
             .header("X-Azure-Functions-HostVersion", HOST_VERSION)
             .header("traceparent", traceparent())
-            // A stream has no length: the body goes out chunked, as the host sends it.
+            // A stream has no known length, so the body is sent chunked, as by the host.
             .body(reqwest::Body::wrap_stream(pieces));
         let exchange = async {
             let answer =
@@ -159,10 +159,10 @@ impl Invoker {
             Verdict::Succeeded(logs) => Ok(logs),
             Verdict::Failed(failure) => Err(failure),
             Verdict::Hangs => {
-                // The host waits for a result that never comes, then kills the handler.
+                // The host waits for a result that never comes, and then kills the handler.
                 tokio::time::sleep_until(limit).await;
                 let _ = self.kills.send(generation).await;
-                // A retry is for the next handler: this one may take a moment to die.
+                // A retry is for the next process: this one may take a moment to exit.
                 let gone = |state: &HandlerState| !matches!(state, HandlerState::Ready { generation: g, .. } if *g == generation);
                 let _ = self.stop.run_until_cancelled(self.handler.clone().wait_for(gone)).await;
                 let seconds = self.timeout.as_secs_f64();
@@ -178,7 +178,7 @@ enum Verdict {
     Hangs,
 }
 
-/// The host's rules for an answer.
+/// Applies the host's rules to a response.
 fn judge(status: u16, content_type: &str, body: &[u8]) -> Verdict {
     if !(200..300).contains(&status) {
         return Verdict::Failed(format!("the handler answered {status}"));
@@ -223,7 +223,7 @@ fn traceparent() -> String {
     format!("00-{:032x}-{:016x}-00", rand::random::<u128>(), rand::random::<u64>())
 }
 
-/// An error with its causes: reqwest's own message omits the reason.
+/// Formats an error with its causes: reqwest's own message omits them.
 fn whole(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_judged_as_the_host_judges_them() {
+    fn answers_are_judged_by_the_hosts_rules() {
         let json = "application/json";
         assert_eq!(verdict(200, json, "{}"), "succeeded");
         assert_eq!(verdict(200, json, r#"{"Outputs":{},"Logs":["x"],"ReturnValue":null}"#), "succeeded");

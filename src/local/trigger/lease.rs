@@ -1,5 +1,5 @@
-//! Leases: which part of the feed has been delivered, kept in the lease container as the .NET change feed processor
-//! keeps it.
+//! Leases: the delivered position of each feed range, stored in the lease container in the format of the .NET change
+//! feed processor.
 
 use std::sync::Arc;
 
@@ -34,12 +34,12 @@ pub(super) struct Lease {
     /// The id of the partition key range, which is the lease's token.
     pub token: String,
     pub range: EpkRange,
-    /// Where in the feed to continue.
+    /// The feed position from which to continue.
     pub position: Start,
 }
 
 impl LeaseStore {
-    /// Opens the lease container, which is created if the function asks for that.
+    /// Opens the lease container; creates it if the function asks for that.
     pub async fn open(
         gateway: Arc<Gateway>,
         binding: &FunctionBinding,
@@ -74,7 +74,7 @@ impl LeaseStore {
         Ok(store)
     }
 
-    /// Writes the document that says that all leases were created, as the change feed processor does.
+    /// Writes the document that marks the leases as initialized, as the change feed processor does.
     async fn initialised(&self) -> Result<(), LocalError> {
         self.write(&format!("{}.info", self.prefix), json!({})).await
     }
@@ -94,7 +94,7 @@ impl LeaseStore {
         format!("{}..{token}", self.prefix)
     }
 
-    /// The existing leases.
+    /// Reads the existing leases.
     async fn load(&self) -> Vec<Lease> {
         let log = self.container.read().await;
         let all = PageLimit { items: usize::MAX, bytes: usize::MAX };
@@ -113,8 +113,8 @@ impl LeaseStore {
         Some(Lease { token: token.to_owned(), range, position })
     }
 
-    /// Makes the leases fit the source's partitions as they are now: one for each, those of split or merged partitions
-    /// handed down to their children (with the earliest position of the parents), new ones at `start`.
+    /// Aligns the leases with the source's current partitions: one for each. Leases of split or merged partitions pass
+    /// to their children, with the earliest position of the parents; new leases start at `start`.
     pub async fn reconcile(&self, source: &Container, start: FirstStart) -> Result<Vec<Lease>, LocalError> {
         let known = self.load().await;
         let mut leases = Vec::new();
@@ -149,7 +149,7 @@ impl LeaseStore {
         Ok(leases)
     }
 
-    /// Writes the lease: what was delivered and acknowledged.
+    /// Saves the lease: the position that was delivered and acknowledged.
     pub async fn save(&self, lease: &Lease) -> Result<(), LocalError> {
         let id = self.id(&lease.token);
         let continuation = match lease.position {
@@ -179,7 +179,7 @@ pub(super) enum FirstStart {
 }
 
 impl FirstStart {
-    /// The all-versions feed begins now, whatever the function asks for.
+    /// The all-versions feed starts now, whatever the function asks for.
     pub fn of(binding: &FunctionBinding) -> Self {
         if binding.start_from_beginning && binding.mode == FeedMode::Latest { Self::Beginning } else { Self::Now }
     }

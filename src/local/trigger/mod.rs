@@ -1,8 +1,8 @@
-//! Plays the Azure Functions host for the functions of an app that have a Cosmos DB trigger.
+//! Simulates the Azure Functions host for an app's functions with a Cosmos DB trigger.
 //!
-//! `binding` reads the function app's files, `handler` runs its process, `lease` remembers what was delivered,
-//! `payload`, `rewrite` and `invoke` make the request and judge the answer. Imitated to the letter, flaws included, because a
-//! handler that works here must work in Azure.
+//! `binding` reads the function app's files, `handler` runs its process, `lease` stores what was delivered, and
+//! `payload`, `rewrite` and `invoke` build the request and judge the response. The host is imitated exactly, flaws
+//! included, because a handler that works here must work in Azure.
 
 mod binding;
 mod handler;
@@ -45,7 +45,7 @@ pub use self::{
 /// How often to check whether everything has been delivered.
 const DRAIN_CHECK: Duration = Duration::from_millis(10);
 
-/// A running trigger. Dropped, it stops; [`Trigger::stop`] also waits for that.
+/// A running trigger. It stops on drop; [`Trigger::stop`] also waits for that.
 #[derive(Debug)]
 pub struct Trigger {
     /// One for each function; never empty.
@@ -57,8 +57,8 @@ pub struct Trigger {
 }
 
 impl Trigger {
-    /// Starts the handler and delivery. Returns when every lease has its starting point and the handler is ready, so
-    /// that a change made from now on is delivered.
+    /// Starts the handler and the delivery. Returns when every lease has its starting position and the handler is
+    /// ready, so that every later change is delivered.
     pub async fn start(cosmos: &LocalCosmos, options: TriggerOptions) -> Result<Self, TriggerError> {
         let host = HostFile::read(&options.app_root)?;
         let mut watched = Vec::new();
@@ -123,7 +123,7 @@ impl Trigger {
         self.workers.iter().map(|worker| &worker.invoker.binding)
     }
 
-    /// What has been done so far.
+    /// Returns the counters so far.
     pub async fn stats(&self) -> TriggerStats {
         let mut stats = self.shared.snapshot();
         for worker in &self.workers {
@@ -137,12 +137,12 @@ impl Trigger {
         stats
     }
 
-    /// The handler's process id, while it runs.
+    /// Returns the handler's process id while it runs.
     pub fn handler_pid(&self) -> Option<u32> {
         self.shared.pid()
     }
 
-    /// Waits until everything in the feed has been delivered and acknowledged.
+    /// Waits until every change in the feed has been delivered and acknowledged.
     pub async fn wait_until_drained(&self, timeout: Duration) -> Result<(), TriggerError> {
         let drained = async {
             for worker in &self.workers {
@@ -168,7 +168,7 @@ impl Trigger {
         }
     }
 
-    /// Waits until the host gives up because the handler cannot be kept running; returns why.
+    /// Waits until the host gives up because the handler does not keep running; returns the reason.
     pub async fn handler_stopped(&self) -> String {
         let mut handler = self.handler.clone();
         loop {
@@ -181,8 +181,8 @@ impl Trigger {
         }
     }
 
-    /// Ends delivery, then kills the handler without notice, as the host does. What was not acknowledged is delivered
-    /// again by the next trigger on the same leases.
+    /// Stops the delivery, then kills the handler without notice, as the host does. Changes that were not acknowledged
+    /// are delivered again by the next trigger with the same leases.
     pub async fn stop(mut self) {
         self.end().await;
     }

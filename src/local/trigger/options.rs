@@ -1,4 +1,4 @@
-//! How the trigger is started: which functions, with which settings, and what can be wrong with them.
+//! The options of the trigger: the functions, their settings, and possible errors.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -11,46 +11,46 @@ use super::{
 };
 use crate::local::LocalError;
 
-/// Documents of one invocation unless the function says otherwise.
+/// The number of documents per invocation unless the function specifies another.
 pub(super) const DEFAULT_MAX_ITEMS: usize = 100;
 
-/// What answers the invocations.
+/// The process that answers invocations.
 #[derive(Clone, Debug, Default)]
 pub enum Handler {
-    /// What host.json names; without that, this program with the argument `serve`.
+    /// The program in host.json; without one, this program with the argument `serve`.
     #[default]
     Default,
     /// This executable, with these arguments (`None`: those of host.json, else `serve`).
     Program {
         /// The executable.
         executable: PathBuf,
-        /// Its arguments.
+        /// Its arguments; `None` for those of host.json, or `serve`.
         arguments: Option<Vec<OsString>>,
     },
-    /// Something that listens already and is not ours to start: for tests.
+    /// A process that is already listening and was started elsewhere; for tests.
     Running(Url),
 }
 
-/// How the trigger runs.
+/// The trigger's options.
 #[derive(Clone, Debug)]
 pub struct TriggerOptions {
     /// The function app: `host.json` and `<Function>/function.json`. Also the handler's working directory.
     pub app_root: PathBuf,
-    /// What answers the invocations.
+    /// The process that answers invocations.
     pub handler: Handler,
-    /// App settings: `%NAME%` in function.json resolves to them, and the handler finds them in its environment.
+    /// App settings: `%NAME%` in function.json refers to them, and the handler gets them in its environment.
     pub settings: Vec<(String, String)>,
-    /// The only function, instead of those found in `app_root`.
+    /// The only function to run, instead of those found in `app_root`.
     pub binding: Option<FunctionBinding>,
     /// Overrides the function's feed mode.
     pub mode: Option<FeedMode>,
-    /// Overrides the function's wait after an empty poll.
+    /// Overrides the function's delay after an empty poll.
     pub poll_delay: Option<Duration>,
-    /// Overrides the function's documents per invocation.
+    /// Overrides the function's number of documents per invocation.
     pub max_items: Option<usize>,
     /// Overrides host.json's `functionTimeout`.
     pub function_timeout: Option<Duration>,
-    /// The host's time zone: dates with an offset reach the handler in it.
+    /// The host's time zone; dates with an offset are converted to it before they reach the handler.
     pub host_time_zone: FixedOffset,
 }
 
@@ -70,7 +70,7 @@ impl TriggerOptions {
         }
     }
 
-    /// The functions to run: the one given, those found in the folder, or the one that this project ships.
+    /// Returns the functions to run: the given one, those found in the folder, or the one that this project ships.
     pub(super) fn resolve_bindings(&self) -> Result<Vec<FunctionBinding>, TriggerError> {
         let mut bindings = match &self.binding {
             Some(binding) => vec![binding.clone()],
@@ -87,7 +87,7 @@ impl TriggerOptions {
         Ok(bindings)
     }
 
-    /// The process to start; `None` when the handler runs already.
+    /// Returns the process to start; `None` when the handler is already running.
     pub(super) fn program(&self, host: &HostFile) -> Result<Option<Program>, TriggerError> {
         let serve = || vec!["serve".to_owned()];
         let listed = || host.arguments.clone().unwrap_or_else(serve).into_iter().map(OsString::from).collect();
@@ -102,8 +102,8 @@ impl TriggerOptions {
             }
             (Handler::Default, None) => (std::env::current_exe().map_err(TriggerError::Program)?, listed()),
         };
-        // The working directory is another one: a relative path would be looked for there. A bare name is a matter
-        // of PATH.
+        // The working directory differs, so a relative path would be resolved against it. A bare name is resolved
+        // through PATH.
         let is_bare = executable.components().count() == 1 && !executable.exists();
         let executable =
             if is_bare { executable } else { std::path::absolute(executable).map_err(TriggerError::Program)? };
@@ -112,33 +112,33 @@ impl TriggerOptions {
     }
 }
 
-/// Why the trigger does not run.
+/// Why the trigger failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TriggerError {
-    /// The function app's files.
+    /// The function app's files are invalid.
     #[error(transparent)]
     Binding(#[from] BindingError),
-    /// The account.
+    /// The account failed.
     #[error(transparent)]
     Local(#[from] LocalError),
     /// The handler's executable could not be determined.
     #[error("find the handler's executable")]
     Program(#[source] std::io::Error),
-    /// The HTTP client could not be made.
+    /// The HTTP client could not be created.
     #[error("prepare the HTTP client")]
     Client(#[source] reqwest::Error),
-    /// The handler does not run, and will not be started again.
+    /// The handler is not running and will not be restarted.
     #[error("{0}")]
     Handler(String),
     /// Not everything was delivered in time.
     #[error("{pending} changes were not delivered within {seconds} s{}", last_error.as_ref().map(|error| format!("; last error: {error}")).unwrap_or_default())]
     NotDrained {
-        /// How many changes are left, an upper bound.
+        /// An upper bound of the changes that are left.
         pending: u64,
-        /// The time given.
+        /// The timeout.
         seconds: f64,
-        /// The last thing that went wrong.
+        /// The most recent error.
         last_error: Option<String>,
     },
 }

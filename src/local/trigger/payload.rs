@@ -1,31 +1,32 @@
-//! The items of an invocation as the real trigger writes them: it reads the feed into objects of its own and writes
-//! those, so that order and spelling are its own, too. `tests/fixtures/host-payloads` has its bodies.
+//! The items of an invocation in the real trigger's format. The trigger parses the feed into its own objects and
+//! serializes those, so order and spelling are its own. `tests/fixtures/host-payloads` contains real bodies.
 
 use super::rewrite::{Dates, quoted, rewrite};
 use crate::change::raw::depth;
 use crate::local::feed::{append_lsn, partition_key_object};
 use crate::local::log::{Document, Version};
 
-/// Nesting that the trigger's JSON reader refuses, counted with the document itself. Cosmos DB allows 128 levels.
+/// The nesting depth that the trigger's JSON reader refuses, including the document itself. Cosmos DB allows 128
+/// levels.
 const TOO_DEEP: usize = 64;
 
-/// A document that the trigger cannot read: its lease stands still in front of it.
+/// A document that the trigger cannot read; its lease does not advance past it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooDeep {
     /// The document's id.
     pub id: String,
-    /// Where it stands in the feed.
+    /// Its LSN.
     pub lsn: u64,
 }
 
-/// An item of the latest-version mode: the document with `_lsn`.
+/// Builds an item of latest-version mode: the document with `_lsn`.
 pub(super) fn latest(document: &Document, dates: Dates) -> Result<String, TooDeep> {
     readable(&document.text).map_err(|()| too_deep(&document.text, document.lsn))?;
     let text = append_lsn(&document.text, document.lsn);
     Ok(rewrite(&String::from_utf8_lossy(&text), dates))
 }
 
-/// An item of the all-versions-and-deletes mode.
+/// Builds an item of all-versions-and-deletes mode.
 pub(super) fn version(version: &Version, paths: &[String], dates: Dates) -> Result<String, TooDeep> {
     let images = [&version.text, &version.previous];
     for image in images.into_iter().flatten() {
@@ -43,7 +44,8 @@ pub(super) fn version(version: &Version, paths: &[String], dates: Dates) -> Resu
         version.expired,
     ));
     if version.text.is_none() {
-        // The id is a string of the envelope's type and stays; the key is JSON of any shape and is read as such.
+        // The id is a string in the envelope's type and stays unchanged. The key is JSON of any shape and is read as
+        // such.
         let key = partition_key_object(&version.partition_key, paths).to_string();
         item.push_str(&format!(",\"id\":{},\"partitionKey\":{}", quoted(&version.key.id), rewrite(&key, dates)));
     }
@@ -65,7 +67,7 @@ fn too_deep(text: &[u8], lsn: u64) -> TooDeep {
     struct Named {
         id: String,
     }
-    // Not as a value: that has a limit of its own.
+    // Not parsed as a value, which has its own depth limit.
     let named: Option<Named> = serde_json::from_slice(text).ok();
     TooDeep { id: named.map(|named| named.id).unwrap_or_default(), lsn }
 }

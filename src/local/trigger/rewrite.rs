@@ -1,24 +1,24 @@
-//! What the trigger does to documents before the handler sees them.
+//! The trigger's changes to documents before the handler sees them.
 //!
-//! The trigger's JSON reader takes strings that look like dates for dates, unless host.json says otherwise, and numbers
-//! with a fraction or an exponent for doubles. It writes both in its own way. A handler that works with the unaltered
-//! text only would pass here and fail in Azure, so the same alterations are made.
+//! The trigger's JSON reader parses strings that look like dates as dates, unless host.json disables that, and numbers
+//! with a fraction or an exponent as doubles. It serializes both in its own format. The same changes are made here,
+//! because a handler that only works with unchanged text would otherwise pass here and fail in Azure.
 
 use chrono::{DateTime, Duration, FixedOffset, NaiveDate, NaiveDateTime, SecondsFormat, TimeZone, Utc};
 
-/// Nesting that is followed; deeper documents are passed on unaltered.
+/// The maximum nesting depth; deeper documents are passed on unchanged.
 const MAX_DEPTH: usize = 256;
 
-/// What becomes of a string that looks like a date.
+/// The treatment of a string that looks like a date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dates {
-    /// It is read as a date, and written in this zone where it has an offset: the trigger's default.
+    /// Parsed as a date, and converted to this zone if it has an offset: the trigger's default.
     Parsed(FixedOffset),
-    /// It stays a string: host.json has `dateParseHandling` `None`.
+    /// Kept as a string: host.json sets `dateParseHandling` to `None`.
     Kept,
 }
 
-/// Rewrites JSON text as the trigger would. Text that is no JSON comes back unaltered.
+/// Rewrites JSON text like the trigger. Text that is not JSON is returned unchanged.
 pub(super) fn rewrite(text: &str, dates: Dates) -> String {
     let mut reader = Reader { text, bytes: text.as_bytes(), at: 0, dates };
     reader.skip_space();
@@ -77,7 +77,7 @@ impl Reader<'_> {
 
     fn object(&mut self, depth: usize) -> Option<String> {
         self.eat(b'{')?;
-        // The last of several equal names wins and stays where the first one was.
+        // Of several equal names, the last one wins, at the position of the first.
         let mut members: Vec<(String, String)> = Vec::new();
         if self.eat(b'}').is_none() {
             loop {
@@ -178,7 +178,7 @@ impl Reader<'_> {
     }
 }
 
-/// A string as the trigger's JSON writer spells it: line separators are escaped, too.
+/// Quotes a string like the trigger's JSON writer, which also escapes line separators.
 pub(super) fn quoted(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
     if !quoted.contains(['\u{85}', '\u{2028}', '\u{2029}']) {
@@ -187,7 +187,7 @@ pub(super) fn quoted(text: &str) -> String {
     quoted.replace('\u{85}', "\\u0085").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
 
-/// A double as .NET writes it: shortest digits, an exponent from 1E+15 on and below 1E-04, and always a fraction.
+/// Formats a double like .NET: shortest digits, an exponent from 1E+15 on and below 1E-04, and always a fraction.
 fn double(value: f64) -> String {
     let short = format!("{value:e}");
     let (mantissa, exponent) = short.split_once('e').unwrap_or((&short, "0"));
@@ -200,7 +200,7 @@ fn double(value: f64) -> String {
     format!("{mantissa}E{sign}{:02}", exponent.abs())
 }
 
-/// The host's text for a string that it takes for a date; `None` when it does not.
+/// Returns the host's text for a string that it parses as a date; `None` otherwise.
 fn date(text: &str, zone: FixedOffset) -> Option<String> {
     if let Some(inner) = text.strip_prefix("/Date(").and_then(|rest| rest.strip_suffix(")/")) {
         return microsoft_date(inner, zone);
@@ -238,7 +238,7 @@ fn date(text: &str, zone: FixedOffset) -> Option<String> {
     }
 }
 
-/// `+hh:mm`, `+hhmm` or `+hh`.
+/// Parses `+hh:mm`, `+hhmm` or `+hh`.
 fn offset_of(text: &str) -> Option<Duration> {
     let (sign, digits) = match text.as_bytes().first()? {
         b'+' => (1, &text[1..]),
@@ -275,7 +275,7 @@ fn local(utc: NaiveDateTime, zone: FixedOffset) -> String {
     format!("{}{}", iso(there.naive_local()), &offset[offset.len() - 6..])
 }
 
-/// Without a zone, the fraction without its trailing zeros.
+/// Formats a time without a zone and without trailing zeros in the fraction.
 fn iso(time: NaiveDateTime) -> String {
     let text = time.format("%Y-%m-%dT%H:%M:%S%.9f").to_string();
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_at_the_end_of_a_fraction_are_dropped() {
+    fn trailing_zeros_of_a_fraction_are_dropped() {
         assert_eq!(string("2020-01-01T00:00:00.000Z"), "2020-01-01T00:00:00Z");
         assert_eq!(string("2020-01-01T00:00:00.120Z"), "2020-01-01T00:00:00.12Z");
         assert_eq!(string("2020-01-01T10:20:30.500"), "2020-01-01T10:20:30.5");
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_with_a_fraction_or_an_exponent_are_written_anew() {
+    fn numbers_with_a_fraction_or_an_exponent_are_rewritten() {
         let rows = [
             ("1e2", "100.0"),
             ("1.10", "1.1"),
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_that_are_kept_stay_and_numbers_are_still_written_anew() {
+    fn kept_dates_are_unchanged_and_numbers_are_still_rewritten() {
         let text = r#"{"id":"2020-01-01T00:00:00.000Z","n":1.10,"d":"/Date(1577836800000)/"}"#;
         let kept = r#"{"id":"2020-01-01T00:00:00.000Z","n":1.1,"d":"/Date(1577836800000)/"}"#;
         assert_eq!(rewrite(text, Dates::Kept), kept);
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn structure_and_other_text_stay_and_what_is_no_json_is_left_alone() {
+    fn structure_and_other_text_are_unchanged_and_invalid_json_is_left_alone() {
         let text = r#"{"id":"1","list":[true,false,null,[],{}],"quote":"a\"b\\c\n","/Date(":"x"}"#;
         assert_eq!(utc(text), text);
         assert_eq!(utc("{\"a\": [1 , 2] }"), "{\"a\":[1,2]}");

@@ -1,32 +1,32 @@
-//! What the parts of the trigger report.
+//! The counters that the parts of the trigger share.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// What the trigger has done so far.
+/// A snapshot of the trigger's counters.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TriggerStats {
-    /// Requests posted to the handler, retries included.
+    /// Requests sent to the handler, including retries.
     pub invocations: u64,
-    /// Documents (or changes) in batches that the handler acknowledged.
+    /// Documents (or changes) in acknowledged batches.
     pub delivered: u64,
     /// Invocations that failed.
     pub failures: u64,
-    /// Invocations that were a retry.
+    /// Invocations that were retries.
     pub retries: u64,
-    /// Documents given up because their function has no retry policy, or has exhausted it.
+    /// Documents that were given up because their function has no retry policy, or has exhausted it.
     pub lost: u64,
     /// Restarts of the handler.
     pub restarts: u64,
-    /// Leases being worked on.
+    /// Leases in progress.
     pub leases: u64,
-    /// Changes that the slowest lease of each function has not examined yet, an upper bound.
+    /// An upper bound of the changes that the slowest lease of each function has not examined yet.
     pub pending: u64,
-    /// From the last start of the handler to its first answer.
+    /// Time from the last start of the handler to its first response.
     pub handler_ready: Option<Duration>,
-    /// The last thing that went wrong.
+    /// The most recent error.
     pub last_error: Option<String>,
 }
 
@@ -83,7 +83,7 @@ impl Shared {
         *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = Some(after);
     }
 
-    /// The counters; leases and pending are filled in by who knows them.
+    /// Returns the counters; the caller fills in leases and pending.
     pub fn snapshot(&self) -> TriggerStats {
         TriggerStats {
             invocations: self.invocations.load(Ordering::Relaxed),

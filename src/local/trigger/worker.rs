@@ -1,4 +1,4 @@
-//! Delivers one function's changes: leases, batches, and what holds them up.
+//! Delivers one function's changes: leases, batches, and obstacles to delivery.
 
 use std::{
     collections::HashMap,
@@ -31,26 +31,26 @@ use crate::local::{
 /// How often to check whether the source container was recreated.
 const REMADE_CHECK: Duration = Duration::from_millis(200);
 
-/// The source container that is watched, and the leases on it.
+/// The watched source container and its leases.
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) source: Arc<Container>,
     pub(super) leases: LeaseStore,
-    /// The lease being worked on for each range, and where it stands.
+    /// The lease in progress for each range, with its position.
     pub(super) positions: Mutex<HashMap<String, Lease>>,
 }
 
-/// What the lease tasks share.
+/// The state that lease tasks share.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) gateway: Arc<Gateway>,
-    /// Another one after the container was deleted and recreated.
+    /// Replaced after the container was deleted and recreated.
     pub(super) watched: Mutex<Arc<Watched>>,
     pub(super) invoker: Invoker,
     pub(super) dates: Dates,
 }
 
-/// Holds the state of a handler that is not ours: there is nobody to kill.
+/// Maintains the state of a handler that was started elsewhere and cannot be killed.
 pub(super) async fn hold(state: watch::Sender<HandlerState>, mut kills: mpsc::Receiver<u32>, stop: CancellationToken) {
     while stop.run_until_cancelled(kills.recv()).await.flatten().is_some() {
         tracing::warn!("a function timed out; the handler is not ours to restart");
@@ -72,7 +72,7 @@ pub(super) async fn wait_for_handler(mut handler: watch::Receiver<HandlerState>)
     }
 }
 
-/// Keeps one task for each lease, follows splits and merges of the source, and the source itself when it is made again.
+/// Runs one task for each lease, follows splits and merges of the source, and notices when the source is recreated.
 pub(super) async fn coordinate(worker: Arc<Worker>, first: Vec<Lease>) {
     let stop = worker.invoker.stop.clone();
     let mut running: JoinSet<String> = JoinSet::new();
@@ -91,7 +91,7 @@ pub(super) async fn coordinate(worker: Arc<Worker>, first: Vec<Lease>) {
             ended = running.join_next() => ended,
             () = tokio::time::sleep(REMADE_CHECK) => {
                 if worker.follow_remade().await {
-                    // Those of the container before end by themselves.
+                    // Tasks of the earlier container end by themselves.
                     while running.join_next().await.is_some() {}
                     leases = worker.reconcile(FirstStart::Beginning).await;
                 }
@@ -99,7 +99,7 @@ pub(super) async fn coordinate(worker: Arc<Worker>, first: Vec<Lease>) {
             }
         };
         match ended {
-            // No lease could be read: try again.
+            // The leases could not be read: try again.
             None => {
                 if stop.run_until_cancelled(tokio::time::sleep(REMADE_CHECK)).await.is_none() {
                     break;
@@ -120,20 +120,20 @@ pub(super) async fn coordinate(worker: Arc<Worker>, first: Vec<Lease>) {
 
 /// Why a lease makes no progress.
 enum Obstacle {
-    /// The next changes are no longer kept.
+    /// The next changes are not kept any more.
     Dropped(String),
     /// The trigger cannot read the next document.
     Unreadable(TooDeep),
 }
 
-/// Items of one invocation.
+/// The items of one invocation.
 struct Batch {
     items: Vec<String>,
-    /// Everything up to and including this LSN has been looked at.
+    /// Everything up to and including this LSN was examined.
     up_to: u64,
 }
 
-/// Works on one lease until its partition is gone or the trigger is stopped; returns the lease's token.
+/// Processes one lease until its partition is gone or the trigger is stopped; returns the lease's token.
 async fn work(worker: Arc<Worker>, watched: Arc<Watched>, mut lease: Lease) -> String {
     let source = &watched.source;
     let binding = &worker.invoker.binding;
@@ -146,7 +146,7 @@ async fn work(worker: Arc<Worker>, watched: Arc<Watched>, mut lease: Lease) -> S
         let batch = match worker.next_batch(source, &lease).await {
             Ok(batch) => batch,
             Err(Obstacle::Dropped(problem)) => {
-                // All versions are kept for a limited time; the service runs into the same problem. Continue from now.
+                // All versions are kept for a limited time only, as in the service. Continue from now.
                 tracing::error!(lease = lease.token, "{problem}");
                 worker.invoker.shared.failed(&problem);
                 lease.position = Start::After(source.read().await.lsn());
@@ -154,7 +154,7 @@ async fn work(worker: Arc<Worker>, watched: Arc<Watched>, mut lease: Lease) -> S
                 continue;
             }
             Err(Obstacle::Unreadable(document)) => {
-                // The real trigger retries at every poll, for ever; nothing after the document is delivered.
+                // The real trigger retries at every poll, forever; nothing after the document is delivered.
                 if stands_before != Some(document.lsn) {
                     stands_before = Some(document.lsn);
                     let problem = format!(
@@ -218,14 +218,14 @@ impl Worker {
         Arc::clone(&self.watched.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The source container as the account has it now, when it is another one than is watched.
+    /// Returns the account's current source container if it is not the watched one.
     async fn remade(&self) -> Option<Arc<Container>> {
         let watched = self.watched();
         let now = self.gateway.container(watched.source.name()).await.ok()?;
         (now.rid() != watched.source.rid()).then_some(now)
     }
 
-    /// Turns to the container that was made under the name of the one before; whether there is one.
+    /// Switches to a container that was recreated under the watched name; returns whether there is one.
     async fn follow_remade(&self) -> bool {
         let Some(source) = self.remade().await else { return false };
         let binding = &self.invoker.binding;
@@ -247,7 +247,8 @@ impl Worker {
         }
     }
 
-    /// The leases as they should be now; none when they cannot be read, and the next look may.
+    /// Returns the leases as they should be now. An empty list means that they could not be read; the next attempt may
+    /// succeed.
     pub(super) async fn reconcile(&self, start: FirstStart) -> Vec<Lease> {
         let watched = self.watched();
         match watched.leases.reconcile(&watched.source, start).await {
@@ -286,7 +287,7 @@ impl Worker {
         }
     }
 
-    /// Whether there is something that this lease has not delivered.
+    /// Whether the lease has undelivered changes.
     async fn is_behind(&self, source: &Container, lease: &Lease) -> bool {
         let limit = PageLimit { items: 1, bytes: 1 };
         let log = source.read().await;
@@ -299,7 +300,7 @@ impl Worker {
         }
     }
 
-    /// Whether nothing is left: every partition has a lease, and none has anything to read.
+    /// Whether every partition has a lease, and no lease has undelivered changes.
     pub(super) async fn is_drained(&self) -> bool {
         if self.remade().await.is_some() {
             return false;

@@ -1,4 +1,4 @@
-//! Writes, and what brings them into the history: the host's leases, and a follower.
+//! Writes, and their capture through the host's leases and through a follower.
 
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
@@ -56,7 +56,7 @@ pub(super) fn process(
 
 async fn deliver(capture: &Capture<CosmosHistory>, batch: &[String]) -> bool {
     let items: Vec<&RawValue> = batch.iter().map(|item| serde_json::from_str(item).unwrap()).collect();
-    // Debug builds need much of a thread's stack otherwise.
+    // Boxed because debug builds need a large part of a thread's stack for it.
     Box::pin(capture.run(&items, "invocation")).await.is_ok()
 }
 
@@ -90,7 +90,7 @@ impl Run {
         self.put(item, document).await;
     }
 
-    /// Every container begins with the same life, whose end has the same LSN in each.
+    /// Starts every container with the same life, whose last version has the same LSN in each container.
     pub(super) async fn first_life(&mut self) {
         let item: Item = ("first".into(), KEYS[0].into());
         self.append(&item).await;
@@ -114,13 +114,13 @@ impl Run {
             }
             _ => self.append(&item).await,
         }
-        // Often several in a second.
+        // Often several writes share a second.
         if self.rng.random_bool(0.3) {
             self.pause(1_500).await;
         }
     }
 
-    /// The host delivers a part of a lease's feed, and moves its lease on when all of that was acknowledged.
+    /// The host delivers part of a lease's feed, and advances the lease once all of it was acknowledged.
     pub(super) async fn lease(&mut self, lease: usize) -> bool {
         let (range, token) = self.leases[lease].clone();
         let (items, next) = world::read_from(&self.events, &range, &token).await;
@@ -131,7 +131,7 @@ impl Run {
         for batch in items.chunks(size) {
             let killed_after = Duration::from_millis(self.rng.random_range(0..60));
             let acknowledged = match self.rng.random_range(0..12) {
-                // Killed in the middle, or when all was done and nobody had been told.
+                // Killed in the middle, or after everything was stored but before the acknowledgement.
                 0 if self.capturing.1.state.lock().unwrap().bad > 0 => {
                     self.count("handler killed");
                     let _ = tokio::time::timeout(killed_after, deliver(&self.handler, batch)).await;
@@ -153,7 +153,7 @@ impl Run {
                 _ => deliver(&self.handler, batch).await,
             };
             if !acknowledged {
-                // The host tries again later, from where the lease stands.
+                // The host retries later from the lease's position.
                 self.count("batch refused");
                 return false;
             }
@@ -162,7 +162,7 @@ impl Run {
         true
     }
 
-    /// What the host keeps of its leases, as Microsoft's change feed processor writes it: how far each range was delivered.
+    /// Saves the host's leases in the format of Microsoft's change feed processor: how far each range was delivered.
     pub(super) async fn save_leases(&self) {
         let container = cosmos(&self.clean, self.seed).container("dev", "leases").await.unwrap();
         let group = format!("Capture127.0.0.1_{}", self.events.rid());
@@ -189,7 +189,7 @@ impl Run {
         }
     }
 
-    /// Faults are over: everything is delivered, in time.
+    /// After the faults end, everything is delivered in time.
     pub(super) async fn drain(&mut self) {
         self.capturing.1.set(0);
         let begun = Instant::now();
@@ -201,7 +201,7 @@ impl Run {
         }
     }
 
-    /// Everything that happened, in all containers of the name.
+    /// Everything that happened in all containers of this name.
     pub(super) async fn truth(&self) -> Lives {
         let mut truth = self.past.clone();
         let feed = world::feed(&self.events, &self.beginning).await;
@@ -211,9 +211,9 @@ impl Run {
         truth
     }
 
-    /// Everything that was acknowledged happened, in its order, and the history has exactly what happened.
+    /// Asserts that every acknowledged write happened, in order, and that the history contains exactly what happened.
     pub(super) async fn settle(&mut self) -> Lives {
-        // The short-lived ones end, and the end of each is delivered.
+        // Short-lived documents expire, and each expiry is delivered.
         tokio::time::sleep(Duration::from_secs(4)).await;
         self.drain().await;
         let truth = self.truth().await;
@@ -224,7 +224,7 @@ impl Run {
             }
         }
         assert_captured(&truth, &world::captured(&self.changes).await, &format!("seed {}", self.seed));
-        // Followers that are killed with a page in their hands.
+        // Followers that are killed while they hold a page.
         for _ in 0..self.rng.random_range(0..3) {
             self.capturing.1.set(60);
             self.end_follower().await;
@@ -243,7 +243,7 @@ impl Run {
         truth
     }
 
-    /// A follower reads what is left, and ends.
+    /// Runs a follower until it has caught up.
     pub(super) async fn follow_up(&mut self) {
         self.end_follower().await;
         self.start_follower(true);
@@ -314,7 +314,8 @@ impl Run {
         let _ = task.await;
     }
 
-    /// A record that can never be stored, while there is no place for its letter; then there is; then it can be stored.
+    /// A record that can never be stored, first without a place for its dead letter, then with one; finally it can be
+    /// stored.
     pub(super) async fn poison(&mut self) {
         self.count("dead letter");
         self.drain().await;

@@ -1,4 +1,4 @@
-//! The commands, each compared with what happened.
+//! Compares each command's result with what happened.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,9 +15,10 @@ use crate::simulation::world::{
 };
 
 impl Run {
-    /// A restore while capture is behind. Whatever it does to a document, that is what the document was: nobody's later
-    /// write is rolled back, no uncaptured delete undone, nothing deleted that had been made again. And when it says that
-    /// all is done, all is. And a document that nobody wrote since is not called unknown: that it lives tells what it was.
+    /// A restore while capture is behind. Every document that it changes must end up in its true state: no later write
+    /// is rolled back, no uncaptured delete is undone, and no recreated document is deleted. When it reports success,
+    /// all documents are restored. A document that nobody has written since is not reported as unknown, because the
+    /// live document proves what it was.
     pub(super) async fn restore_behind(&mut self) {
         self.set_right();
         for _ in 0..self.rng.random_range(1..8) {
@@ -59,10 +60,10 @@ impl Run {
                 "seed {}: behind, {args:?}: {item:?} was {was:?}, is {is:?}, should be {should:?}: {done:?}",
                 self.seed
             );
-            // What lives since before the moment is what was in force then, whatever capture knows.
+            // A document that has not changed since before the moment was in force then, whatever capture knows.
             assert!(
                 then.get(item).is_none_or(|etag| now.get(item) != Some(etag)) || !undecided(item),
-                "seed {}: behind, {args:?}: {item:?} is as it was, and not known: {done:?}",
+                "seed {}: behind, {args:?}: {item:?} is unchanged, but reported as unknown: {done:?}",
                 self.seed
             );
             let settled = is == should || (should.is_none() && !delete_newer);
@@ -75,7 +76,7 @@ impl Run {
         self.count(if done.0 == Exit::Done { "restored behind: done" } else { "restored behind: incomplete" });
     }
 
-    /// `show --at` says what the model says; and that a version is of a container that was made again since.
+    /// Asserts that `show --at` agrees with the model and reports versions of a container that was recreated since.
     pub(super) async fn the_past_is_the_model(&mut self, truth: &Lives) {
         self.set_right();
         let items: Vec<Item> = truth.keys().cloned().collect();
@@ -96,7 +97,7 @@ impl Run {
             }
         }
         self.predicates_are_the_model(truth).await;
-        // A clock that is wrong changes nothing: what time it is, the service says.
+        // A wrong machine clock makes no difference: the service tells the time.
         let (item, now) = (&items[0], self.local.now());
         for hours in [-2, 2] {
             self.machine.clock.set_ahead(hours * 3600);
@@ -105,7 +106,7 @@ impl Run {
             let done = self.command(&["show", "--id", &item.0, "--pk", &item.1, "--at", &then]).await;
             assert_eq!(done.0 == Exit::Done, expected.is_some(), "seed {}: {hours} h ahead: {done:?}", self.seed);
             let done = self.command(&["show", "--id", &item.0, "--pk", &item.1, "--at", &later]).await;
-            // A moment that this machine takes to be past is what it is whatever the time: the service is not asked.
+            // The service is not asked about a moment that lies in the past by the machine's clock.
             assert!(
                 hours > 0 || (done.0 == Exit::Usage && done.2.contains("in the future")),
                 "seed {}: {done:?}",
@@ -115,7 +116,7 @@ impl Run {
         self.set_right();
     }
 
-    /// A predicate finds documents as they were: by their own ids, whole, and no deletes.
+    /// Asserts that a predicate finds documents as they were: with their own ids, complete, and without deletes.
     async fn predicates_are_the_model(&mut self, truth: &Lives) {
         let moment = self.moment(truth);
         let id = truth.keys().nth(self.rng.random_range(0..truth.len())).unwrap().0.clone();
@@ -143,12 +144,13 @@ impl Run {
         self.count("predicates");
     }
 
-    /// The live container: texts, and etags.
+    /// The live container: texts and ETags.
     async fn live(&self) -> (Documents, BTreeMap<Item, String>) {
         live(&self.events).await
     }
 
-    /// A plan; a writer that is quicker; the plan applied under faults, and again; and all of it taken back.
+    /// Plans a restore, lets another writer change some of its documents, applies the plan under faults, applies it
+    /// again, and undoes it.
     pub(super) async fn restore(&mut self) {
         let truth = self.settle().await;
         self.set_right();
@@ -156,7 +158,7 @@ impl Run {
         let moment = self.moment(&truth);
         let time = moment.to_string();
         let wanted = at(&truth, moment);
-        // Some that capture has not seen yet: only the restore itself can save what it replaces.
+        // Capture has not seen some of these yet, so only the restore itself can save what it replaces.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let known: Vec<Item> = self.live().await.0.into_keys().filter(|item| truth.contains_key(item)).collect();
         for _ in 0..self.rng.random_range(0..4) {
@@ -165,7 +167,7 @@ impl Run {
             }
         }
         let before = self.live().await.0;
-        // A document of a container before this one may have been there, which cannot be known.
+        // Whether a document existed in the earlier container is unknown.
         let delete_newer = self.remade.is_none() && self.rng.random_bool(0.7);
         let gone = gone_with_their_container(&truth, moment, self.remade);
         let mut expected = before.clone();
@@ -203,9 +205,9 @@ impl Run {
             self.append(&item).await;
             moved.insert(item);
         }
-        // An application that does by itself what the restore is to do: those are its writes then.
+        // An application that makes the same changes as the restore owns those writes.
         let mut theirs = moved.clone();
-        // Often a delete, of which nothing is left that would tell whose it was.
+        // Often a delete, which leaves nothing behind that tells whose it was.
         let to_go: Vec<&Item> = changed.iter().filter(|item| !expected.contains_key(*item)).collect();
         for _ in 0..self.rng.random_range(0..3) {
             let item = match to_go.as_slice() {
@@ -224,11 +226,11 @@ impl Run {
         if self.rng.random_bool(0.5) {
             self.drain().await;
         }
-        // In the second in which it begins itself, a restore cannot tell.
+        // A restore cannot attribute writes within its own starting second.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let quicker = self.live().await.0;
         let settled = |is: &Documents| settled(is, &theirs, &quicker);
-        // The plan may be old, or from tomorrow.
+        // The plan may be old, or come from a clock that is ahead.
         self.jump();
         let apply = ["restore", "--plan", plan, "--yes", "--format", "json", "--journal", journal];
         let done = self.command(&apply).await;
@@ -244,7 +246,7 @@ impl Run {
         let report: Value = serde_json::from_str(&done.1).unwrap();
         let wrote = |one: &Value| one["fate"] == "done";
         if report["outcomes"].as_array().is_some_and(|all| all.iter().any(wrote)) {
-            // Work that goes on after the restore is nobody's to take back.
+            // Undo must not revert work that was done after the restore.
             let mut since = BTreeSet::new();
             for _ in 0..[0, 0, 1, 2][self.rng.random_range(0..4)] {
                 let item = changed[self.rng.random_range(0..changed.len())].clone();
@@ -260,7 +262,8 @@ impl Run {
             self.jump();
             let undo = ["undo", report["restore"].as_str().unwrap(), "--yes", "--format", "json", "--journal", journal];
             let undone = self.command(&undo).await;
-            // Gone already, and to go: that is done. All else that somebody moved since is a conflict.
+            // A document that should be deleted and is already gone counts as done. Every other document that changed
+            // since is a conflict.
             let conflict = since
                 .iter()
                 .any(|item| !theirs.contains(item) && (later.contains_key(item) || before.contains_key(item)));
@@ -279,7 +282,8 @@ impl Run {
         self.operating.1.set(0);
     }
 
-    /// What is kept is answered as before, and what is in force stays, whatever the machine's own clock says.
+    /// Asserts that kept moments have the same answers as before, and that versions in force remain, whatever the
+    /// machine's clock says.
     pub(super) async fn prune(&mut self) {
         let truth = self.settle().await;
         let hours = [0, 0, -3, 5][self.rng.random_range(0..4)];
@@ -289,7 +293,7 @@ impl Run {
         let done = self.command(&["prune", "--older-than", &format!("{span}s"), "--yes", "--format", "json"]).await;
         assert!(done.0 == Exit::Done, "seed {}: {done:?}", self.seed);
         let left = world::captured(&self.changes).await;
-        // A command takes a moment.
+        // A command takes time, so the clock is read again.
         let now = self.local.now();
         let mut kept: Vec<i64> = truth.values().flatten().map(|told| told.ts).filter(|ts| *ts > window + 2).collect();
         kept.extend([window + 2, now]);
@@ -301,7 +305,7 @@ impl Run {
         if window - 2 > BEGIN as i64 {
             let most: usize = truth.values().map(Vec::len).sum();
             let is: usize = left.values().map(Vec::len).sum();
-            assert!(is <= most, "seed {}: prune made versions", self.seed);
+            assert!(is <= most, "seed {}: prune added versions", self.seed);
         }
         self.set_right();
     }
@@ -320,7 +324,7 @@ impl Run {
             if receipt["versions"] == 0 && done.0 == Exit::Done {
                 break;
             }
-            // What capture delivers later than that is found by the next run.
+            // Whatever capture delivers later is found by the next run.
             self.drain().await;
         }
         for container in [&self.events, &self.changes] {

@@ -1,6 +1,6 @@
-//! All of it in one thread and in no time: the account is in memory and without a socket, the clock is paused, the
-//! machine's own clock and chance are the simulation's. Capture, a follower, and the commands themselves as they are
-//! called: `show`, `restore`, `undo`, `verify`, `prune`, `replay`, `erase`.
+//! The whole product in one thread without real time: the account is in memory and has no socket, the clock is paused,
+//! and the simulation controls the machine's clock and random numbers. It runs capture, a follower, and the commands
+//! through their command line: `show`, `restore`, `undo`, `verify`, `prune`, `replay`, `erase`.
 
 mod capturing;
 mod commands;
@@ -42,7 +42,7 @@ use crate::support;
 const BEGIN: u64 = 1_700_000_000;
 const KEYS: [&str; 3] = ["hot", "ké\"y' ~%2F&", "key-2"];
 const SUBJECT: &str = "jane-doe-4711";
-/// How long a follower's name stays with one that is silent.
+/// How long a silent follower keeps its name.
 const LEASE: Duration = Duration::from_secs(15);
 
 type Tally = Arc<Mutex<BTreeMap<&'static str, u64>>>;
@@ -52,10 +52,10 @@ struct Run {
     rng: StdRng,
     machine: Machine,
     local: LocalCosmos,
-    /// The way of the product's handler and follower, and that of its commands.
+    /// The connection of the handler and the follower, and that of the commands.
     capturing: (Inside, Arc<Weather>),
     operating: (Inside, Arc<Weather>),
-    /// The way of those who write and of those who compare; always good.
+    /// The connection of the application's writers and of the comparisons; it never fails.
     clean: Inside,
     events: Container,
     changes: Container,
@@ -63,10 +63,10 @@ struct Run {
     folder: tempfile::TempDir,
     handler: Capture<CosmosHistory>,
     stale: Capture<CosmosHistory>,
-    /// What was delivered of each range.
+    /// The delivered position of each range.
     leases: Vec<(FeedRange, String)>,
     beginning: Vec<(FeedRange, String)>,
-    /// What happened in containers of this name that are no more.
+    /// What happened in earlier containers of this name.
     past: Lives,
     /// The last second of the container before this one.
     remade: Option<i64>,
@@ -78,18 +78,18 @@ struct Run {
     tally: Tally,
 }
 
-/// Lives of some seeds pack writes, those of others do not.
+/// Some seeds pack writes, others do not.
 fn cosmos(way: &Inside, seed: u64) -> Cosmos {
     let bulk = ["auto", "off"][seed as usize / LAYOUTS.len() % 2];
     let settings = Settings::from_pairs([("CosmosDB__accountEndpoint", way.address().as_str()), ("REWIND_BULK", bulk)]);
     Cosmos::new(Account::from_settings(&settings).unwrap())
 }
 
-/// The history that the handler writes, and the follower's own: what one misses the other may not hide.
+/// The handler's history and the follower's. They are separate so that neither hides what the other misses.
 const HISTORIES: [&str; 2] = ["changes", "followed"];
 
-/// How the histories are keyed, seed after seed. What lies apart from its own deletes, as a history that is keyed by
-/// other paths, capture refuses; `truth` has those of before.
+/// The partition keys of the histories, alternating by seed. Capture refuses layouts that separate a document from its
+/// deletes; `tests/truth` covers old histories of that kind.
 const LAYOUTS: [&[&str]; 2] = [&["/pk", "/_originalId"], &["/pk"]];
 
 impl Run {
@@ -155,7 +155,7 @@ impl Run {
         *self.tally.lock().unwrap().entry(what).or_default() += 1;
     }
 
-    /// A command, called as from the command line, with the machine's clock as it is.
+    /// Runs a command as from the command line, with the machine's clock as it is.
     async fn command(&self, args: &[&str]) -> Done {
         let address = self.operating.0.address().as_str();
         let line = ["cosmos-rewind"].into_iter().chain(args.iter().copied()).chain(["--endpoint", address]);
@@ -171,14 +171,14 @@ impl Run {
         tokio::time::sleep(Duration::from_millis(millis)).await;
     }
 
-    /// The machine's clock is set hours forward or back, or right again.
+    /// Sets the machine's clock hours forward or back, or corrects it.
     fn jump(&mut self) {
         self.count("clock set");
         let hours = self.rng.random_range(-30..30);
         self.machine.clock.set_ahead(if self.rng.random_bool(0.3) { 0 } else { hours * 3600 });
     }
 
-    /// The clock is right while a point in time is named.
+    /// Corrects the clock while a point in time is chosen.
     fn set_right(&self) {
         self.machine.clock.set_ahead(0);
     }
@@ -195,7 +195,7 @@ impl Run {
         self.count("split or merge");
     }
 
-    /// The source container is deleted and made again under its name.
+    /// Deletes the source container and recreates it under its name.
     async fn remake(&mut self) {
         self.end_follower().await;
         self.past = self.settle().await;
@@ -216,7 +216,7 @@ impl Run {
     fn moment(&mut self, truth: &Lives) -> i64 {
         let all: Vec<i64> = truth.values().flatten().map(|told| told.ts).collect();
         let moment = all[self.rng.random_range(0..all.len())] - i64::from(self.rng.random_bool(0.2));
-        // Of the time before the first change a history knows nothing: `tests/truth` has that.
+        // A history knows nothing about the time before its first change; `tests/truth` covers that.
         moment.max(all.iter().copied().min().unwrap_or_default())
     }
 
@@ -258,7 +258,7 @@ impl Run {
         self.settle().await;
         self.set_right();
         let verified = self.command(&["verify", "--content", "--deep", "20", "--grace", "0s"]).await;
-        // That a part of the history is of a container before is a warning of its own, and should be the only one.
+        // Versions from an earlier container cause a warning of their own, which should be the only one.
         let wrong = verified.1.lines().filter(|line| line.contains("FAILURE") || line.contains("WARNING"));
         let alone = wrong.filter(|line| !line.starts_with("container")).count() == 0;
         let code = if self.remade.is_some() { Exit::Incomplete } else { Exit::Done };
@@ -270,7 +270,7 @@ impl Run {
 
 #[test]
 fn whatever_happens_in_one_thread_commands_keep_their_word() {
-    // Commands and the account, unoptimised and in one stack: more than a test's thread has.
+    // The commands and the account, unoptimized and in one stack, need more than a test thread has.
     let play = || {
         let tally = Tally::default();
         seed_after_seed("ALONE", 1, async |seed| Run::start(seed, tally.clone()).await.play().await);

@@ -1,4 +1,4 @@
-//! What goes wrong: faults of the account, and a machine whose clock is wrong.
+//! The faults: of the account, and of a machine whose clock is wrong.
 
 use std::{
     sync::{
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::{BEGIN, Tally};
 
-/// A line that is good or bad.
+/// A connection that is healthy or faulty.
 #[derive(Debug)]
 pub(super) struct Weather {
     pub(super) state: Mutex<State>,
@@ -31,13 +31,14 @@ pub(super) struct Weather {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) rng: StdRng,
-    /// How many of a hundred requests meet a fault.
+    /// The percentage of requests that fail.
     pub(super) bad: u32,
-    /// Whether definitions and feeds meet them as well: a command that cannot open a container ends.
+    /// Whether definitions and feeds fail as well. A command that cannot open a container ends.
     pub(super) all: bool,
-    /// No write with this text is ever accepted.
+    /// Writes with this text are never accepted.
     pub(super) poison: Option<&'static str>,
-    /// Everything is answered with this until then: one request that fails the client library hides by itself.
+    /// Until this instant every request fails the same way. The client library hides a single failure with its own
+    /// retries.
     outage: Option<(u16, u16, Instant)>,
 }
 
@@ -77,18 +78,19 @@ impl Line for Weather {
         }
         let bad = state.bad;
         if bad > 0 && state.rng.random_bool(0.01) {
-            // Not 410: the client library tries again at once, for as long as its own clock says, which is not simulated.
+            // Not 410: the client library retries at once, for a time measured by its own clock, which is not
+            // simulated.
             let (status, sub) = [(503, 0), (429, 3200), (449, 0)][state.rng.random_range(0..3)];
-            // Capture gives up after half a minute, a command after a whole one.
+            // Capture gives up after half a minute, a command after a full minute.
             let most = if state.all && state.rng.random_bool(0.3) { 50 } else { 10 };
             let seconds = state.rng.random_range(most / 2..most);
             state.outage = Some((status, sub, Instant::now() + Duration::from_secs(seconds)));
             *self.tally.lock().unwrap().entry("outage").or_default() += 1;
             return Fate::Rejected(status, sub);
         }
-        // There are few bulk requests: half of them have operations that fail, however bad it is.
+        // Bulk requests are rare, so half of them contain failing operations at any fault rate.
         if call.is_bulk && bad > 0 && state.rng.random_bool(0.5) {
-            // Of the operations in a request some fail, each for itself; 408 although it was done.
+            // Some operations of the request fail, independently of each other; 408 although the operation was applied.
             let (status, sub, done) = [
                 (429, 3200, false),
                 (429, 3200, false),
@@ -124,7 +126,7 @@ impl Line for Weather {
     }
 }
 
-/// The operations of a body that have a text.
+/// A bit mask of the operations whose text contains `text`.
 fn having(body: &[u8], text: &str) -> u128 {
     let operations: Vec<&RawValue> = serde_json::from_slice(body).unwrap_or_default();
     let bit = |(place, one): (usize, &&RawValue)| u128::from(one.get().contains(text)) << place;
@@ -144,11 +146,11 @@ impl Machine {
     }
 }
 
-/// Its clock, which may be wrong.
+/// The machine's clock, which may be wrong.
 #[derive(Debug)]
 pub(super) struct MachineClock {
     begun: Instant,
-    /// Seconds by which it is ahead of the account's.
+    /// The seconds by which it is ahead of the account's clock.
     ahead: AtomicI64,
 }
 
@@ -166,5 +168,5 @@ impl Clock for MachineClock {
     }
 }
 
-/// A command's end: code, standard output, standard error.
+/// A finished command: exit code, standard output, standard error.
 pub(super) type Done = (Exit, String, String);

@@ -1,5 +1,5 @@
-//! The same lives with packed writes: the account is in memory and without a socket, and of the operations in a request
-//! some fail, each for itself.
+//! The same lives with packed writes: the account is in memory and has no socket, and some operations in a request fail
+//! independently of each other.
 
 use std::{
     collections::BTreeMap,
@@ -23,11 +23,11 @@ use serde_json::{Value, json};
 use super::{Happened, LEASES, capture_into, lives, run};
 use crate::simulation::world;
 
-/// What single operations are answered, and whether they are carried out all the same.
+/// How single operations are answered, and whether they are applied all the same.
 const FAILURES: [(u16, u16, bool); 6] =
     [(429, 3200, false), (429, 3200, false), (449, 0, false), (503, 0, false), (408, 0, true), (424, 0, false)];
 
-/// A line on which many a bulk request is carried out in part.
+/// A connection on which bulk requests are often applied in part.
 #[derive(Debug)]
 struct Busy(Mutex<StdRng>);
 
@@ -42,7 +42,7 @@ impl Line for Busy {
     }
 }
 
-/// A process with an empty memory.
+/// A process with an empty write cache.
 fn process(way: &Inside, letters: &Path) -> Capture<CosmosHistory> {
     let settings = Settings::from_pairs([("CosmosDB__accountEndpoint", way.address().as_str())]);
     let cosmos = Cosmos::new(Account::from_settings(&settings).unwrap());
@@ -52,7 +52,7 @@ fn process(way: &Inside, letters: &Path) -> Capture<CosmosHistory> {
     Capture { delivery: Delivery::DatesKept, ..capture_into(history, letters, limits) }
 }
 
-/// Delivers all of it, each batch until it is acknowledged, and looks at what is stored.
+/// Delivers every batch until it is acknowledged, and checks what is stored.
 pub(super) async fn play(seed: u64) {
     let _chance = simulated::begin(seed);
     let mut rng = StdRng::seed_from_u64(seed);

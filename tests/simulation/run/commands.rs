@@ -1,4 +1,4 @@
-//! The commands, each compared with what happened.
+//! Compares each command's result with what happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Run {
-    /// The live container: texts, and etags.
+    /// The live container: texts and ETags.
     async fn live(&self) -> (Documents, BTreeMap<Item, String>) {
         live(&self.world.events).await
     }
@@ -57,7 +57,8 @@ impl Run {
         assert_same(self.seed, &documents.collect(), &expected, &format!("backup --at {time}"));
     }
 
-    /// A plan; a writer that is quicker; the plan applied under faults, and again; and all of it taken back.
+    /// Plans a restore, lets another writer change some of its documents, applies the plan under faults, applies it
+    /// again, and undoes it.
     pub(super) async fn restore(&mut self) {
         let truth = self.settle().await;
         let moment = self.moment(&truth);
@@ -67,7 +68,7 @@ impl Run {
         let plan = self.world.app.folder.path().join(format!("plan-{}.jsonl", self.rng.random::<u64>()));
         let plan = plan.to_str().unwrap();
 
-        // A document may have been in a container before this one, which cannot be known.
+        // Whether a document existed in an earlier container is unknown.
         let delete_newer = self.rng.random_bool(0.7) && self.remade.is_none();
         let scope: Option<BTreeSet<Item>> = self.rng.random_bool(0.3).then(|| {
             let items: Vec<&Item> = truth.keys().filter(|item| is_lasting(item)).collect();
@@ -82,7 +83,7 @@ impl Run {
         if delete_newer {
             args.push("--delete-newer=1000");
         }
-        // Those that are named are made again all the same.
+        // Documents that are named are recreated all the same.
         let gone = match &scope {
             Some(_) => BTreeSet::new(),
             None => gone_with_their_container(&truth, moment, self.remade),
@@ -117,7 +118,7 @@ impl Run {
         let (quicker, _) = self.live().await;
         let settled = |is: &Documents| settled(is, &moved, &quicker);
 
-        // A query that fails is not asked again for every one of these, and says so.
+        // A failed query is not retried for each of these, and the command reports that.
         let kinds = [Kind::HistoryWrite, Kind::LiveWrite, Kind::HistoryRead, Kind::LiveRead];
         self.world.storm_of(&kinds, &mut self.rng);
         let apply = ["restore", "--plan", plan, "--yes", "--format", "json"];
@@ -148,8 +149,8 @@ impl Run {
         }
     }
 
-    /// A record that can never be stored, while the store of dead letters fails, too: the batch waits. Then the letter
-    /// is written; and when its cause is gone, it is captured.
+    /// A record that can never be stored, first while the dead-letter store fails as well: the batch waits. Then the
+    /// letter is written, and once the cause is gone, the record is captured.
     pub(super) async fn poison(&mut self) {
         let letters = self.world.app.folder.path().join(".dead-letters");
         match &self.world.letterbox {
@@ -168,7 +169,7 @@ impl Run {
         assert_eq!(self.world.dead_letters(), Vec::<String>::new(), "seed {}", self.seed);
         match &self.world.letterbox {
             Some(letterbox) => {
-                assert!(letterbox.refused() > 1, "seed {}: it is tried again at once", self.seed);
+                assert!(letterbox.refused() > 1, "seed {}: it was not retried at once", self.seed);
                 letterbox.busy(false);
             }
             None => std::fs::remove_file(&letters).unwrap(),
@@ -194,8 +195,8 @@ impl Run {
     pub(super) async fn erase(&mut self) {
         let erase =
             ["erase", "--id", SUBJECT, "--pk", KEYS[0], "--live", "--settle", "1s", "--yes", "--format", "json"];
-        // What capture delivers later than that is found by the next run.
-        eventually("nothing is left of the subject", async || {
+        // Whatever capture delivers later is found by the next run.
+        eventually("the subject is erased", async || {
             let done = self.world.run(&erase).await;
             assert!([0, 3].contains(&done.code), "seed {}: {done:?}", self.seed);
             let receipt: Value = serde_json::from_str(&done.stdout).unwrap();

@@ -1,5 +1,5 @@
-//! One run: what is written, what goes wrong and what is asked is drawn from its seed. When it happens is not: the
-//! processes are real, and so is their clock.
+//! One run. The seed decides what is written, what fails and what is asked, but not the timing: the processes and their
+//! clock are real.
 
 mod commands;
 
@@ -14,25 +14,25 @@ use crate::support::{FollowerProcess, Handler, Kind, Letterbox, eventually};
 
 const FOLLOW: [&str; 6] = ["--mode", "all-versions", "--name", "sim", "--lease", "2"];
 const KEYS: [&str; 3] = ["hot", "ké\"y' ~%2F&", "key-2"];
-/// The one that is erased: a name that is found wherever it is.
+/// The document that is erased. Its name is unique enough to be found anywhere.
 const SUBJECT: &str = "jane-doe-4711";
 
 pub struct Run {
     seed: u64,
     rng: StdRng,
     world: World,
-    /// Another handler: what a host delivers that does not know yet that it has lost its lease.
+    /// A second handler, for a host that does not know yet that it has lost its lease.
     stale: Handler,
     counter: u64,
-    /// The list of each document, as it was written last.
+    /// The latest list of each document.
     lists: BTreeMap<Item, Vec<u64>>,
-    /// Acknowledged writes in order: their etags.
+    /// The ETags of acknowledged writes, in order.
     written: BTreeMap<Item, Vec<String>>,
     /// The last second of the container before this one.
     remade: Option<i64>,
 }
 
-/// Documents that do not end by themselves.
+/// The documents that do not expire.
 fn lasting(container: &Documents) -> Documents {
     container.iter().filter(|(item, _)| is_lasting(item)).map(|(item, text)| (item.clone(), text.clone())).collect()
 }
@@ -50,12 +50,12 @@ impl Run {
         if self.rng.random_bool(0.06) {
             return (SUBJECT.into(), KEYS[0].into());
         }
-        // Half of everything is in one key; an id under two keys is two documents.
+        // Half of all documents share one key; an id under two keys is two documents.
         let key = KEYS[[0, 0, 1, 2][self.rng.random_range(0..4)]];
         (format!("doc ö~{}", self.rng.random_range(0..6)), key.into())
     }
 
-    /// A number appended to a document, or its end.
+    /// Appends a number to a document, or deletes it.
     async fn write(&mut self) {
         let item = self.item();
         if self.lists.contains_key(&item) && self.rng.random_bool(0.12) {
@@ -99,7 +99,7 @@ impl Run {
         self.put(&item, document).await;
     }
 
-    /// Part of the feed once more, from somewhere in the past, by a host whose lease was stolen.
+    /// Delivers part of the feed again from an earlier position, as a host whose lease was stolen.
     async fn deliver_again(&mut self) {
         let mut ranges = self.world.feed().await;
         ranges.retain(|items| !items.is_empty());
@@ -110,20 +110,20 @@ impl Run {
         let from = self.rng.random_range(0..items.len());
         let to = (from + self.rng.random_range(1..30)).min(items.len());
         for batch in items[from..to].chunks(10) {
-            // Whether it is stored is the business of the host that has the lease now.
+            // Whether this is stored does not matter: the host that now holds the lease is responsible.
             self.stale.deliver_text(&format!("[{}]", batch.join(","))).await;
         }
     }
 
     async fn short_ones_are_gone(&self) {
-        eventually("the short-lived ones are gone", async || {
+        eventually("the short-lived documents have expired", async || {
             let sql = "SELECT VALUE c.id FROM c WHERE STARTSWITH(c.id, 'short')";
             self.world.events.query_all(sql, &[], None).await.unwrap().is_empty().then_some(())
         })
         .await;
     }
 
-    /// Everything that was acknowledged happened, in its order, and the history has exactly what happened.
+    /// Asserts that every acknowledged write happened, in order, and that the history contains exactly what happened.
     async fn settle(&mut self) -> Lives {
         self.short_ones_are_gone().await;
         let truth = self.world.is_all_captured(self.seed).await;
@@ -140,11 +140,11 @@ impl Run {
     fn moment(&mut self, truth: &Lives) -> i64 {
         let all: Vec<i64> = truth.values().flatten().map(|told| told.ts).collect();
         let moment = all[self.rng.random_range(0..all.len())] - i64::from(self.rng.random_bool(0.2));
-        // Of the time before the first change a history knows nothing: `tests/truth` has that.
+        // A history knows nothing about the time before its first change; `tests/truth` covers that.
         moment.max(all.iter().copied().min().unwrap_or_default())
     }
 
-    /// The source container is deleted and made again: both are in the history, one after the other.
+    /// Deletes and recreates the source container. The history has both, one after the other.
     async fn remake(&mut self) {
         let truth = self.settle().await;
         self.remade = truth.values().flatten().map(|told| told.ts).max();
@@ -181,7 +181,7 @@ impl Run {
         drop(follower);
         if self.rng.random_bool(0.35) {
             self.remake().await;
-            // The checkpoint of that name is of the container before.
+            // The checkpoint of the previous name belongs to the earlier container.
             follow.extend(["--name", "after"]);
             follow.retain(|arg| *arg != "sim");
             let first = follow.iter().position(|arg| *arg == "--name").unwrap();
@@ -201,13 +201,13 @@ impl Run {
         }
         self.settle().await;
         let verified = self.world.app.run(&["verify", "--content", "--deep", "20", "--grace", "0s"]).await;
-        // That a part of the history is of a container before is a warning of its own, and should be the only one.
+        // Versions from an earlier container cause a warning of their own, which should be the only one.
         let wrong = verified.stdout.lines().filter(|line| line.contains("FAILURE") || line.contains("WARNING"));
         let alone = wrong.filter(|line| !line.starts_with("container")).count() == 0;
         let code = if self.remade.is_some() { 3 } else { 0 };
         assert!(verified.code == code && alone, "seed {}: {verified:?}", self.seed);
         if self.rng.random_bool(0.3) {
-            // A follower's name that was killed a moment ago is free when its lease is over.
+            // The name of a killed follower becomes free when its lease expires.
             let caught_up = eventually("a follower reads all of it again", async || {
                 (self.world.app.run(&follow).await.code == 0).then_some(())
             });

@@ -1,5 +1,5 @@
-//! What every simulated run has: an account, the Functions host played by the trigger, the real handler behind a proxy
-//! that fails requests, and the account's own feed as the truth that the history is compared to.
+//! The parts of every simulated run: an account, the Functions host as simulated by the trigger, the real handler
+//! behind a proxy that fails requests, and the account's own feed as the truth to compare the history with.
 
 mod truth;
 
@@ -20,7 +20,7 @@ pub use self::truth::{
     happened, is_lasting, key, live, read_from, settled, unless_moving,
 };
 
-/// Errors of the handler after which the host gives up, and the platform starts another host.
+/// The number of handler failures after which the host gives up and the platform starts another host.
 const HOST_ENDURES: u32 = 2;
 
 pub struct World {
@@ -28,13 +28,13 @@ pub struct World {
     pub events: Container,
     pub changes: Container,
     trigger: Option<Trigger>,
-    /// Kills that this host has seen.
+    /// The number of kills that this host has seen.
     kills: u32,
-    /// Where each range stood before the first write.
+    /// The position of each range before the first write.
     beginning: Vec<(FeedRange, String)>,
-    /// What happened in a container of this name that is no more.
+    /// What happened in an earlier container of this name.
     past: Lives,
-    /// Where dead letters go instead of a folder.
+    /// The dead-letter store, if it is not a folder.
     pub letterbox: Option<Letterbox>,
     pub handler_kills: usize,
     pub host_restarts: usize,
@@ -67,12 +67,12 @@ impl World {
         world
     }
 
-    /// The host with the real handler, which reaches the account through the proxy.
+    /// Starts the host with the real handler, which reaches the account through the proxy.
     async fn start_host(&mut self) {
         let mut settings = self.app.settings();
         settings.extend(self.letters().map(|(name, place)| (name.to_owned(), place.to_owned())));
         settings.extend(crate::support::AUTHORITIES.map(|(name, value)| (name.into(), value.into())));
-        // One host packs its writes, the next does not.
+        // Alternate hosts pack their writes.
         settings.push(("REWIND_BULK".into(), ["auto", "off"][self.host_restarts % 2].into()));
         let binding = FunctionBinding {
             poll_delay: Duration::from_millis(50),
@@ -92,12 +92,12 @@ impl World {
         self.kills = 0;
     }
 
-    /// The setting for the place of dead letters, when that is not the default.
+    /// The setting for the dead-letter store, unless it is the default.
     fn letters(&self) -> Option<(&'static str, &str)> {
         self.letterbox.as_ref().map(|letterbox| ("REWIND_DEAD_LETTERS", letterbox.url()))
     }
 
-    /// Runs a command that has to do with dead letters.
+    /// Runs a command that uses dead letters.
     pub async fn run(&self, args: &[&str]) -> Output {
         self.app.run_with_settings(args, self.letters().as_slice()).await
     }
@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    /// The source container is deleted and made again under its name; what happened in it must be captured by now.
+    /// Deletes the source container and recreates it under its name. Everything in it must be captured by now.
     pub async fn remake(&mut self) {
         self.past = self.truth().await;
         if let Some(trigger) = self.trigger.take() {
@@ -127,7 +127,7 @@ impl World {
         self.start_host().await;
     }
 
-    /// Ends the host, and with it the handler, without notice; another one goes on with its leases.
+    /// Kills the host and its handler; another host takes over its leases.
     pub async fn restart_host(&mut self) {
         if let Some(trigger) = self.trigger.take() {
             trigger.stop().await;
@@ -136,7 +136,7 @@ impl World {
         self.start_host().await;
     }
 
-    /// SIGKILL to the handler. The host starts it again, or gives up and is replaced.
+    /// Sends SIGKILL to the handler. The host restarts it, or gives up and is replaced.
     pub async fn kill_handler(&mut self) {
         let Some(id) = self.trigger.as_ref().and_then(Trigger::handler_pid) else { return };
         let killed = std::process::Command::new("kill").args(["-9", &id.to_string()]).status().unwrap();
@@ -149,7 +149,7 @@ impl World {
         }
     }
 
-    /// From now on each request of these kinds through the proxy meets a fault once or more before it passes.
+    /// From now on, each request of these kinds through the proxy fails at least once before it passes.
     pub fn storm_of(&self, kinds: &[Kind], rng: &mut StdRng) {
         let fault = match rng.random_range(0..12) {
             0 => Fault::Reject(429, 3200),
@@ -161,7 +161,7 @@ impl World {
             6 => Fault::CutAfterWrite,
             7 => Fault::TruncateAfterWrite,
             8 => Fault::RespondSlowly(Duration::from_millis(rng.random_range(20..700))),
-            // Some longer than the client waits.
+            // Some take longer than the client waits.
             9 | 10 => {
                 let when = if rng.random_bool(0.7) { When::After } else { When::Before };
                 let long = rng.random_bool(0.15);
@@ -188,12 +188,12 @@ impl World {
         }
     }
 
-    /// The envelopes that the account has, by the range that they were in at the beginning.
+    /// The account's feed items, by the range they were in at the beginning.
     pub async fn feed(&self) -> Vec<Vec<String>> {
         feed(&self.events, &self.beginning).await
     }
 
-    /// What happened, as the account tells it.
+    /// What happened, according to the account.
     pub async fn truth(&self) -> Lives {
         let mut truth = self.past.clone();
         for (item, life) in happened(self.feed().await.iter().flatten()) {
@@ -202,12 +202,12 @@ impl World {
         truth
     }
 
-    /// What the history has, in the history's own order; every record of a version counts.
+    /// The history in its own order; every record of a version counts.
     pub async fn history(&self) -> Lives {
         captured(&self.changes).await
     }
 
-    /// Waits, with all faults over, until everything is captured; then the history is exactly the truth.
+    /// Waits, without faults, until everything is captured; asserts that the history equals the truth.
     pub async fn is_all_captured(&mut self, seed: u64) -> Lives {
         self.calm();
         let truth = self.truth().await;
@@ -230,18 +230,18 @@ impl World {
     /// Whether the host has something left to deliver.
     pub async fn is_behind(&self) -> bool {
         match &self.trigger {
-            // Not its figure of what is pending: a host that begins has none yet.
+            // The host's own figure of pending changes does not help: a host that is starting has none yet.
             Some(trigger) => trigger.wait_until_drained(Duration::from_millis(100)).await.is_err(),
             None => true,
         }
     }
 
-    /// Batches that the handler did not acknowledge.
+    /// The number of batches that the handler did not acknowledge.
     pub async fn failures(&self) -> u64 {
         self.trigger.as_ref().unwrap().stats().await.failures
     }
 
-    /// Waits, with all faults over, until the host has delivered everything.
+    /// Waits, without faults, until the host has delivered everything.
     pub async fn drained(&mut self, patience: Duration) {
         self.calm();
         let (trigger, start) = (self.trigger.as_ref().unwrap(), std::time::Instant::now());

@@ -1,4 +1,4 @@
-//! The account's own feed as the truth, and what the history has of it.
+//! The account's own feed as the truth, and the history in comparable form.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,10 +16,10 @@ const SYSTEM: [&str; 5] = ["_rid", "_self", "_etag", "_attachments", "_ts"];
 /// Id and partition key.
 pub type Item = (String, String);
 
-/// What a container holds.
+/// The documents of a container.
 pub type Documents = BTreeMap<Item, String>;
 
-/// Stops with the items in which two states of a container differ.
+/// Panics with the items in which two states of a container differ.
 #[track_caller]
 pub fn assert_same(seed: u64, is: &Documents, should: &Documents, what: &str) {
     let short = |text: Option<&String>| text.map(|text| text.chars().take(120).collect::<String>());
@@ -32,7 +32,7 @@ pub fn assert_same(seed: u64, is: &Documents, should: &Documents, what: &str) {
     assert!(differ.is_empty(), "seed {seed}: {what}: (item, is, should be) {differ:#?}");
 }
 
-/// Whether a document does not end by itself.
+/// Whether a document does not expire.
 pub fn is_lasting(item: &Item) -> bool {
     !item.0.starts_with("short")
 }
@@ -42,7 +42,7 @@ pub fn key(item: &Item) -> PartitionKey {
     PartitionKey::parse(&json!([item.1]).to_string()).unwrap()
 }
 
-/// What there was at a moment.
+/// The documents at a moment.
 pub fn at(truth: &Lives, moment: i64) -> Documents {
     let in_force = truth.iter().filter_map(|(item, life)| {
         let told = life.iter().rfind(|told| told.ts <= moment)?;
@@ -51,8 +51,8 @@ pub fn at(truth: &Lives, moment: i64) -> Documents {
     in_force.collect()
 }
 
-/// The documents whose last version up to a moment is of a container that had been deleted by then: the one after it had been
-/// written to. `remade` is the last second of the one before.
+/// The documents whose last version up to a moment comes from a container that had been deleted by then: the next
+/// container had been written to. `remade` is the last second of the earlier container.
 pub fn gone_with_their_container(truth: &Lives, moment: i64, remade: Option<i64>) -> BTreeSet<Item> {
     let Some(remade) = remade else { return BTreeSet::new() };
     let began = |told: &Told| told.ts > remade && told.ts <= moment;
@@ -65,7 +65,7 @@ pub fn gone_with_their_container(truth: &Lives, moment: i64, remade: Option<i64>
     of_before.map(|(item, _)| item.clone()).collect()
 }
 
-/// What lasts in a live container: texts, and etags.
+/// The lasting documents of a live container: texts and ETags.
 pub async fn live(events: &Container) -> (Documents, BTreeMap<Item, String>) {
     let (mut texts, mut etags) = (Documents::new(), BTreeMap::new());
     for raw in events.query_all("SELECT * FROM c", &[], None).await.unwrap() {
@@ -80,14 +80,14 @@ pub async fn live(events: &Container) -> (Documents, BTreeMap<Item, String>) {
     (texts, etags)
 }
 
-/// What a restore has to leave: what it is to come to, but for the documents that another writer moved before.
+/// The state that a restore must reach, except for documents that another writer changed first.
 pub fn settled(is: &Documents, moved: &BTreeSet<Item>, quicker: &Documents) -> Documents {
     let untouched = is.iter().filter(|(item, _)| !moved.contains(*item));
     let others = quicker.iter().filter(|(item, _)| moved.contains(*item));
     untouched.chain(others).map(|(item, text)| (item.clone(), text.clone())).collect()
 }
 
-/// A version, told by the account or found in the history.
+/// A version from the account's feed or from the history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Told {
     pub ts: i64,
@@ -100,7 +100,7 @@ pub struct Told {
 /// All versions by item, in order.
 pub type Lives = BTreeMap<Item, Vec<Told>>;
 
-/// The envelopes that a container has, by the range that they were in at the beginning.
+/// A container's feed items, by the range they were in at the beginning.
 pub async fn feed(events: &Container, beginning: &[(FeedRange, String)]) -> Vec<Vec<String>> {
     let mut all = Vec::new();
     for (range, token) in beginning {
@@ -109,14 +109,14 @@ pub async fn feed(events: &Container, beginning: &[(FeedRange, String)]) -> Vec<
     all
 }
 
-/// The envelopes of a range from a token on, and the token after them.
+/// The feed items of a range after a token, and the next token.
 pub async fn read_from(events: &Container, range: &FeedRange, token: &str) -> (Vec<String>, String) {
     let partitions = events.feed_ranges(true).await.unwrap();
     let below = partitions.iter().filter(|part| part.intersection(range).is_some()).count();
     let open = events.change_feed(range, FeedMode::AllVersions, FeedStart::Now, Some(token));
     let mut feed = open.await.unwrap();
     let (mut items, mut empty) = (Vec::new(), 0);
-    // An empty page is about one of the partitions below.
+    // After a split, an empty page concerns only one of the partitions below the range.
     while empty < below {
         let page = feed.next().await.unwrap();
         let found = page.items().unwrap();
@@ -126,7 +126,7 @@ pub async fn read_from(events: &Container, range: &FeedRange, token: &str) -> (V
     (items, feed.token().unwrap())
 }
 
-/// What happened, as envelopes tell it.
+/// What happened, from feed items.
 pub fn happened<'a>(envelopes: impl Iterator<Item = &'a String>) -> Lives {
     let mut lives = Lives::new();
     for item in envelopes {
@@ -139,7 +139,7 @@ pub fn happened<'a>(envelopes: impl Iterator<Item = &'a String>) -> Lives {
     lives
 }
 
-/// What a history has, in its own order; every record of a version counts.
+/// A history in its own order; every record of a version counts.
 pub async fn captured(changes: &Container) -> Lives {
     let sql = "SELECT * FROM c WHERE NOT IS_DEFINED(c._restore)";
     let mut found: BTreeMap<Item, Vec<Version>> = BTreeMap::new();
@@ -162,7 +162,7 @@ pub async fn captured(changes: &Container) -> Lives {
     lives.collect()
 }
 
-/// Stops with the first items in which two histories differ.
+/// Panics with the first items in which two histories differ.
 #[track_caller]
 pub fn assert_captured(truth: &Lives, history: &Lives, what: &str) {
     let items: std::collections::BTreeSet<&Item> = truth.keys().chain(history.keys()).collect();
@@ -184,7 +184,7 @@ pub fn assert_captured(truth: &Lives, history: &Lives, what: &str) {
     );
 }
 
-/// A write, again while its partition is being split or merged: the account refuses it then, and has not done it.
+/// Repeats a write while its partition is being split or merged. The account refuses it then without applying it.
 pub async fn unless_moving<T, F>(mut write: impl FnMut() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,
@@ -199,7 +199,7 @@ where
     }
 }
 
-/// A document's text as it was written: without what the service adds.
+/// A document as its user wrote it, without the service's own fields.
 pub fn plain(mut document: Value) -> String {
     let object = document.as_object_mut().unwrap();
     SYSTEM.iter().for_each(|name| drop(object.shift_remove(*name)));

@@ -19,7 +19,7 @@ fn bad(message: impl Into<String>) -> Refused {
     Refused(2, "BadValue", message.into())
 }
 
-/// What drivers send for themselves.
+/// Whether drivers send this command on their own.
 pub fn is_greeting(name: &str) -> bool {
     ["hello", "isMaster", "ismaster", "ping", "endSessions", "buildInfo"].contains(&name)
 }
@@ -50,7 +50,8 @@ fn reply(document: &Document) -> Answer {
     Answer::Reply(RawDocumentBuf::try_from(document).unwrap())
 }
 
-/// A set of one member, as the service's connection strings name it. No topologyVersion: the driver asks now and then.
+/// Reports a replica set with one member, the set that the service's connection strings name. Without topologyVersion
+/// the driver polls instead of waiting for changes.
 fn hello(world: &World) -> Document {
     let address = world.address.expect("it listens").to_string();
     doc! {
@@ -62,11 +63,11 @@ fn hello(world: &World) -> Document {
     }
 }
 
-/// The namespace that a command is about.
+/// The namespace that a command addresses.
 fn namespace(command: &Document, name: &str) -> Result<(String, String), Refused> {
     match (command.get_str("$db"), command.get_str(name)) {
         (Ok(database), Ok(collection)) => Ok((database.to_owned(), collection.to_owned())),
-        // A whole database or deployment cannot be watched there.
+        // The service cannot watch a whole database or deployment.
         _ => Err(bad(format!("{name} needs the name of a collection"))),
     }
 }
@@ -75,7 +76,7 @@ fn missing(namespace: &(String, String)) -> Refused {
     Refused(26, "NamespaceNotFound", format!("Collection {}.{} doesn't exist.", namespace.0, namespace.1))
 }
 
-/// Writes that are to be repeated safely need what the service does not have.
+/// Refuses retryable writes: they need sessions and transaction numbers, and the service has neither.
 fn refuse_retryable(command: &Document) -> Result<(), Refused> {
     if command.contains_key("txnNumber") {
         return Err(bad("Retryable writes are not supported. Please disable retryable writes by specifying \
@@ -88,10 +89,10 @@ fn insert(world: &mut World, message: &Message, command: &Document) -> Outcome {
     refuse_retryable(command)?;
     let namespace = namespace(command, "insert")?;
     if !world.collections.contains_key(&namespace) {
-        // A write makes its collection, of one partition and with no shard key of its own.
+        // A write creates a missing collection, with one partition and without a shard key of its own.
         world.create(&namespace.0, &namespace.1, "_id", 1);
     }
-    let collection = world.collections.get_mut(&namespace).expect("it is there now");
+    let collection = world.collections.get_mut(&namespace).expect("it exists now");
     let (mut n, mut errors) = (0, Vec::new());
     for (index, raw) in message.documents("documents").into_iter().enumerate() {
         if collection.insert(raw) {
@@ -118,7 +119,7 @@ fn update(world: &mut World, message: &Message, command: &Document) -> Outcome {
         if !world.collections.contains_key(&namespace) {
             world.create(&namespace.0, &namespace.1, "_id", 1);
         }
-        let collection = world.collections.get_mut(&namespace).expect("it is there now");
+        let collection = world.collections.get_mut(&namespace).expect("it exists now");
         let (found, changed) = collection.change(&filter, |old| changed(old, change)).map_err(bad)?;
         n += i32::from(found);
         modified += i32::from(changed);
@@ -140,7 +141,7 @@ fn id_of(raw: &RawDocument) -> Bson {
     raw.get("_id").unwrap().map_or(Bson::Null, |id| Bson::try_from(id).unwrap())
 }
 
-/// A replacement with the `_id` that it may leave out, in front.
+/// The replacement with `_id` in front; a replacement may leave it out.
 fn with_id(raw: &RawDocument, id: Option<&Bson>) -> Result<RawDocumentBuf, Refused> {
     if raw.get("_id").unwrap().is_some() {
         return Ok(raw.to_owned());
@@ -154,7 +155,7 @@ fn with_id(raw: &RawDocument, id: Option<&Bson>) -> Result<RawDocumentBuf, Refus
     Ok(with_id)
 }
 
-/// The text that a statement leaves of a document.
+/// Applies an update statement to a document.
 fn changed(old: &RawDocument, change: &RawDocument) -> Result<RawDocumentBuf, String> {
     let Some(Ok((first, value))) = change.iter().next() else { return with(old, change) };
     if !first.as_str().starts_with('$') {
@@ -211,7 +212,7 @@ fn number(command: &Document, name: &str) -> Option<usize> {
     usize::try_from(number).ok()
 }
 
-/// There is no postBatchResumeToken: the token of a page is in its documents.
+/// There is no postBatchResumeToken: the page's token is in its documents.
 fn page((database, name): &(String, String), id: i64, first: bool, batch: Vec<RawDocumentBuf>) -> RawDocumentBuf {
     let batch = RawArrayBuf::from_iter(batch);
     let mut cursor = rawdoc! { "id": id, "ns": format!("{database}.{name}") };
@@ -230,7 +231,7 @@ fn watch(world: &mut World, command: &Document) -> Outcome {
     };
     let most = command.get_document("cursor").ok().and_then(|cursor| number(cursor, "batchSize"));
     let id = world.keep(Cursor::Feed { namespace, place });
-    // Whoever opens a stream does not wait for the first change.
+    // Opening a stream does not wait for the first change.
     Ok(match feed_page(world, id, most, true)? {
         Answer::Wait(page) => Answer::Reply(page),
         answer => answer,
@@ -255,7 +256,7 @@ fn get_more(world: &mut World, command: &Document) -> Outcome {
     }
 }
 
-/// The next page of a change stream, or what comes instead.
+/// The next page of a change stream, or the fault in its place.
 fn feed_page(world: &mut World, id: i64, most: Option<usize>, first: bool) -> Outcome {
     let Some(Cursor::Feed { namespace, place }) = world.cursors.get_mut(&id) else { unreachable!("it is a stream") };
     let namespace = namespace.clone();
@@ -300,7 +301,7 @@ fn kill_cursors(world: &mut World, command: &Document) -> Answer {
     })
 }
 
-/// What the service adds to the protocol.
+/// Handles the custom commands that the service adds to the protocol.
 fn custom_action(world: &World, command: &Document) -> Outcome {
     let namespace = namespace(command, "collection")?;
     let collection = world.collections.get(&namespace).ok_or_else(|| missing(&namespace))?;

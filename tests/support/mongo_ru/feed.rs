@@ -1,11 +1,12 @@
-//! The change feed below `$changeStream`: newest versions by their numbers, and the tokens that stand for a place in it.
+//! The change feed behind `$changeStream`: the newest versions by LSN, and the resume tokens that name a position in
+//! it.
 
 use bson::{Binary, Bson, Document, RawDocumentBuf, Timestamp, bson, doc, rawdoc, spec::BinarySubtype};
 use serde_json::{Value, json};
 
 use super::store::Collection;
 
-/// A place in the feed of a collection: one number for each range.
+/// A position in a collection's feed: one LSN for each feed range.
 #[derive(Clone)]
 pub struct Place {
     pub rid: String,
@@ -13,7 +14,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Where a stream begins that has no token: at the big bang, at a time, or now.
+    /// The position of a stream without a token: the beginning, a point in time, or now.
     pub fn begin(collection: &Collection, at: Option<Timestamp>) -> Self {
         let lsn = |partition: usize| {
             let partition = &collection.partitions[partition];
@@ -23,12 +24,12 @@ impl Place {
         Self { rid: collection.rid.clone(), ranges }
     }
 
-    /// The same place, one for each range.
+    /// The same position, split into one position for each feed range.
     pub fn apart(&self) -> Vec<Self> {
         self.ranges.iter().map(|range| Self { rid: self.rid.clone(), ranges: vec![*range] }).collect()
     }
 
-    /// The token of a place.
+    /// Encodes the position as a resume token.
     pub fn token(&self, collection: &Collection) -> Document {
         let continuation: Vec<Value> = self
             .ranges
@@ -43,7 +44,7 @@ impl Place {
         doc! { "_data": data, "_kind": 1 }
     }
 
-    /// The place of a token of this collection.
+    /// Decodes a resume token of this collection.
     pub fn of_token(token: &Document, collection: &Collection) -> Result<Self, String> {
         let wrong = |what: &str| format!("The resume token is not valid: {what}");
         if token.len() != 2 || token.get("_kind") != Some(&Bson::Int32(1)) {
@@ -67,8 +68,8 @@ impl Place {
         Ok(Self { rid: collection.rid.clone(), ranges })
     }
 
-    /// The next page: at most so many documents, of one range. The place moves behind all of them, and each of them
-    /// has the token of that: who resumes after the first one misses the others.
+    /// The next page: at most `most` documents of one feed range. The position moves behind the whole page, and every
+    /// document of the page carries that token, so a reader that resumes after the first document misses the others.
     pub fn page(&mut self, collection: &Collection, most: usize, namespace: (&str, &str)) -> Vec<RawDocumentBuf> {
         for at in 0..self.ranges.len() {
             let (partition, lsn) = self.ranges[at];
@@ -95,13 +96,13 @@ impl Place {
     }
 }
 
-/// What a stream asks for, when it asks as the service insists.
+/// The parameters of a stream whose pipeline the service accepts.
 pub struct Asked {
     pub token: Option<Document>,
     pub at: Option<Timestamp>,
 }
 
-/// Refuses every pipeline but the one, and every option but those that the service knows.
+/// Accepts only the one pipeline and the options that the service knows.
 pub fn insist(pipeline: &[Bson]) -> Result<Asked, String> {
     let insisted = [
         bson!({ "$match": { "operationType": { "$in": ["insert", "update", "replace"] } } }),

@@ -1,10 +1,10 @@
-//! A small and strict server of our own that behaves as Azure Cosmos DB for MongoDB (RU) does, as far as a reader of its
-//! change streams sees it; no such account can be had offline.
+//! A small, strict server that behaves like Azure Cosmos DB for MongoDB (RU) as seen by a reader of its change streams.
+//! No such account is available offline.
 //!
-//! What it does as the service: it insists on one pipeline; an event says neither what happened nor when; a change that
-//! another one followed before it was read is not seen, nor is a delete; all documents of a page carry one token, and
-//! that token stands for the end of the page; a throttled read is an empty page; a collection that is not there is an
-//! error. What it does not do: users, TLS, indexes, queries beyond equality.
+//! Like the service, it accepts one pipeline only. An event tells neither the kind of operation nor its time. A change
+//! that is overwritten before it is read is never delivered, nor is a delete. All documents of a page carry the same
+//! token, which stands for the end of the page. A throttled read is an empty page, and a missing collection is an
+//! error. Users, TLS, indexes and queries beyond equality are not implemented.
 
 mod commands;
 mod feed;
@@ -30,18 +30,18 @@ use self::{
     wire::Message,
 };
 
-/// What one of the next pages is instead of a page.
+/// A fault that replaces one of the next pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageFault {
-    /// Empty, as a throttled one is.
+    /// An empty page, as for a throttled read.
     Throttled,
-    /// Error 16500, with the time to wait.
+    /// Error 16500 with a retry interval.
     TooManyRequests,
-    /// Half of it, and then the connection ends.
+    /// Half of the page, then a closed connection.
     Cut,
 }
 
-/// The server; ends when it is dropped.
+/// The server; stops on drop.
 pub struct MongoRu {
     address: SocketAddr,
     world: Arc<Mutex<World>>,
@@ -49,19 +49,19 @@ pub struct MongoRu {
 }
 
 impl MongoRu {
-    /// With the wire version that the driver of today accepts.
+    /// Starts a server with a wire version that current drivers accept.
     pub async fn start() -> Self {
         Self::of_wire_version(13).await
     }
 
-    /// Older servers have a lower one: 6 is MongoDB 3.6.
+    /// Starts a server with an older wire version; 6 is MongoDB 3.6.
     pub async fn of_wire_version(version: i32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let world = Arc::new(Mutex::new(World { wire_version: version, address: Some(address), ..World::default() }));
         let shared = world.clone();
         let task = tokio::spawn(async move {
-            // The connections end with the server.
+            // The connections are closed with the server.
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 connections.spawn(serve(stream, shared.clone()));
@@ -70,7 +70,7 @@ impl MongoRu {
         Self { address, world, task: task.abort_handle() }
     }
 
-    /// As the service's connection strings are, without TLS and a user.
+    /// A URI like the service's connection strings, without TLS and a user.
     pub fn uri(&self) -> String {
         format!("mongodb://{}/?replicaSet=globaldb&retryWrites=false", self.address)
     }
@@ -79,7 +79,7 @@ impl MongoRu {
         self.world.lock().unwrap()
     }
 
-    /// Makes a collection; what was there under its name is gone.
+    /// Creates a collection; an existing one of this name is dropped.
     pub fn create(&self, database: &str, name: &str, shard_key: &str, partitions: usize) {
         self.world().create(database, name, shard_key, partitions);
     }
@@ -88,12 +88,12 @@ impl MongoRu {
         self.world().collections.remove(&(database.to_owned(), name.to_owned()));
     }
 
-    /// Inserts a document, or puts it in the place of the one with its `_id`.
+    /// Inserts a document, or replaces the one with its `_id`.
     pub fn put(&self, database: &str, name: &str, document: &Document) {
         self.put_raw(database, name, RawDocumentBuf::try_from(document).unwrap());
     }
 
-    /// The same with bytes of one's own.
+    /// Like [`Self::put`], with raw bytes.
     pub fn put_raw(&self, database: &str, name: &str, raw: RawDocumentBuf) {
         let mut world = self.world();
         let collection = world.collections.get_mut(&(database.to_owned(), name.to_owned())).expect("it was created");
@@ -103,27 +103,27 @@ impl MongoRu {
         }
     }
 
-    /// What the next pages of change streams are.
+    /// Replaces the next pages of change streams with these faults.
     pub fn fail_next(&self, faults: &[PageFault]) {
         self.world().faults.extend(faults);
     }
 
-    /// How many of these faults are still to come.
+    /// The number of faults that have not been used yet.
     pub fn faults_left(&self) -> usize {
         self.world().faults.len()
     }
 
-    /// At most so many documents in a page of a change stream.
+    /// Limits a page of a change stream to this many documents.
     pub fn page_size(&self, most: usize) {
         self.world().page_size = most;
     }
 
-    /// How long a page of a change stream takes.
+    /// Delays every page of a change stream.
     pub fn page_time(&self, time: Duration) {
         self.world().page_time = time;
     }
 
-    /// Commands so far, without greetings.
+    /// The commands received so far, without greetings.
     pub fn commands(&self) -> Vec<Document> {
         self.world().log.clone()
     }
@@ -135,7 +135,7 @@ impl Drop for MongoRu {
     }
 }
 
-/// Everything that the connections share.
+/// The state that all connections share.
 struct World {
     address: Option<SocketAddr>,
     wire_version: i32,
@@ -180,18 +180,18 @@ impl World {
     }
 }
 
-/// What is left to send to a client.
+/// The remainder of a cursor.
 enum Cursor {
     Documents { namespace: (String, String), left: VecDeque<RawDocumentBuf> },
     Feed { namespace: (String, String), place: Place },
 }
 
-/// What a command comes to.
+/// The outcome of a command.
 enum Answer {
     Reply(RawDocumentBuf),
-    /// Half of it, and then the connection ends.
+    /// Half of the reply, then a closed connection.
     Cut(RawDocumentBuf),
-    /// Nothing new in a change stream: to be asked again until the client's time is over.
+    /// Nothing new in a change stream: polled again until the client's time is over.
     Wait(RawDocumentBuf),
 }
 
@@ -212,14 +212,14 @@ async fn answer(message: &Message, world: &Mutex<World>) -> (RawDocumentBuf, boo
     if is_page && !page_time.is_zero() {
         tokio::time::sleep(page_time).await;
     }
-    // A client that names no time gets what is there.
+    // Without maxTimeMS, the client gets the current result at once.
     let patience = command.get_i64("maxTimeMS").or_else(|_| command.get_i32("maxTimeMS").map(i64::from)).unwrap_or(0);
     let until = tokio::time::Instant::now() + Duration::from_millis(u64::try_from(patience).unwrap().clamp(10, 1000));
     if !commands::is_greeting(&name) {
         world.lock().unwrap().log.push(command.clone());
     }
     loop {
-        // Bound on its own line: the lock must be gone before the pause.
+        // A separate binding, so that the lock is released before the pause.
         let answer = commands::run(&mut world.lock().unwrap(), message, &name, &command);
         match answer {
             Answer::Reply(reply) => return (reply, false),

@@ -1,13 +1,13 @@
-//! Collections: documents with the place of their newest version, spread over partitions by their shard key.
+//! Collections: documents with the LSN of their newest version, partitioned by shard key.
 
 use std::collections::BTreeMap;
 
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, rawdoc};
 
-/// Where the numbers of a partition begin; the big bang is before it.
+/// The first LSN of a partition.
 const FIRST_LSN: u64 = 1000;
 
-/// A document as it is now.
+/// The current version of a document.
 pub struct Stored {
     pub raw: RawDocumentBuf,
     pub lsn: u64,
@@ -16,7 +16,7 @@ pub struct Stored {
 }
 
 pub struct Collection {
-    /// The identity of this collection: one of the same name, made later, has another.
+    /// The collection's resource id; a later collection of the same name has another one.
     pub rid: String,
     pub shard_key: String,
     pub partitions: Vec<Partition>,
@@ -27,17 +27,17 @@ pub struct Collection {
 pub struct Partition {
     pub documents: Vec<Stored>,
     lsn: u64,
-    /// When each number was given out, in seconds.
+    /// When each LSN was assigned, in epoch seconds.
     times: Vec<(u32, u64)>,
 }
 
 impl Partition {
-    /// The last number that was given out.
+    /// The last assigned LSN.
     pub fn last(&self) -> u64 {
         FIRST_LSN + self.lsn
     }
 
-    /// The last number before a time.
+    /// The last LSN assigned before a point in time.
     pub fn before(&self, seconds: u32) -> u64 {
         self.times.iter().take_while(|(at, _)| *at < seconds).last().map_or(0, |(_, lsn)| *lsn)
     }
@@ -67,12 +67,12 @@ impl Collection {
         let hash = value
             .iter()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-        // The last bytes of all values are alike: what differs has to come up to the bits that count.
+        // The values share their last bytes, so the high bits are mixed into the bits that select the partition.
         let hash = (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         usize::try_from((hash >> 32) % self.partitions.len() as u64).unwrap()
     }
 
-    /// What names a document: its shard key and `_id`.
+    /// The document key: shard key and `_id`.
     pub fn document_key(&self, raw: &RawDocument) -> RawDocumentBuf {
         let mut key = RawDocumentBuf::new();
         for name in [self.shard_key.as_str(), "_id"] {
@@ -84,7 +84,7 @@ impl Collection {
         key
     }
 
-    /// Whether it was new.
+    /// Inserts a document; returns whether it was new.
     pub fn insert(&mut self, raw: RawDocumentBuf) -> bool {
         let (at, id) = (self.partition_of(&raw), value_bytes(&raw, "_id"));
         let partition = &mut self.partitions[at];
@@ -96,7 +96,7 @@ impl Collection {
         true
     }
 
-    /// Puts another text in the place of the first that matches; says whether there was one, and whether it changed.
+    /// Replaces the first document that matches; returns whether there was one and whether it changed.
     pub fn change(
         &mut self,
         filter: &Document,
@@ -116,7 +116,7 @@ impl Collection {
         Ok((false, false))
     }
 
-    /// Removes what matches, one or all of it. The feed shows nothing of it.
+    /// Removes one or all matching documents. The feed does not show it.
     pub fn remove(&mut self, filter: &Document, one: bool) -> Result<i32, String> {
         let (mut removed, filter) = (0, Filter::new(filter)?);
         for partition in &mut self.partitions {
@@ -138,7 +138,7 @@ impl Collection {
     }
 }
 
-/// Fields that are equal, byte by byte, and the comparison of the whole document.
+/// Equality of fields, byte by byte, or of the whole document.
 struct Filter {
     fields: Vec<(String, Vec<u8>)>,
     whole: Option<Vec<u8>>,
@@ -173,7 +173,7 @@ impl Filter {
     }
 }
 
-/// The type and the bytes of a field; of none when it is not there.
+/// The type and the bytes of a field; empty when the field is missing.
 fn value_bytes(raw: &RawDocument, name: &str) -> Vec<u8> {
     raw.get(name).unwrap().map_or_else(Vec::new, |value| rawdoc! { "v": value }.into_bytes())
 }
@@ -187,7 +187,7 @@ fn equal_to(wanted: &Bson) -> Result<Bson, String> {
     }
 }
 
-/// The bytes in `{$eq: ["$$ROOT", {$literal: document}]}`.
+/// The bytes of the document in `{$eq: ["$$ROOT", {$literal: document}]}`.
 fn literal(expression: &Bson) -> Result<Vec<u8>, String> {
     let parts = expression.as_document().and_then(|e| e.get_array("$eq").ok());
     let literal = match parts.map(Vec::as_slice) {
@@ -199,5 +199,5 @@ fn literal(expression: &Bson) -> Result<Vec<u8>, String> {
     literal.and_then(|literal| literal.to_vec().ok()).ok_or_else(|| format!("unknown expression: {expression}"))
 }
 
-/// All collections, by database and name.
+/// All collections by database and name.
 pub type Collections = BTreeMap<(String, String), Collection>;

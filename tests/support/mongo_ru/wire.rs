@@ -1,4 +1,4 @@
-//! The wire protocol: OP_MSG with both kinds of sections, and the OP_QUERY that some drivers greet with.
+//! The wire protocol: OP_MSG with both section kinds, and OP_QUERY, which some drivers greet with.
 
 use bson::{Document, RawArrayBuf, RawDocumentBuf};
 use tokio::{
@@ -10,19 +10,19 @@ const OP_REPLY: i32 = 1;
 const OP_QUERY: i32 = 2004;
 const OP_MSG: i32 = 2013;
 
-/// The checksum behind the sections is there.
+/// Flag: a checksum follows the sections.
 const CHECKSUM: u32 = 1;
-/// The client waits for no reply.
+/// Flag: the client expects no reply.
 const MORE_TO_COME: u32 = 2;
-/// The largest message that the handshake allows.
+/// The message size limit from the handshake.
 const LARGEST: usize = 48_000_000;
 
-/// A command as it was sent.
+/// A command as received.
 pub struct Message {
     id: i32,
     legacy: bool,
     pub wants_reply: bool,
-    /// The command, with its sequences of documents as arrays; nothing of it has been decoded.
+    /// The command with its document sequences as arrays, undecoded.
     pub body: RawDocumentBuf,
 }
 
@@ -43,11 +43,11 @@ impl Message {
         array.into_iter().map(|item| item.unwrap().as_document().unwrap().to_owned()).collect()
     }
 
-    /// The bytes of its reply.
+    /// Encodes the reply to this message.
     pub fn reply(&self, document: &RawDocumentBuf) -> Vec<u8> {
         let mut content = Vec::new();
         let code = if self.legacy {
-            // Flags, cursor, where it starts, how many.
+            // Response flags, cursor id, starting position, document count.
             content.extend(8_i32.to_le_bytes());
             content.extend([0; 12]);
             content.extend(1_i32.to_le_bytes());
@@ -67,7 +67,7 @@ impl Message {
     }
 }
 
-/// The next message; nothing when the client has gone, or sends what no client of today sends.
+/// Reads the next message. Returns `None` when the client has disconnected or sends an unsupported message.
 pub async fn read(stream: &mut TcpStream) -> Option<Message> {
     let mut header = [0; 16];
     stream.read_exact(&mut header).await.ok()?;
@@ -105,7 +105,7 @@ fn message(id: i32, content: &[u8]) -> Option<Message> {
     Some(Message { id, legacy: false, wants_reply: flags & MORE_TO_COME == 0, body })
 }
 
-/// A name and documents behind it.
+/// Parses a document sequence: a name and its documents.
 fn sequence(section: &[u8]) -> Option<(String, RawArrayBuf)> {
     let (name, mut rest) = text(section)?;
     let mut documents = RawArrayBuf::new();
@@ -117,7 +117,7 @@ fn sequence(section: &[u8]) -> Option<(String, RawArrayBuf)> {
     Some((name, documents))
 }
 
-/// Flags, the name of a collection, two numbers, and the command.
+/// Parses OP_QUERY: flags, the name of a collection, two numbers, and the command.
 fn query(id: i32, content: &[u8]) -> Option<Message> {
     let (_, rest) = text(content.get(4..)?)?;
     let rest = rest.get(8..)?;
@@ -129,13 +129,13 @@ fn size_of(bytes: &[u8]) -> Option<usize> {
     usize::try_from(i32::from_le_bytes(bytes.get(..4)?.try_into().unwrap())).ok()
 }
 
-/// A text that ends with a zero, and what is behind it.
+/// Splits a null-terminated string from the remaining bytes.
 fn text(bytes: &[u8]) -> Option<(String, &[u8])> {
     let end = bytes.iter().position(|byte| *byte == 0)?;
     Some((String::from_utf8(bytes[..end].to_vec()).ok()?, &bytes[end + 1..]))
 }
 
-/// Sends a reply; half of it when the connection has to break in the middle.
+/// Sends a reply, or only its first half when the connection is to break.
 pub async fn send(stream: &mut TcpStream, bytes: &[u8], cut: bool) -> std::io::Result<()> {
     if cut {
         stream.write_all(&bytes[..bytes.len() / 2]).await?;

@@ -1,4 +1,4 @@
-//! One request passed on, or failed.
+//! Forwards one request, or fails it.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -25,7 +25,7 @@ pub(super) async fn forward(
         && let Some(HoldAt { when, reached, .. }) = shared.held()
     {
         let shared = shared.clone();
-        // On a task of its own: a caller that is killed takes its request's along.
+        // A separate task, because a killed caller would take its request down with it.
         let task = tokio::spawn(async move {
             if when == When::After {
                 pass(&shared, method, &uri, headers, body).await;
@@ -81,7 +81,7 @@ pub(super) async fn forward(
             if when == When::After {
                 pass(&shared, method, &uri, headers, body).await;
             }
-            // The client library understands no HTML where it expects a page, but an empty one.
+            // The client library does not parse HTML where it expects a page of a query, only an empty body.
             let text = if kind == Kind::Query || status == 204 { "" } else { "<html>Please log in</html>" };
             (StatusCode::from_u16(status).unwrap(), [("content-type", "text/html")], text).into_response()
         }
@@ -93,7 +93,7 @@ pub(super) async fn forward(
     }
 }
 
-/// Passes a write on as long as there are request units for it, a bulk request operation by operation.
+/// Forwards a write while the budget has request units, a bulk request operation by operation.
 async fn throttled(shared: &Shared, method: Method, uri: &Uri, headers: HeaderMap, body: Bytes) -> Response {
     let wait = || shared.budget.lock().unwrap().as_mut().unwrap().admit();
     let charged = |answer: &Response| {
@@ -128,12 +128,12 @@ async fn throttled(shared: &Shared, method: Method, uri: &Uri, headers: HeaderMa
     (StatusCode::MULTI_STATUS, [("x-ms-request-charge", "0")], text).into_response()
 }
 
-/// Whether a request has operations that stand each for itself.
+/// Whether the operations of a request are independent of each other.
 fn is_bulk(headers: &HeaderMap) -> bool {
     headers.get("x-ms-cosmos-batch-atomic").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"false"))
 }
 
-/// The paths that a request writes to, as if each of its operations were a request of its own.
+/// The paths that a request writes to, as if each operation were a request of its own.
 fn written(path: &str, headers: &HeaderMap, body: &[u8]) -> Vec<String> {
     if !headers.contains_key("x-ms-cosmos-is-batch-request") {
         return vec![path.to_owned()];
@@ -151,7 +151,7 @@ fn cut() -> Response {
     Response::new(Body::from_stream(broken))
 }
 
-/// Status and headers as they were, and the first half of the text.
+/// Keeps status and headers, and cuts the body in half.
 async fn truncate(answer: Response) -> Response {
     let (parts, body) = answer.into_parts();
     let whole = axum::body::to_bytes(body, usize::MAX).await.unwrap();
@@ -189,7 +189,7 @@ async fn pass(shared: &Shared, method: Method, uri: &Uri, headers: HeaderMap, bo
     }
     let mut body = answer.bytes().await.unwrap();
     if uri.path() == "/" {
-        // The account names its own address: clients would go round the proxy.
+        // The account returns its own address, and clients would bypass the proxy.
         let text = String::from_utf8(body.to_vec()).unwrap();
         body = text
             .replace(shared.target.as_str().trim_end_matches('/'), shared.own.as_str().trim_end_matches('/'))

@@ -1,4 +1,4 @@
-//! A proxy before the account that fails requests on purpose. Strict: a fault that was never used fails the test.
+//! A proxy in front of the account that injects faults. A fault that was never used fails the test.
 
 mod forward;
 
@@ -22,30 +22,30 @@ use url::Url;
 
 use self::forward::forward;
 
-/// What happens to a request instead of the usual.
+/// A fault that a request meets.
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// Answered with a status and sub-status; the account never sees it.
+    /// Answered with a status and sub-status; the account never sees the request.
     Reject(u16, u16),
-    /// Done by the account, but the answer is a 408: the caller cannot know.
+    /// Applied by the account, but answered with 408: the outcome is ambiguous for the caller.
     FailAfterWrite,
-    /// Done by the account; the answer comes late.
+    /// Applied by the account; the answer is delayed.
     RespondSlowly(Duration),
-    /// Not done; the connection is cut without an answer.
+    /// Not applied; the connection is cut without an answer.
     Cut,
-    /// Done by the account; the connection is cut without an answer.
+    /// Applied by the account; the connection is cut without an answer.
     CutAfterWrite,
-    /// Done by the account; the connection is cut in the middle of the answer, if that has any text.
+    /// Applied by the account; the connection is cut in the middle of the body, if there is one.
     TruncateAfterWrite,
-    /// No answer for so long, then the connection is cut; done by the account before, or not at all.
+    /// No answer for this long, then the connection is cut. Whether the account has applied it depends on `When`.
     Hold(When, Duration),
-    /// Answered with a status in the account's place, as a gateway does; done by the account before, or not at all.
+    /// Answered with a status as a gateway would. Whether the account has applied it depends on `When`.
     Stranger(When, u16),
-    /// Nothing happens: counts as one request that passes.
+    /// No fault: lets one request pass.
     Pass,
 }
 
-/// What a request does, as far as faults tell requests apart.
+/// The kinds of requests that faults distinguish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A write to `changes`: a version, or an item of a journal.
@@ -58,7 +58,7 @@ pub enum Kind {
     LiveRead,
     /// A page of a query.
     Query,
-    /// Anything else: definitions of the account, of containers and their partitions, plans of queries.
+    /// Anything else: reads of account, containers and partition key ranges, query plans.
     Definition,
 }
 
@@ -67,19 +67,19 @@ pub enum Kind {
 pub enum When {
     /// The account has not seen it, and never will.
     Before,
-    /// It is stored, and not answered.
+    /// It is stored, but not answered.
     After,
 }
 
-/// A write that is held up: it goes no further until this is dropped.
+/// A write that is held up until this is dropped.
 pub struct Held {
     _let_go: oneshot::Sender<()>,
 }
 
-/// Called with the path of a document in `events` before a write to it is passed on.
+/// Called with the path of a document in `events` before a write to it is forwarded.
 pub type Hook = Arc<dyn Fn(String) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// Each different request of these kinds meets the fault so many times before it passes.
+/// Each distinct request of these kinds meets the fault `times` times before it passes.
 struct Storm {
     kinds: Vec<Kind>,
     fault: Fault,
@@ -87,22 +87,22 @@ struct Storm {
     met: HashMap<u64, usize>,
 }
 
-/// Request units as a container has them that is given so many a second: who asks for more is told when there are some.
+/// A budget of request units per second. A request beyond it is told how long to wait.
 struct Budget {
     rate: f64,
-    /// What an operation takes: what comes at the same time must not pass because nothing has been answered yet.
+    /// Charged up front, so that concurrent requests cannot pass before one of them has been answered.
     each: f64,
     left: f64,
     at: std::time::Instant,
-    /// What was used so far.
+    /// Request units used so far.
     used: f64,
 }
 
 impl Budget {
-    /// How long to wait until there are some; `None` when there are.
+    /// Admits an operation, or returns how long to wait.
     fn admit(&mut self) -> Option<std::time::Duration> {
         let now = std::time::Instant::now();
-        // What is not used is not saved for later.
+        // Unused request units do not accumulate beyond one second.
         self.left = (self.left + (now - self.at).as_secs_f64() * self.rate).min(self.rate);
         self.at = now;
         if self.left < 0.0 {
@@ -114,7 +114,7 @@ impl Budget {
 }
 
 struct HoldAt {
-    /// Writes that still pass before it.
+    /// The number of writes that still pass before it.
     left: usize,
     when: When,
     reached: oneshot::Sender<Held>,
@@ -129,19 +129,19 @@ struct Shared {
     storm: Mutex<Option<Storm>>,
     hold: Mutex<Option<HoldAt>>,
     before_live_write: Mutex<Option<Hook>>,
-    /// What is replaced in answers, by what.
+    /// A text to replace in answers, and its replacement.
     rewrite: Mutex<Option<(String, String)>>,
-    /// How many request units there are.
+    /// The throughput, if it is limited.
     budget: Mutex<Option<Budget>>,
-    /// What a request is answered that has operations of several partition keys.
+    /// The status for requests with operations of several partition keys.
     bulk: Mutex<Option<u16>>,
     seen: Mutex<HashMap<Kind, usize>>,
-    /// Requests that met a fault.
+    /// The number of requests that met a fault.
     faulted: AtomicUsize,
     http: reqwest::Client,
 }
 
-/// The proxy; its port closes when it is dropped.
+/// The proxy; its port closes on drop.
 pub struct Proxy {
     endpoint: Url,
     shared: Arc<Shared>,
@@ -182,7 +182,7 @@ impl Proxy {
         self.fail_next_of(Kind::HistoryWrite, faults);
     }
 
-    /// Every write to `changes` meets this fault until it is taken back.
+    /// Every write to `changes` meets this fault until it is reset.
     pub fn fail_always(&self, fault: Option<Fault>) {
         self.fail_always_of(Kind::HistoryWrite, fault);
     }
@@ -192,7 +192,7 @@ impl Proxy {
         self.shared.faults.lock().unwrap().entry(kind).or_default().extend(faults);
     }
 
-    /// Every request of a kind meets this fault until it is taken back.
+    /// Every request of a kind meets this fault until it is reset.
     pub fn fail_always_of(&self, kind: Kind, fault: Option<Fault>) {
         let mut always = self.shared.always.lock().unwrap();
         match fault {
@@ -201,76 +201,76 @@ impl Proxy {
         };
     }
 
-    /// Each different request of these kinds meets the fault so many times before it passes, until it is taken back.
+    /// Each distinct request of these kinds meets the fault `times` times before it passes, until [`Self::calm`].
     pub fn storm(&self, kinds: &[Kind], times: usize, fault: Fault) {
         *self.shared.storm.lock().unwrap() = Some(Storm { kinds: kinds.to_vec(), fault, times, met: HashMap::new() });
     }
 
-    /// How many requests met a fault since this was asked last; ends the storm.
+    /// Ends the storm. Returns the number of requests that met a fault since the last call.
     pub fn calm(&self) -> usize {
         *self.shared.storm.lock().unwrap() = None;
         self.shared.faulted.swap(0, Ordering::SeqCst)
     }
 
-    /// Faults concern only writes whose body contains this text.
+    /// Limits faults to writes whose body contains this text.
     pub fn only_if_body_has(&self, text: &str) {
         *self.shared.only_if_body_has.lock().unwrap() = Some(text.to_owned());
     }
 
-    /// Runs before each write to `events` is passed on: a writer that is always a little quicker.
+    /// Runs a hook before each write to `events` is forwarded: a concurrent writer that always wins the race.
     pub fn before_live_writes(&self, hook: Option<Hook>) {
         *self.shared.before_live_write.lock().unwrap() = hook;
     }
 
-    /// Replaces a text in every answer: for documents that the account in the test does not take.
+    /// Replaces a text in every answer, for documents that the test account does not accept.
     pub fn rewrite(&self, from: &str, to: &str) {
         *self.shared.rewrite.lock().unwrap() = Some((from.to_owned(), to.to_owned()));
     }
 
-    /// Gives the containers so many request units a second, of which a write takes `each`.
+    /// Limits the containers to this many request units per second; a write costs `each`.
     pub fn throttle(&self, rate: f64, each: f64) {
         let at = std::time::Instant::now();
         *self.shared.budget.lock().unwrap() = Some(Budget { rate, each, left: 0.0, at, used: 0.0 });
     }
 
-    /// Request units used by writes since then.
+    /// Request units used by writes since [`Self::throttle`].
     pub fn used(&self) -> f64 {
         self.shared.budget.lock().unwrap().as_ref().unwrap().used
     }
 
-    /// Answers bulk requests with this status, as an account that does not know them.
+    /// Answers bulk requests with this status, as an account without support for them does.
     pub fn refuse_bulk(&self, status: Option<u16>) {
         *self.shared.bulk.lock().unwrap() = status;
     }
 
-    /// Holds up a write, to `changes` or `events`, after `passing` others; the receiver tells when it has come.
+    /// Holds up a write to `changes` or `events` after `passing` others. The receiver fires when the write arrives.
     pub fn hold_after(&self, passing: usize, when: When) -> oneshot::Receiver<Held> {
         let (reached, wait) = oneshot::channel();
         *self.shared.hold.lock().unwrap() = Some(HoldAt { left: passing, when, reached });
         wait
     }
 
-    /// Nothing is held up any more that has not come yet.
+    /// Cancels a hold that no write has reached yet.
     pub fn hold_nothing(&self) {
         *self.shared.hold.lock().unwrap() = None;
     }
 
-    /// Requests of a kind that were seen.
+    /// The number of requests of a kind so far.
     pub fn seen(&self, kind: Kind) -> usize {
         self.shared.seen.lock().unwrap().get(&kind).copied().unwrap_or(0)
     }
 
-    /// Writes to `changes` that were seen.
+    /// The number of writes to `changes` so far.
     pub fn writes(&self) -> usize {
         self.seen(Kind::HistoryWrite)
     }
 
-    /// Point reads of `events` that were seen.
+    /// The number of point reads of `events` so far.
     pub fn reads(&self) -> usize {
         self.seen(Kind::LiveRead)
     }
 
-    /// Whether every fault was met.
+    /// Whether every fault was used.
     pub fn all_used(&self) -> bool {
         self.shared.faults.lock().unwrap().values().all(VecDeque::is_empty)
     }
@@ -280,7 +280,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.task.abort();
         if !std::thread::panicking() {
-            assert!(self.all_used(), "faults that no request met: {:?}", self.shared.faults.lock().unwrap());
+            assert!(self.all_used(), "unused faults: {:?}", self.shared.faults.lock().unwrap());
         }
     }
 }
@@ -327,7 +327,7 @@ impl Shared {
         next.or_else(|| self.always.lock().unwrap().get(&kind).cloned()).unwrap_or(Fault::Pass)
     }
 
-    /// The write to be held up, when it is this one.
+    /// Returns the hold if this write is the one to be held up.
     fn held(&self) -> Option<HoldAt> {
         let mut hold = self.hold.lock().unwrap();
         match hold.as_mut() {

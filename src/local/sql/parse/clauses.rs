@@ -1,4 +1,4 @@
-//! A query's clauses.
+//! Parses a query's clauses.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::local::sql::{
     ast::{Expr, From, Named, Order, Query, Select, Source},
 };
 
-/// Words that begin a clause or stand between operands: they are no alias.
+/// Words that begin a clause or stand between operands, and therefore cannot be aliases.
 pub(super) const NO_ALIAS: &[&str] = &[
     "from", "join", "in", "where", "group", "order", "offset", "limit", "and", "or", "not", "between", "like",
     "escape", "asc", "desc", "as", "select",
@@ -64,7 +64,7 @@ impl Parser {
         Ok(Query { distinct, top, select, from, filter, group_by, order_by, offset, limit })
     }
 
-    /// How many: a number or a parameter, and nothing after it.
+    /// Parses a count: a number or a parameter, and nothing after it.
     pub(super) fn count(&mut self) -> Result<Expr, SqlError> {
         let count = match self.peek() {
             Token::Number(number) => Expr::Literal(number.clone()),
@@ -81,7 +81,7 @@ impl Parser {
         }
         let at = self.at;
         if self.word("value") {
-            // A property or an alias may have this name.
+            // A property or an alias may also have this name.
             if !matches!(self.peek(), Token::Sign("," | "." | ")") | Token::End) && !self.is_word("from") {
                 return Ok(Select::Value(self.expr()?));
             }

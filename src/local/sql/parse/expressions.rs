@@ -1,4 +1,4 @@
-//! Expressions, by the precedence of their operators.
+//! Parses expressions by operator precedence.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use crate::local::sql::{
     functions,
 };
 
-/// Operators in a row, other than AND and OR.
+/// The maximum number of consecutive operators other than AND and OR.
 const MAX_OPERATORS: usize = 500;
 
 impl Parser {
@@ -57,7 +57,7 @@ impl Parser {
         Ok(one_or(items, Expr::All))
     }
 
-    /// The operator that stands here, with its precedence.
+    /// Returns the operator at this position with its precedence.
     fn operator(&self) -> Option<(u8, Binary)> {
         Some(match self.peek() {
             Token::Sign("=") => (3, Binary::Equal),

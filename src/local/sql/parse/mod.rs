@@ -1,4 +1,4 @@
-//! Text to query.
+//! Parses text into a query.
 
 mod clauses;
 mod expressions;
@@ -7,7 +7,7 @@ mod tokens;
 use self::tokens::{Token, invalid, tokens};
 use super::{SqlError, ast::Query};
 
-/// Nesting that is followed; the service's own limit is in this order.
+/// The maximum nesting depth; the service's own limit is of this order.
 const MAX_DEPTH: usize = 100;
 
 const KEYWORDS: &[&str] = &[

@@ -1,4 +1,4 @@
-//! Text to tokens.
+//! Splits text into tokens.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ pub(super) enum Token {
     End,
 }
 
-/// The longest first.
+/// The longest signs come first.
 const SIGNS: &[&str] = &[
     ">>>", "<<", ">>", "<=", ">=", "!=", "<>", "||", "??", "(", ")", "[", "]", "{", "}", ",", ".", ":", "?", "=", "<",
     ">", "+", "-", "*", "/", "%", "&", "|", "^", "~",

@@ -1,4 +1,4 @@
-//! What `host.json` says.
+//! Reads `host.json`.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ use crate::{config::Settings, host::overrides::apply_overrides};
 /// The host's default when host.json sets no `functionTimeout`.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
-/// `hh:mm:ss`, as .NET writes a time span; `d.hh:mm:ss` too.
+/// Parses `hh:mm:ss`, .NET's format for a time span, or `d.hh:mm:ss`.
 pub(super) fn time_span(text: &str) -> Option<Duration> {
     let (days, clock) = match text.split_once('.') {
         Some((days, clock)) if clock.contains(':') => (days.parse::<u64>().ok()?, clock),
@@ -23,21 +23,21 @@ pub(super) fn time_span(text: &str) -> Option<Duration> {
         .then(|| Duration::from_secs(((days * 24 + hours) * 60 + minutes) * 60 + seconds))
 }
 
-/// What matters here of `host.json`.
+/// The relevant parts of `host.json`.
 #[derive(Clone, Debug)]
 pub(in crate::local::trigger) struct HostFile {
     pub executable: Option<PathBuf>,
     pub arguments: Option<Vec<String>>,
     pub function_timeout: Duration,
-    /// `extensions.cosmosDB.serializerSettings.dateParseHandling` is `None`, and the bundle knows it: strings that look
-    /// like dates are left alone.
+    /// `extensions.cosmosDB.serializerSettings.dateParseHandling` is `None` and the bundle supports it: strings that
+    /// look like dates are left alone.
     pub keeps_dates: bool,
 }
 
-/// The first extension bundle with the date setting.
+/// The first extension bundle that supports the date setting.
 const DATE_SETTING_SINCE: (u32, u32, u32) = (4, 37, 1);
 
-/// Whether every bundle that `range` allows knows the date setting. `[4.37.1, 5.0.0)`: the lower end decides.
+/// Whether every bundle in `range` supports the date setting. For `[4.37.1, 5.0.0)`, the lower bound decides.
 fn bundle_has_date_setting(range: &str) -> bool {
     let Some(lower) = range.trim().strip_prefix('[').and_then(|rest| rest.split(',').next()) else { return false };
     let mut numbers = lower.trim().trim_end_matches(']').split('.').map(|part| part.parse::<u32>().ok());
@@ -47,7 +47,7 @@ fn bundle_has_date_setting(range: &str) -> bool {
 }
 
 impl HostFile {
-    /// Reads `host.json` with the app settings over it; a missing one has the defaults.
+    /// Reads `host.json` with the app settings applied over it; a missing file means the defaults.
     pub fn read(app_root: &Path) -> Result<Self, BindingError> {
         let path = app_root.join("host.json");
         let text = match std::fs::read(&path) {
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_date_setting_counts_only_with_a_bundle_that_knows_it() {
+    fn the_date_setting_counts_only_with_a_bundle_that_supports_it() {
         let keeps = |bundle: &str, handling: &str| {
             let folder = tempfile::tempdir().unwrap();
             let text = json!({"extensionBundle": {"version": bundle},
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn time_spans_are_read_as_dotnet_writes_them() {
+    fn time_spans_in_dotnet_format_are_parsed() {
         assert_eq!(time_span("00:10:01"), Some(Duration::from_secs(601)));
         assert_eq!(time_span("1.00:00:00"), Some(Duration::from_secs(86_400)));
         assert_eq!(time_span("10"), None);

@@ -1,4 +1,4 @@
-//! What a function's `function.json` and `host.json` say.
+//! Reads a function's `function.json` and the app's `host.json`.
 
 mod host_file;
 
@@ -26,26 +26,26 @@ pub enum FeedMode {
 /// What the host does after a failed invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// How often the same batch is tried again; `None` is for ever (`-1`).
+    /// How often the same batch is retried; `None` means forever (`-1`).
     pub max_retries: Option<u32>,
-    /// The wait before the first retry.
+    /// The delay before the first retry.
     pub first_delay: Duration,
-    /// The wait doubles up to this; equal to `first_delay` for a fixed delay.
+    /// The delay doubles up to this; equal to `first_delay` for a fixed delay.
     pub max_delay: Duration,
 }
 
 impl RetryPolicy {
-    /// The wait before retry number `retry` (the first is 1).
+    /// Returns the delay before retry number `retry`, starting at 1.
     pub fn delay(&self, retry: u32) -> Duration {
         let factor = 2_u32.saturating_pow(retry.saturating_sub(1).min(20));
         self.first_delay.saturating_mul(factor).min(self.max_delay)
     }
 }
 
-/// A function with a Cosmos DB trigger, all settings resolved.
+/// A function with a Cosmos DB trigger; all settings are resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionBinding {
-    /// The function's name: its folder, and the path that the host posts to.
+    /// The function's name: its folder, and the path of the host's requests.
     pub function: String,
     /// The binding's name: the key under `Data`.
     pub binding: String,
@@ -57,19 +57,19 @@ pub struct FunctionBinding {
     pub lease_database: String,
     /// Where leases and their progress are kept.
     pub lease_container: String,
-    /// Tells functions on the same container apart.
+    /// Separates functions on the same container.
     pub lease_prefix: String,
-    /// Whether a missing lease container is made.
+    /// Whether a missing lease container is created.
     pub create_lease_container: bool,
-    /// Wait after an empty poll.
+    /// The delay after an empty poll.
     pub poll_delay: Duration,
-    /// Documents of one invocation, as a hint.
+    /// The requested number of documents per invocation.
     pub max_items: Option<usize>,
-    /// Start with what is already in the container (latest mode only).
+    /// Whether to start with existing documents (latest-version mode only).
     pub start_from_beginning: bool,
     /// Which feed is read.
     pub mode: FeedMode,
-    /// Without one, a failed batch is lost, as in Azure.
+    /// Without a policy, a failed batch is lost, as in Azure.
     pub retry: Option<RetryPolicy>,
 }
 
@@ -82,11 +82,11 @@ pub enum BindingError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// A file is not what it should be.
+    /// A file has invalid contents.
     #[error("{}: {problem}", path.display())]
     Invalid {
         /// The file.
@@ -143,7 +143,8 @@ struct RetryField {
 }
 
 impl FunctionBinding {
-    /// The function that this project ships, for a start without its folder. Names come from the same settings.
+    /// Returns the function that this project ships, for a start without its folder. The names come from the same
+    /// settings.
     pub fn capture_changes(settings: &[(String, String)]) -> Self {
         let setting = |name: &str, default: &str| {
             let found = settings.iter().rev().find(|(known, _)| known == name);
@@ -190,7 +191,7 @@ impl FunctionBinding {
         Ok(found)
     }
 
-    /// Reads a `function.json`; `None` when it has no Cosmos DB trigger. The error names the field and the fix.
+    /// Parses a `function.json`; `None` when it has no Cosmos DB trigger. The error names the field and the fix.
     pub fn parse(function: &str, text: &[u8], settings: &[(String, String)]) -> Result<Option<Self>, String> {
         let file: FunctionFile = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         let is_trigger = |binding: &serde_json::Value| {
@@ -276,12 +277,12 @@ impl TryFrom<RetryField> for RetryPolicy {
     }
 }
 
-/// `[a-zA-Z][a-zA-Z0-9]*`: what the host accepts.
+/// Whether the host accepts the name: `[a-zA-Z][a-zA-Z0-9]*`.
 fn is_binding_name(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphabetic()) && name.chars().all(|c| c.is_ascii_alphanumeric())
 }
 
-/// Replaces every `%NAME%` by that app setting.
+/// Replaces every `%NAME%` with that app setting.
 fn resolve(field: &str, text: &str, settings: &[(String, String)]) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_named_by_field_and_fix() {
+    fn a_mistake_is_reported_with_field_and_fix() {
         let trigger = |change: serde_json::Value| {
             let mut trigger =
                 json!({"type": "cosmosDBTrigger", "name": "documents", "databaseName": "d", "containerName": "c"});
@@ -353,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_the_trigger_is_none_of_ours() {
+    fn a_file_without_the_trigger_is_ignored() {
         let timer = json!({"type": "timerTrigger", "name": "t"});
         assert_eq!(FunctionBinding::parse("F", &file(timer, json!(null)), &[]).unwrap(), None);
     }
