@@ -1,8 +1,10 @@
 //! What a history has from before a follower delivers to it, and whether anything is missing in between.
 
+use serde::Deserialize;
+
 use crate::{
     config::Names,
-    cosmos::{Cosmos, Failure, FeedStart, RETRY_TIMEOUT, Retry, RuLimiter},
+    cosmos::{Container, Cosmos, Failure, FeedStart, Param, RETRY_TIMEOUT, Retry, RuLimiter},
     history::{
         Account as _,
         frontier::Evidence,
@@ -20,6 +22,29 @@ pub struct Earlier {
     pub names: Names,
     /// Whether what is followed is not in this account, so that the readers of the history are not known there.
     pub is_elsewhere: bool,
+}
+
+/// A follower that writes the same history from another source, and that source. Documents of two sources with one id
+/// and one partition key would be one document there.
+///
+/// # Errors
+/// When the lease container cannot be read.
+pub(super) async fn other_source(
+    leases: &Container,
+    history: &str,
+    source: &str,
+) -> Result<Option<(String, String)>, Failure> {
+    const SQL: &str = "SELECT TOP 1 c.follower, c.source FROM c \
+                       WHERE STARTSWITH(c.id, 'follow.') AND c.history = @history AND c.source != @source";
+    #[derive(Deserialize)]
+    struct Other {
+        follower: String,
+        source: String,
+    }
+    let params = [Param::new("history", history), Param::new("source", source)];
+    let found = leases.query_all(SQL, &params, None).await?;
+    let other = found.first().and_then(|row| serde_json::from_str::<Other>(row.get()).ok());
+    Ok(other.map(|other| (other.follower, other.source)))
 }
 
 impl Earlier {

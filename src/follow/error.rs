@@ -39,6 +39,16 @@ pub enum FollowError {
         /// The collection that is followed.
         own: String,
     },
+    /// Another follower writes this history from another container.
+    #[error("the history {history} is written from {other}, by the follower {follower:?}")]
+    OtherSource {
+        /// Database and container of the history.
+        history: String,
+        /// Database and container that the other one reads.
+        other: String,
+        /// The other one's name.
+        follower: String,
+    },
     /// A field is to be hashed, and there is no key.
     #[error("hashes of fields need a key")]
     NoRedactKey,

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tracing::warn;
 
 use super::{
-    CheckpointStore, Earlier, Ended, Filter, FollowError, Follower, Metrics, Options, Pipeline,
+    CheckpointStore, Earlier, Ended, Filter, FollowError, Follower, Metrics, Options, Pipeline, earlier,
     sink::{BlobSink, FileSink, HistorySink, SegmentSink, Sink, StreamSink},
 };
 use crate::{
@@ -224,6 +224,17 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
             None => return Ok(Ended::NotStarted),
         },
     };
+    if let CheckpointStore::Container(leases) = &store
+        && !is_elsewhere
+        && sinks.iter().any(|sink| matches!(sink, SinkTarget::Changes))
+    {
+        let history = format!("{}/{}", cx.names.database, cx.names.changes);
+        let own = source.place();
+        let other = async || earlier::other_source(leases, &history, &own).await;
+        if let Some(Some((follower, other))) = patiently(other, RETRY_TIMEOUT, &options, &metrics, cx).await? {
+            return Err(FollowError::OtherSource { history, other, follower });
+        }
+    }
     let redactor = fields.redactor(source.key_paths(), is_elsewhere)?;
     let dead_letters = Arc::new(DeadLetterStore::open(&config.dead_letters, &credential)?);
     // What passes a filter says nothing about the changes around it.

@@ -190,6 +190,26 @@ async fn the_checkpoint_file_of_another_follower_is_refused_and_unchanged() {
 }
 
 #[tokio::test]
+async fn a_second_source_of_a_history_is_refused() {
+    let app = TestApp::start().await;
+    for id in ["orders", "orders-changes"] {
+        let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
+        assert!(app.local.create_container("dev", json!({"id": id, "partitionKey": key})).await.unwrap());
+    }
+    catch_up(&app, &ALL).await;
+    let other = ["--source", "orders", "--name", "orders"];
+    let refused = app.run(&[&["follow", "--until-caught-up"], &ALL[..], &other].concat()).await;
+    assert_eq!(refused.code, 2, "{refused:?}");
+    for part in ["dev/changes is written from dev/events", "\"default\"", "--changes", "follow.default"] {
+        assert!(refused.stderr.contains(part), "{part}: {refused:?}");
+    }
+    assert_eq!(checkpoint(&app, "follow.orders").await, None);
+    // A history of its own is accepted, and so is a second follower of the same source.
+    catch_up(&app, &[&ALL[..], &other, &["--changes", "orders-changes"]].concat()).await;
+    catch_up(&app, &[&ALL[..], &["--name", "second"]].concat()).await;
+}
+
+#[tokio::test]
 async fn an_unwritable_history_is_noticed_before_there_is_a_checkpoint() {
     let app = TestApp::with_changes_key(&["/other"]).await;
     for history in ["changes", "nowhere"] {
