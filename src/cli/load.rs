@@ -54,7 +54,7 @@ pub struct LoadArgs {
     /// left out
     #[arg(long, conflicts_with = "archive")]
     no_trailer: bool,
-    /// Writes in flight
+    /// Writes in flight; ten times as many small ones where requests are packed (REWIND_BULK)
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
     /// At most this many request units a second, on average

@@ -47,7 +47,7 @@ pub struct PopulateArgs {
     /// At most this many documents a second
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
-    /// Writes in flight
+    /// Writes in flight; ten times as many small ones where requests are packed (REWIND_BULK)
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
     /// How to print the summary

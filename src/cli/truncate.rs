@@ -27,7 +27,7 @@ pub struct TruncateArgs {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
-    /// Deletes in flight
+    /// Deletes in flight; ten times as many small ones where requests are packed (REWIND_BULK)
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
     /// How to print the summary

@@ -29,6 +29,10 @@ pub trait Items: Send + Sync + 'static {
     fn key_paths(&self) -> &KeyPaths;
     /// How partition keys are hashed; `None` for a container that is not partitioned by a hash.
     fn hash_space(&self) -> Option<HashSpace>;
+    /// Whether concurrent writes are packed into common requests.
+    fn packs(&self) -> bool {
+        false
+    }
     /// Reads an item with its system properties; `None` when there is none.
     fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>>;
     /// The same for an item that no longer changes: the answer may be a moment old. For many at once.
@@ -63,6 +67,10 @@ impl Items for Container {
 
     fn hash_space(&self) -> Option<HashSpace> {
         Self::hash_space(self)
+    }
+
+    fn packs(&self) -> bool {
+        Self::packs(self)
     }
 
     // Never packed: a packed read has no session token, and may miss what this process has just written.
@@ -125,6 +133,10 @@ impl<T: InContainer> Items for T {
 
     fn hash_space(&self) -> Option<HashSpace> {
         self.container().hash_space()
+    }
+
+    fn packs(&self) -> bool {
+        self.container().packs()
     }
 
     fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {

@@ -4,13 +4,13 @@ use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use serde::Deserialize;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,10 @@ use crate::change::{diff, key::ItemKey, record::own_text};
 const QUEUE: usize = 4;
 /// Bytes of documents that are queued or in flight; the client library holds each several times.
 const ROOM: usize = 16 << 20;
+/// Small writes that take the place of one while requests are packed: the account is far away, and a request carries many.
+const SMALL: u32 = 10;
+/// The bytes of a small write; one that is larger takes the place of several.
+const SMALL_BYTES: usize = 1024;
 /// How often an item that keeps changing is read again.
 const LOOKS: u32 = 5;
 
@@ -102,6 +106,10 @@ struct Queued {
 
 struct Shared {
     queued: tokio::sync::Mutex<mpsc::UnboundedReceiver<Queued>>,
+    /// What may be in flight, in small writes.
+    in_flight: Semaphore,
+    /// Whether the service held a write back: more in flight would only wait longer.
+    is_throttled: AtomicBool,
     /// The items that are being written, each with the writes that came for it meanwhile.
     busy: Mutex<HashMap<ItemKey, VecDeque<Queued>>>,
     container: Arc<dyn Items>,
@@ -119,8 +127,9 @@ struct Shared {
 }
 
 impl Writers {
-    /// Starts `concurrency` writers, held back to the limit of `pace`. Once `stop` is cancelled no further write is
-    /// begun, and those in progress are finished.
+    /// Starts writers, held back to the limit of `pace`, that have up to `concurrency` writes in flight; ten times as
+    /// many small ones while they are packed into common requests, unless the service throttles. Once `stop` is cancelled
+    /// no further write is begun, and those in progress are finished.
     pub fn start(
         container: Arc<dyn Items>,
         concurrency: usize,
@@ -128,10 +137,13 @@ impl Writers {
         observer: Observer,
         stop: &CancellationToken,
     ) -> Self {
-        let concurrency = concurrency.max(1);
+        let in_flight = concurrency.max(1) * SMALL as usize;
+        let concurrency = if container.packs() { in_flight } else { concurrency.max(1) };
         let (queue, queued) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             queued: tokio::sync::Mutex::new(queued),
+            in_flight: Semaphore::new(in_flight),
+            is_throttled: AtomicBool::new(false),
             busy: Mutex::default(),
             container,
             pace,
@@ -153,8 +165,8 @@ impl Writers {
                     let mut next = Some(first);
                     while let Some(Queued { job, _held }) = next {
                         let item = job.item.clone();
-                        match shared.stop.run_until_cancelled(shared.pace.wait()).await {
-                            Some(()) => shared.write(job).await,
+                        match shared.stop.run_until_cancelled(shared.admit(&job.action)).await {
+                            Some(_place) => shared.write(job).await,
                             None => drop(shared.left.fetch_add(1, Ordering::Relaxed)),
                         }
                         next = shared.next_of(item);
@@ -227,6 +239,20 @@ impl Shared {
         next
     }
 
+    /// Waits until a write may begin.
+    async fn admit(&self, action: &Action) -> Option<SemaphorePermit<'_>> {
+        self.pace.wait().await;
+        let is_packed = self.container.packs() && !self.is_throttled.load(Ordering::Relaxed);
+        let places = match action {
+            // It reads before it writes, and reads are not packed.
+            Action::ReplaceOlder(..) => SMALL,
+            _ if !is_packed => SMALL,
+            _ => u32::try_from(action.bytes().div_ceil(SMALL_BYTES)).unwrap_or(SMALL).clamp(1, SMALL),
+        };
+        // It is never closed.
+        self.in_flight.acquire_many(places).await.ok()
+    }
+
     async fn write(&self, job: Job) {
         let retry = Retry::for_at_most(RETRY_TIMEOUT);
         let (key, id) = (&job.item.partition_key, job.item.id.as_str());
@@ -243,6 +269,9 @@ impl Shared {
                 other => other.map(|_| &self.deleted),
             },
         };
+        if retry.count() > 0 {
+            self.is_throttled.store(true, Ordering::Relaxed);
+        }
         match result {
             Ok(counter) => {
                 counter.fetch_add(1, Ordering::Relaxed);
