@@ -9,7 +9,7 @@ use super::{ALL, captured, catch_up, checkpoint, put};
 use crate::support::{Output, TestApp};
 
 /// The second that has just passed, with nothing else in it.
-async fn moment() -> String {
+pub async fn moment() -> String {
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     tokio::time::sleep(Duration::from_millis(1100)).await;

@@ -1,5 +1,6 @@
 //! Versions of which the record is too large: the history knows that they were, and claims nothing of their content.
 
+use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
 
 use super::{ALL, catch_up, put};
@@ -60,4 +61,43 @@ async fn nothing_is_claimed_of_a_version_that_was_too_large() {
         assert_eq!(found.code, 3, "{}", found.stderr);
         assert!(found.stderr.contains("which was too large"), "{}", found.stderr);
     }
+}
+
+#[tokio::test]
+async fn verify_counts_apart_what_the_history_has_nothing_of() {
+    let app = TestApp::start().await;
+    catch_up(&app, &ALL).await;
+    put(&app, "over", 1).await;
+    app.put(json!({"id": "over", "pk": "key-over", "n": 2, "noise": noise()})).await;
+    put(&app, "over", 3).await;
+    put(&app, "gone", 1).await;
+    app.events().await.delete(&PartitionKey::parse("key-gone").unwrap(), "gone", None).await.unwrap();
+    app.run(&[&["follow", "--until-caught-up"], &ALL[..]].concat()).await;
+    let verify = ["verify", "--deep", "100", "--grace", "0s", "--format", "json"];
+    let told = app.run(&verify).await;
+    let report: Value = serde_json::from_str(&told.stdout).unwrap();
+    // Neither the absent version nor the delete is a document that was made again.
+    assert_eq!((&report["versions"], &report["sampled"]), (&json!(5), &json!(3)), "{report}");
+    let check = |report: &Value, name: &str| {
+        report["checks"].as_array().unwrap().iter().find(|check| check["check"] == name).cloned().unwrap()
+    };
+    let absent = check(&report, "absent");
+    assert_eq!((&absent["count"], &absent["result"]), (&json!(1), &json!("WARNING")), "{report}");
+    assert_eq!((&absent["documents"][0]["id"], told.code), (&json!("over"), 3), "{report}");
+    assert_eq!(check(&report, "rebuild")["count"], 0, "{report}");
+    let later = app.run(&[&verify[..], &["--since", &super::filtered::moment().await]].concat()).await;
+    assert_eq!(later.json()["result"], "OK", "{later:?}");
+
+    // The live document is the version that is too large: saving it saves nothing of it.
+    app.put(json!({"id": "live", "pk": "key-live", "n": 1, "noise": noise()})).await;
+    app.run(&[&["follow", "--until-caught-up"], &ALL[..]].concat()).await;
+    for more in [&[][..], &["--repair"]] {
+        let told = app.run(&[&verify[..], more].concat()).await;
+        let report: Value = serde_json::from_str(&told.stdout).unwrap();
+        assert_eq!((&report["result"], told.code), (&json!("FAILURE"), 3), "{more:?}: {}", told.stderr);
+        assert_eq!((&report["repaired"], &check(&report, "missing")["count"]), (&json!(0), &json!(1)), "{report}");
+    }
+    let saved = app.run(&["backfill", "--all", "--format", "json"]).await;
+    let report: Value = serde_json::from_str(&saved.stdout).unwrap();
+    assert_eq!((saved.code, &report["failed"]), (3, &json!(1)), "{saved:?}");
 }
