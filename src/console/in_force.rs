@@ -45,6 +45,14 @@ pub(crate) fn note_caveats(ui: &Ui, caveats: &[Caveat]) {
     }
 }
 
+/// Why a version cannot be shown that was too large for the history. `about` names the document.
+pub(crate) fn absent(about: &str, version: &Version) -> CliError {
+    CliError::not_there(
+        format!("{about}: {}", version.why_partial()),
+        format!("its version is of {}; replay --list shows the dead letters", time(version.ts)),
+    )
+}
+
 /// Why there is no document at the moment, with a hint. `flag` names the time that was asked for.
 pub(crate) fn not_there(id: &str, as_of: &AsOf<'_>, versions: &[Version], flag: &str) -> CliError {
     let at = if as_of.at == PointInTime::END { "now".to_owned() } else { format!("at {}", as_of.at) };
