@@ -37,6 +37,16 @@ async fn what_passes_a_filter_does_not_make_a_history_complete() {
     catch_up(&app, &filter).await;
     let vias: Vec<Value> = app.history().await.iter().map(|record| record["_change"]["via"].clone()).collect();
     assert_eq!(vias, [json!("filter"), json!("filter")]);
+    let covered = app.run(&["coverage", "--format", "json"]).await.json();
+    let figures =
+        |day: &Value| [&day["mode"], &day["versions"], &day["filtered"], &day["all_versions"]].map(Value::clone);
+    // It may be midnight in between.
+    for day in covered.as_array().unwrap() {
+        let versions = day["versions"].clone();
+        assert_eq!(figures(day), [json!("filtered"), versions.clone(), versions, json!(0)], "{covered}");
+    }
+    let told = app.run(&["coverage"]).await;
+    assert!(told.stderr.contains("  filtered") && !told.stderr.contains("all-versions"), "{told:?}");
 
     // It was captured before the moment, another one after it, and its delete did not pass.
     let plan = app.run(&["restore", "--all", "--at", &at, "--dry-run", "--format", "json"]).await;
