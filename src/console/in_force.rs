@@ -10,6 +10,7 @@ use crate::{
         time::{PointInTime, span_text},
         version::Version,
     },
+    figures::count_of,
     format::printable,
     history::as_of::{self, AsOf, Caveat, State},
 };
@@ -42,6 +43,13 @@ pub(crate) fn describe(as_of: &AsOf<'_>) -> Option<String> {
 pub(crate) fn note_caveats(ui: &Ui, caveats: &[Caveat]) {
     for caveat in caveats {
         ui.note(&format!("note: {caveat}"));
+    }
+}
+
+/// Prints on stderr how many of many documents have each caveat.
+pub(crate) fn count_caveats<'a>(ui: &Ui, counts: impl IntoIterator<Item = (&'a str, u64)>) {
+    for (name, count) in counts {
+        ui.note(&format!("note: {} with the caveat {name}", count_of(count, "document")));
     }
 }
 
