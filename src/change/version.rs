@@ -305,6 +305,14 @@ impl Version {
         self.container.zip(container).is_some_and(|(own, other)| own != other)
     }
 
+    /// When it expires, epoch seconds: by its document's time to live, or by the container's `default`, of which -1 stands
+    /// for none. A container without any lets no document expire.
+    pub fn expires(&self, default: Option<i64>) -> Option<i64> {
+        let own = self.document.as_deref().and_then(|text| RawDocument::parse(text).ok()?.get_i64("ttl"));
+        let seconds = own.unwrap_or(default?);
+        (default.is_some() && seconds > 0).then(|| self.ts.saturating_add(seconds))
+    }
+
     /// Where this version stands among the versions of its item, as far as time and LSN tell.
     pub fn position(&self) -> Position<'_> {
         Position { ts: self.ts, lsn: self.lsn, record_id: &self.record_id }
