@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 pub use super::bad_record::{BadRecord, BodyError, RecordProblem};
 use super::{
-    Op, VersionFidelity, VersionVia,
+    Op, VersionFidelity, VersionVia, Via,
     key::{KeyValue, PartitionKey},
     order::Position,
     raw::{Member, RawDocument, Reserved, present, string_of},
@@ -163,6 +163,12 @@ impl Version {
     /// stand for the whole document.
     pub fn is_partial(&self) -> bool {
         self.is_absent() || self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Partial))
+    }
+
+    /// Whether its reader passed on only what matched a filter: it says nothing of the changes around it, but which version
+    /// was before.
+    pub fn is_filtered(&self) -> bool {
+        self.via == Some(VersionVia::Known(Via::Filter))
     }
 
     /// Whether it came from a feed that delivers every version.

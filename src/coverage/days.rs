@@ -80,7 +80,7 @@ impl Day {
         self.normalized += u64::from(version.is_normalized());
         *match version.op {
             Some(Op::Baseline) => &mut self.baseline,
-            _ if version.via == Some(VersionVia::Known(Via::Filter)) => &mut self.filtered,
+            _ if version.is_filtered() => &mut self.filtered,
             Some(Op::Create | Op::Replace | Op::Update | Op::Delete | Op::Expire) => &mut self.all_versions,
             // No record has an operation of a collection.
             Some(Op::Upsert | Op::Drop | Op::Rename | Op::DropDatabase | Op::Invalidate) => &mut self.latest,

@@ -137,3 +137,33 @@ async fn a_history_that_takes_nothing_is_found_before_there_is_a_checkpoint() {
         assert_eq!(checkpoint(&app, "follow.default").await, None, "{history}");
     }
 }
+
+/// What passed a filter later is no sign that everything before it was captured, unless it names the version before.
+#[tokio::test]
+async fn a_later_change_that_passed_a_filter_proves_only_the_version_that_it_names() {
+    let app = TestApp::start().await;
+    let filter = [&ALL[..], &["--name", "some", "--filter", "doc.n != 2"]].concat();
+    catch_up(&app, &filter).await;
+    for id in ["unseen", "known"] {
+        put(&app, id, 1).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    put(&app, "unseen", 2).await;
+    let at = moment().await;
+    // This one is in the history as the image before the next one.
+    put(&app, "unseen", 2).await;
+    for id in ["unseen", "known"] {
+        put(&app, id, 3).await;
+    }
+    catch_up(&app, &filter).await;
+    let plan = app.run(&["restore", "--all", "--at", &at, "--dry-run", "--format", "json"]).await;
+    let expected = [("known".to_owned(), "restore".to_owned()), ("unseen".to_owned(), "unknown".to_owned())];
+    assert_eq!(actions(&plan), expected, "{plan:?}");
+    for (id, is_doubtful) in [("known", false), ("unseen", true)] {
+        let shown = app.run(&["show", "--id", id, "--at", &at]).await;
+        assert_eq!(shown.stderr.contains("warning"), is_doubtful, "{shown:?}");
+    }
+    let saved = app.run(&["backup", "--all", "--at", &at, "--out", "then.jsonl", "--format", "json"]).await;
+    let report: Value = serde_json::from_str(&saved.stdout).unwrap();
+    assert_eq!((&report["documents"], &report["unknown"]), (&json!(1), &json!(1)), "{saved:?}");
+}
