@@ -209,6 +209,50 @@ async fn unknown_documents_are_listed_and_too_many_are_refused_up_front() {
     assert!(matches!(started(&life, &wrong).await, Err(PastError::Mask(_))));
 }
 
+/// The version that was in force is at hand, and the next one names another before it that nobody captured.
+#[tokio::test]
+async fn what_may_have_been_changed_unseen_is_shown_and_counted() {
+    let life = Life::start().await;
+    let mut items = Vec::new();
+    for (op, n, ts, lsn, before) in [("create", 1, life.now - 1200, 1, 0), ("replace", 3, life.now - 300, 5, 3)] {
+        let mut stored = life.app.put(json!({"id": "a", "pk": "a", "n": n})).await;
+        stored["_ts"] = ts.into();
+        let metadata = json!({"lsn": lsn, "crts": ts, "previousImageLSN": before, "operationType": op});
+        items.push(json!({"current": stored, "metadata": metadata}));
+    }
+    life.app.capture(&items).await;
+    life.app.captured_from_now().await;
+    let at = (life.now - 600).to_string();
+    // The other commands take it for what it was, and say what they do not know.
+    let shown = life.app.run(&["show", "--id", "a", "--at", &at]).await;
+    assert!(
+        shown.code == 0 && shown.stderr.contains("note: a version is missing from the history (LSN 3)"),
+        "{shown:?}"
+    );
+    let planned = life.app.run(&["restore", "--all", "--at", &at, "--dry-run"]).await;
+    assert!(
+        planned.code == 0 && planned.stdout.contains("a version is missing from the history (LSN 3)"),
+        "{planned:?}"
+    );
+    let saved = life.app.run(&["backup", "--all", "--at", &at, "--out", "then.jsonl"]).await;
+    assert!(saved.code == 0 && saved.stderr.contains("note: 1 document with the caveat gap"), "{saved:?}");
+    for more in [&[][..], &["--where", "c.n = 1"]] {
+        let mut program = life.app.start_program(&[&["at", &at], more].concat());
+        let ready: Value = serde_json::from_str(&program.line().await).unwrap();
+        // Fetched by name or loaded: it is counted once.
+        let document = Plain::new(ready["endpoint"].as_str().unwrap()).get("a").await;
+        let loaded: Value = serde_json::from_str(&program.line().await).unwrap();
+        assert_eq!((&loaded["documents"], &loaded["caveats"]), (&json!(1), &json!({"gap": 1})), "{document:?}");
+        program.interrupt();
+        let ended = program.ended().await;
+        assert!(ended.code == 0 && ended.stderr.contains("note: 1 document with the caveat gap"), "{ended:?}");
+    }
+    let past = started(&life, &request(life.now - 600)).await.unwrap();
+    let loaded = past.load(&*Silent.begin("loading", None)).await.unwrap();
+    assert_eq!((loaded.is_complete(), loaded.caveats["gap"]), (true, 1));
+    assert_eq!(read(&opened(&past, "events").await, "a").await.unwrap()["n"], 1);
+}
+
 /// A container's description as an HTTP client reads it.
 async fn described(account: &Plain) -> Value {
     let (status, description) = account.ask(Method::GET, "events", "", None).await;

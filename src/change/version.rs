@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 pub use super::bad_record::{BadRecord, BodyError, RecordProblem};
 use super::{
-    Op, VersionFidelity, VersionVia,
+    Op, VersionFidelity, VersionVia, Via,
     key::{KeyValue, PartitionKey},
     order::Position,
     raw::{Member, RawDocument, Reserved, present, string_of},
@@ -165,6 +165,12 @@ impl Version {
         self.is_absent() || self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Partial))
     }
 
+    /// Whether its reader passed on only what matched a filter: it says nothing of the changes around it, but which version
+    /// was before.
+    pub fn is_filtered(&self) -> bool {
+        self.via == Some(VersionVia::Known(Via::Filter))
+    }
+
     /// Whether it came from a feed that delivers every version.
     pub fn is_of_every_version(&self) -> bool {
         self.op.is_some_and(Op::is_of_every_version)
@@ -303,6 +309,14 @@ impl Version {
     /// Whether it belongs to another container than this one; false when either is not known.
     pub fn is_of_another(&self, container: Option<u64>) -> bool {
         self.container.zip(container).is_some_and(|(own, other)| own != other)
+    }
+
+    /// When it expires, epoch seconds: by its document's time to live, or by the container's `default`, of which -1 stands
+    /// for none. A container without any lets no document expire.
+    pub fn expires(&self, default: Option<i64>) -> Option<i64> {
+        let own = self.document.as_deref().and_then(|text| RawDocument::parse(text).ok()?.get_i64("ttl"));
+        let seconds = own.unwrap_or(default?);
+        (default.is_some() && seconds > 0).then(|| self.ts.saturating_add(seconds))
     }
 
     /// Where this version stands among the versions of its item, as far as time and LSN tell.

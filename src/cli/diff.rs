@@ -88,14 +88,14 @@ async fn one(args: &DiffArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     let mut out = Out::new(ui, args.format, args.which.is_list());
     let mut differing = 0_u64;
     let mut count = 0;
-    let mut exit = Exit::Done;
+    let mut left_out = 0;
     while let Some(Comparison { item, from, to }) = documents.next().await? {
         match describe_side(ui, "from", &item, &from).and_then(|()| describe_side(ui, "to", &item, &to)) {
             Ok(()) => {}
-            // Nothing is known about one of the times.
+            // Nothing is known about one of the times, or nothing is left of the document.
             Err(error) if args.which.is_list() => {
                 ui.note(&format!("warning: {error}"));
-                exit = Exit::Incomplete;
+                left_out += 1;
                 continue;
             }
             Err(error) => return Err(error),
@@ -107,12 +107,14 @@ async fn one(args: &DiffArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     out.finish()?;
     let what = if count == 0 { "no difference".to_owned() } else { count_of(count, "difference") };
     let of = if args.which.is_list() {
-        format!(" in {} of {}", differing, count_of(documents.asked(), "document"))
+        let left_out = left_out + documents.unreadable();
+        let not = if left_out == 0 { String::new() } else { format!(", {left_out} not comparable") };
+        format!(" in {differing} of {}{not}", count_of(documents.asked(), "document"))
     } else {
         String::new()
     };
     ui.spent(&format!("{what}{of}"), cosmos, started);
-    Ok(if documents.is_incomplete() { Exit::Incomplete } else { exit })
+    Ok(if documents.is_incomplete() || left_out > 0 { Exit::Incomplete } else { Exit::Done })
 }
 
 async fn side(ui: &Ui, cosmos: &Cosmos, flag: &str, text: &str) -> Result<Side, CliError> {

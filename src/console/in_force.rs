@@ -10,6 +10,7 @@ use crate::{
         time::{PointInTime, span_text},
         version::Version,
     },
+    figures::count_of,
     format::printable,
     history::as_of::{self, AsOf, Caveat, State},
 };
@@ -43,6 +44,21 @@ pub(crate) fn note_caveats(ui: &Ui, caveats: &[Caveat]) {
     for caveat in caveats {
         ui.note(&format!("note: {caveat}"));
     }
+}
+
+/// Prints on stderr how many of many documents have each caveat.
+pub(crate) fn count_caveats<'a>(ui: &Ui, counts: impl IntoIterator<Item = (&'a str, u64)>) {
+    for (name, count) in counts {
+        ui.note(&format!("note: {} with the caveat {name}", count_of(count, "document")));
+    }
+}
+
+/// Why a version cannot be shown that was too large for the history. `about` names the document.
+pub(crate) fn absent(about: &str, version: &Version) -> CliError {
+    CliError::not_there(
+        format!("{about}: {}", version.why_partial()),
+        format!("its version is of {}; replay --list shows the dead letters", time(version.ts)),
+    )
 }
 
 /// Why there is no document at the moment, with a hint. `flag` names the time that was asked for.

@@ -20,6 +20,8 @@ pub struct Day {
     pub all_versions: u64,
     /// Of these: from the latest-version feed, or saved because a version was missing.
     pub latest: u64,
+    /// Of these: passed on by a reader with a filter, in either mode: the changes around them may be missing.
+    pub filtered: u64,
     /// Of these: found by a baseline run.
     pub baseline: u64,
     /// Of these: copies of the original demo.
@@ -40,7 +42,9 @@ pub enum DayMode {
     AllVersions,
     /// The newest version of each document at some moments, and no deletes.
     Latest,
-    /// Some of both.
+    /// Only the changes that passed a filter.
+    Filtered,
+    /// Some of one of these, and some of another.
     Mixed,
     /// Only what a baseline run found.
     Baseline,
@@ -52,6 +56,7 @@ impl DayMode {
         match self {
             Self::AllVersions => "all-versions",
             Self::Latest => "latest",
+            Self::Filtered => "filtered",
             Self::Mixed => "mixed",
             Self::Baseline => "baseline",
         }
@@ -61,10 +66,11 @@ impl DayMode {
 impl Day {
     /// How much of it is known. A baseline says nothing about how its day was captured.
     pub fn mode(&self) -> DayMode {
-        match (self.all_versions, self.latest + self.legacy) {
-            (0, 0) => DayMode::Baseline,
-            (_, 0) => DayMode::AllVersions,
-            (0, _) => DayMode::Latest,
+        match (self.all_versions, self.latest + self.legacy, self.filtered) {
+            (0, 0, 0) => DayMode::Baseline,
+            (_, 0, 0) => DayMode::AllVersions,
+            (0, _, 0) => DayMode::Latest,
+            (0, 0, _) => DayMode::Filtered,
             _ => DayMode::Mixed,
         }
     }
@@ -73,10 +79,11 @@ impl Day {
         self.versions += 1;
         self.normalized += u64::from(version.is_normalized());
         *match version.op {
+            Some(Op::Baseline) => &mut self.baseline,
+            _ if version.is_filtered() => &mut self.filtered,
             Some(Op::Create | Op::Replace | Op::Update | Op::Delete | Op::Expire) => &mut self.all_versions,
             // No record has an operation of a collection.
             Some(Op::Upsert | Op::Drop | Op::Rename | Op::DropDatabase | Op::Invalidate) => &mut self.latest,
-            Some(Op::Baseline) => &mut self.baseline,
             None => &mut self.legacy,
         } += 1;
     }
@@ -130,8 +137,8 @@ impl Coverage {
 
     /// Whether a version had to wait. What restores and repairs saved, and baselines, say nothing about that.
     fn is_late(&self, version: &Version) -> Option<i64> {
-        let captured =
-            version.captured.filter(|_| matches!(version.via, Some(VersionVia::Known(Via::Trigger | Via::Follow))))?;
+        let is_of_feed = matches!(version.via, Some(VersionVia::Known(Via::Trigger | Via::Follow | Via::Filter)));
+        let captured = version.captured.filter(|_| is_of_feed)?;
         let baseline = version.op.is_none_or(|op| op == Op::Baseline) || version.ts_from_capture;
         (!baseline && captured - version.ts > self.late).then_some(captured)
     }
@@ -238,6 +245,32 @@ mod tests {
     }
 
     #[test]
+    fn what_passed_a_filter_makes_no_day_complete() {
+        let filtered = |op, day, lsn| Version {
+            via: Some(VersionVia::Known(Via::Filter)),
+            captured: Some(day * DAY + lsn + 1000),
+            ..version(op, day, lsn, None)
+        };
+        let mut coverage = Coverage::new(300);
+        coverage.add(&[
+            filtered("baseline", 9, 1),
+            filtered("create", 10, 2),
+            filtered("upsert", 11, 3),
+            filtered("replace", 12, 4),
+            version("replace", 12, 5, Some(4)),
+            filtered("replace", 13, 6),
+            version("upsert", 13, 7, None),
+            version("replace", 14, 8, None),
+        ]);
+        let modes: Vec<&str> = coverage.days().map(|(_, day)| day.mode().name()).collect();
+        assert_eq!(modes, ["baseline", "filtered", "filtered", "mixed", "mixed", "all-versions"]);
+        let [filtered, late] = [|day: Day| day.filtered, |day: Day| day.late];
+        assert_eq!(coverage.days().map(|(_, day)| filtered(day)).sum::<u64>(), 4);
+        // That one of them waited is known all the same.
+        assert_eq!(coverage.days().map(|(_, day)| late(day)).sum::<u64>(), 4);
+    }
+
+    #[test]
     fn what_waited_says_when_capture_was_down() {
         let captured = |ts: i64, after: i64, via: &str, op: &str| {
             let at = DateTime::from_timestamp(ts + after, 0).unwrap().to_rfc3339();
@@ -277,11 +310,15 @@ mod tests {
 
         #[test]
         fn every_version_is_counted_once(
-            all in proptest::collection::vec((0..20i64, 0..5usize), 0..30), cut in any::<prop::sample::Index>(),
+            all in proptest::collection::vec((0..20i64, 0..5usize, any::<bool>()), 0..30),
+            cut in any::<prop::sample::Index>(),
         ) {
             let ops = ["create", "replace", "delete", "upsert", "baseline"];
             let versions: Vec<Version> =
-                (1..).zip(&all).map(|(lsn, (day, op))| version(ops[*op], *day, lsn, None)).collect();
+                (1..).zip(&all).map(|(lsn, (day, op, filter))| {
+                    let via = filter.then_some(VersionVia::Known(Via::Filter));
+                    Version { via, ..version(ops[*op], *day, lsn, None) }
+                }).collect();
             let mut coverage = Coverage::new(300);
             let cut = if versions.is_empty() { 0 } else { cut.index(versions.len()) };
             coverage.add(&versions[..cut]);
@@ -289,7 +326,7 @@ mod tests {
             let sum: u64 = coverage.days().map(|(_, d)| d.versions).sum();
             prop_assert_eq!(sum, all.len() as u64);
             for (_, day) in coverage.days() {
-                prop_assert_eq!(day.versions, day.all_versions + day.latest + day.baseline + day.legacy);
+                prop_assert_eq!(day.versions, day.all_versions + day.latest + day.filtered + day.baseline + day.legacy);
             }
             let periods = coverage.periods();
             prop_assert!(periods.windows(2).all(|w| w[0].to < w[1].from && w[0].mode != w[1].mode));

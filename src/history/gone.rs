@@ -26,7 +26,6 @@ use super::{
 use crate::{
     change::{
         Op,
-        raw::RawDocument,
         time::PointInTime,
         version::{Version, container_of},
     },
@@ -269,10 +268,8 @@ impl<'a> Gone<'a> {
             return Ok(false);
         };
         let whole = record(self.changes, &found.item, &version.record_id).await?;
-        let own = whole.and_then(|version| RawDocument::parse(&version.document?).ok()?.get_i64("ttl"));
-        let lifetime = own.unwrap_or(default);
-        let end = version.ts.saturating_add(lifetime);
-        Ok(lifetime > 0 && at.seconds() < end && end <= now && now - end <= MOST_LATE)
+        let end = whole.as_ref().unwrap_or(version).expires(Some(default));
+        Ok(end.is_some_and(|end| at.seconds() < end && end <= now && now - end <= MOST_LATE))
     }
 }
 

@@ -31,9 +31,14 @@ pub struct Facts<'a> {
 impl Facts<'_> {
     /// Whether the history may lack something from before a moment: it is not complete up to there, and has no later
     /// version from the feed, before which everything must have been delivered. A version from latest-version mode does
-    /// not count as such while a reader of every version is behind.
+    /// not count as such while a reader of every version is behind, and one that passed a filter only when it names a
+    /// version from the moment or before as its predecessor.
     pub fn is_beyond(&self, at: PointInTime) -> bool {
-        let is_of_feed = |v: &Version| !self.reach.sees_deletes || v.is_of_every_version();
+        let is_known = |lsn: i64| self.versions.iter().any(|v| v.lsn == Some(lsn) && v.ts <= at.seconds());
+        let is_of_feed = |v: &Version| match v.is_filtered() {
+            true => v.prev_lsn.is_some_and(is_known),
+            false => !self.reach.sees_deletes || v.is_of_every_version(),
+        };
         !self.reach.covers(at) && !self.versions.iter().any(|v| v.ts > at.seconds() && v.lsn.is_some() && is_of_feed(v))
     }
 
@@ -138,8 +143,7 @@ fn is_of_feed_with_deletes(version: &Version) -> bool {
     match version.op {
         Some(Op::Baseline) => version.via == Some(VersionVia::Archive),
         // The delete need not have passed the filter.
-        _ if version.via == Some(VersionVia::Known(Via::Filter)) => false,
-        _ => version.is_of_every_version(),
+        _ => version.is_of_every_version() && !version.is_filtered(),
     }
 }
 

@@ -36,6 +36,7 @@ pub mod archived;
 mod back;
 mod compose;
 mod error;
+mod expired;
 pub(crate) mod fields;
 pub mod journal;
 mod listed;

@@ -62,7 +62,7 @@ pub(super) fn overtaken(outcome: &mut Outcome, ours: bool, is_as_it_was: bool) {
 pub(super) fn conflicting(outcome: &mut Outcome, step: &Step, etag: Option<&String>) {
     outcome.fate = StepResult::Conflict;
     outcome.message = Some(match (&step.live, etag) {
-        (Some(_), None) => "was deleted since the plan was made".into(),
+        (Some(_), None) => "was deleted, or has expired, since the plan was made".into(),
         (None, Some(_)) => "was created since the plan was made".into(),
         _ => "was changed since the plan was made".into(),
     });

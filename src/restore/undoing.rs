@@ -7,6 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use super::{
     apply::{Applier, ApplyOptions, Outcome, Prefetched, StepResult, is_noted, same_document},
     error::{RestoreError, StepError},
+    expired::{Times, of_gone},
     journal::{self, Past},
     plan::{Action, PLAN_VERSION, Step, is_exact},
     plan_file::{Draft, Head, Plan},
@@ -114,6 +115,7 @@ async fn inverse(
     let then = Applier::planning(containers, &original.head.manner, pace.clone(), &*cx.clock);
     let now = Applier::planning(containers, &exact, pace, &*cx.clock);
     let (then, now) = (&then, &now);
+    let times = Times { restored: original.head.made, undone: head.made };
     let mut draft = Draft::new(head)?;
     let planning = cx.progress.begin("planning", Some(original.totals.writes as u64));
     let mut steps = original.writing_steps();
@@ -133,7 +135,7 @@ async fn inverse(
         }
         planning.advance(group.len() as u64);
         let inverted: Vec<Option<Step>> = stream::iter(group)
-            .map(|(step, outcome)| inverse_of(then, now, step, outcome, marks, others))
+            .map(|(step, outcome)| inverse_of((then, now), step, outcome, marks, others, times))
             .buffered(request.concurrency)
             .try_collect()
             .await?;
@@ -146,12 +148,12 @@ async fn inverse(
 /// The step that takes one back. A document that was changed since the restore keeps its step, which will be a
 /// conflict.
 async fn inverse_of(
-    then: &Applier<'_>,
-    now: &Applier<'_>,
+    (then, now): (&Applier<'_>, &Applier<'_>),
     step: Step,
     outcome: Option<Outcome>,
     marks: bool,
     others: &HashSet<String>,
+    times: Times,
 ) -> Result<Option<Step>, StepError> {
     let begun = outcome.as_ref().is_some_and(|outcome| outcome.fate == StepResult::Begun);
     let outcome = match outcome {
@@ -179,12 +181,16 @@ async fn inverse_of(
     }
     let live = look_at(&*now.containers.target, &now.pace, &item, true).await?;
     let is_as_left = live.as_ref().map(|live| &live.etag) == back.live.as_ref();
+    let is_gone = live.is_none() && back.live.is_some();
+    if is_gone {
+        of_gone(now, &mut back, &item, times).await?;
+    }
     let hand = Prefetched { version: None, live: Some(live.and_then(|live| live.text)) };
     let mut back = completed(now, back, hand).await?;
     if back.action == Action::Delete {
         back.notes = vec!["was made by the restore".into()];
     }
-    if !is_as_left && back.action.writes() {
+    if !is_as_left && !is_gone && back.action.writes() {
         back.notes.push("was changed since: a conflict, which stays unless --force".into());
     }
     Ok(Some(back))

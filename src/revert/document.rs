@@ -177,7 +177,7 @@ impl<'a> Document<'a> {
             notes.push("versions may be missing: what an unseen write changed stays".into());
         }
         if today.is_none() && last.is_some_and(|v| !v.op.is_some_and(Op::is_tombstone)) {
-            notes.push("was deleted since, which the history does not have".into());
+            notes.push("was deleted since, or has expired, which the history does not have".into());
         }
         walk.today(today)?;
         let merged = walk.finish()?;

@@ -41,6 +41,8 @@ pub enum Check {
     Gone,
     /// Chains of versions close.
     Chain,
+    /// Documents fit into records.
+    Absent,
     /// Records can be turned back into documents.
     Rebuild,
     /// Versions belong to today's container of the source's name.
@@ -51,13 +53,14 @@ pub enum Check {
 
 impl Check {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Missing,
         Self::Partial,
         Self::Content,
         Self::Newest,
         Self::Gone,
         Self::Chain,
+        Self::Absent,
         Self::Rebuild,
         Self::Container,
         Self::Record,
@@ -72,6 +75,7 @@ impl Check {
             Self::Newest => "newest",
             Self::Gone => "gone",
             Self::Chain => "chain",
+            Self::Absent => "absent",
             Self::Rebuild => "rebuild",
             Self::Container => "container",
             Self::Record => "record",
@@ -87,6 +91,7 @@ impl Check {
             Self::Newest => "live documents for which the history has a newer version",
             Self::Gone => "documents that are gone, and the history has no tombstone",
             Self::Chain => "versions before which another one is missing",
+            Self::Absent => "versions that were too large: the history has nothing of their documents",
             Self::Rebuild => "versions of the sample that are no whole document",
             Self::Container => "versions from an earlier container of this name",
             Self::Record => "items of the history that are not understood, and set aside",
@@ -97,7 +102,9 @@ impl Check {
     pub fn severity(self) -> Verdict {
         match self {
             Self::Missing | Self::Content | Self::Rebuild | Self::Record => Verdict::Failure,
-            Self::Partial | Self::Newest | Self::Gone | Self::Chain | Self::Container => Verdict::Warning,
+            Self::Partial | Self::Newest | Self::Gone | Self::Chain | Self::Absent | Self::Container => {
+                Verdict::Warning
+            }
         }
     }
 }

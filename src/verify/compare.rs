@@ -130,6 +130,7 @@ pub async fn rebuild(
         Err(e) => return Ok(Compared::Wrong(chain(&e))),
     };
     match (&version.document, live) {
+        (None, _) => Ok(Compared::Moved),
         (Some(document), Some(etag)) if version.etag.as_deref() == Some(etag) && is_exact(&version) => {
             against_live(containers, pace, item, document, etag, None).await
         }

@@ -29,13 +29,17 @@ pub struct Times {
     pub now: i64,
     /// Documents younger than this many seconds may not be captured yet.
     pub grace: i64,
-    /// Chains are not followed before this moment: what was there may have been pruned.
+    /// Before this moment, missing and absent versions do not count: what was there may have been pruned.
     pub since: Option<PointInTime>,
     /// Today's source container: documents of an earlier one went with it.
     pub container: Option<u64>,
 }
 
 impl Times {
+    fn is_recent(&self, version: &Version) -> bool {
+        self.since.is_none_or(|since| version.ts >= since.seconds())
+    }
+
     fn is_young(&self, ts: Option<i64>) -> bool {
         ts.is_some_and(|ts| ts > self.now.saturating_sub(self.grace))
     }
@@ -46,7 +50,7 @@ pub fn examine(found: &ScannedItem, times: Times) -> Examined {
     let ordered: Vec<&Version> = Timeline::of(&found.versions).versions().collect();
     let mut examined = Examined {
         normalized: ordered.iter().filter(|v| v.is_normalized()).count() as u64,
-        findings: chain(&found.versions, &ordered, times),
+        findings: chain(&found.versions, &ordered, times).chain(absent(&ordered, times)).collect(),
         pending: false,
     };
     let newest = ordered.last().copied();
@@ -115,23 +119,29 @@ fn is_behind(own: Option<&Version>, newest: &Version) -> bool {
     })
 }
 
-fn chain(versions: &[Version], ordered: &[&Version], times: Times) -> Vec<Finding> {
-    let recent = |v: &Version| times.since.is_none_or(|since| v.ts >= since.seconds());
-    let pairs = ordered.windows(2).filter_map(|pair| match pair {
-        [chosen, next] if recent(next) => match unseen(versions, chosen, Some(next)) {
+/// Versions of which the history has nothing: no moment at which one was in force can be shown.
+fn absent(ordered: &[&Version], times: Times) -> impl Iterator<Item = Finding> {
+    ordered.iter().filter(move |v| v.is_absent() && times.is_recent(v)).map(|version| {
+        let at = PointInTime::from_epoch(version.ts);
+        let detail = format!("the version of {at} was too large; a dead letter may have it");
+        Finding { check: Check::Absent, detail, span: Some((version.ts, version.ts)) }
+    })
+}
+
+fn chain(versions: &[Version], ordered: &[&Version], times: Times) -> impl Iterator<Item = Finding> {
+    let pairs = ordered.windows(2).filter_map(move |pair| match pair {
+        [chosen, next] if times.is_recent(next) => match unseen(versions, chosen, Some(next)) {
             Some(Caveat::Gap { lsn, until }) => Some((chosen.ts, lsn, until)),
             _ => None,
         },
         _ => None,
     });
-    pairs
-        .map(|(from, lsn, until)| {
-            let what = lsn.map_or_else(|| "a delete".to_owned(), |lsn| format!("LSN {lsn}"));
-            let [first, last] = [from, until].map(PointInTime::from_epoch);
-            let detail = format!("{what} is missing, between {first} and {last}");
-            Finding { check: Check::Chain, detail, span: Some((from, until)) }
-        })
-        .collect()
+    pairs.map(|(from, lsn, until)| {
+        let what = lsn.map_or_else(|| "a delete".to_owned(), |lsn| format!("LSN {lsn}"));
+        let [first, last] = [from, until].map(PointInTime::from_epoch);
+        let detail = format!("{what} is missing, between {first} and {last}");
+        Finding { check: Check::Chain, detail, span: Some((from, until)) }
+    })
 }
 
 #[cfg(test)]

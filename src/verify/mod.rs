@@ -73,7 +73,7 @@ pub struct Request {
     pub repair: bool,
     /// For how many seconds a young document may not be captured yet.
     pub grace: i64,
-    /// The moment before which chains are not followed.
+    /// The moment before which missing and absent versions do not count.
     pub since: Option<PointInTime>,
     /// How many documents are named for each check.
     pub named: usize,
@@ -230,7 +230,9 @@ impl Job<'_> {
         report.normalized += examined.normalized;
         report.pending += u64::from(examined.pending);
         let etag = found.live.as_ref().map(|live| live.etag.clone());
-        for version in &found.versions {
+        // Neither a delete nor a document that was too large can be made again.
+        let has_document = |v: &&Version| !v.is_absent() && !v.op.is_some_and(Op::is_tombstone);
+        for version in found.versions.iter().filter(has_document) {
             let make = || (found.item.clone(), version.record_id.clone(), etag.clone());
             sample.offer(|below| rand::random_range(0..below), make);
         }

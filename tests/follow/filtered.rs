@@ -9,7 +9,7 @@ use super::{ALL, captured, catch_up, checkpoint, put};
 use crate::support::{Output, TestApp};
 
 /// Waits for the end of the current second and returns it, with no other write in it.
-async fn moment() -> String {
+pub async fn moment() -> String {
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     tokio::time::sleep(Duration::from_millis(1100)).await;
@@ -37,6 +37,16 @@ async fn a_filtered_reader_does_not_make_a_history_complete() {
     catch_up(&app, &filter).await;
     let vias: Vec<Value> = app.history().await.iter().map(|record| record["_change"]["via"].clone()).collect();
     assert_eq!(vias, [json!("filter"), json!("filter")]);
+    let covered = app.run(&["coverage", "--format", "json"]).await.json();
+    let figures =
+        |day: &Value| [&day["mode"], &day["versions"], &day["filtered"], &day["all_versions"]].map(Value::clone);
+    // It may be midnight in between.
+    for day in covered.as_array().unwrap() {
+        let versions = day["versions"].clone();
+        assert_eq!(figures(day), [json!("filtered"), versions.clone(), versions, json!(0)], "{covered}");
+    }
+    let told = app.run(&["coverage"]).await;
+    assert!(told.stderr.contains("  filtered") && !told.stderr.contains("all-versions"), "{told:?}");
 
     // It was captured before the moment and another document after it, but its delete did not pass the filter.
     let plan = app.run(&["restore", "--all", "--at", &at, "--dry-run", "--format", "json"]).await;
@@ -218,4 +228,34 @@ async fn an_unwritable_history_is_noticed_before_there_is_a_checkpoint() {
         assert!(refused.stderr.contains("error: "), "{refused:?}");
         assert_eq!(checkpoint(&app, "follow.default").await, None, "{history}");
     }
+}
+
+/// What passed a filter later is no sign that everything before it was captured, unless it names the version before.
+#[tokio::test]
+async fn a_later_change_that_passed_a_filter_proves_only_the_version_that_it_names() {
+    let app = TestApp::start().await;
+    let filter = [&ALL[..], &["--name", "some", "--filter", "doc.n != 2"]].concat();
+    catch_up(&app, &filter).await;
+    for id in ["unseen", "known"] {
+        put(&app, id, 1).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    put(&app, "unseen", 2).await;
+    let at = moment().await;
+    // This one is in the history as the image before the next one.
+    put(&app, "unseen", 2).await;
+    for id in ["unseen", "known"] {
+        put(&app, id, 3).await;
+    }
+    catch_up(&app, &filter).await;
+    let plan = app.run(&["restore", "--all", "--at", &at, "--dry-run", "--format", "json"]).await;
+    let expected = [("known".to_owned(), "restore".to_owned()), ("unseen".to_owned(), "unknown".to_owned())];
+    assert_eq!(actions(&plan), expected, "{plan:?}");
+    for (id, is_doubtful) in [("known", false), ("unseen", true)] {
+        let shown = app.run(&["show", "--id", id, "--at", &at]).await;
+        assert_eq!(shown.stderr.contains("warning"), is_doubtful, "{shown:?}");
+    }
+    let saved = app.run(&["backup", "--all", "--at", &at, "--out", "then.jsonl", "--format", "json"]).await;
+    let report: Value = serde_json::from_str(&saved.stdout).unwrap();
+    assert_eq!((&report["documents"], &report["unknown"]), (&json!(1), &json!(1)), "{saved:?}");
 }

@@ -1,5 +1,6 @@
 //! Versions whose record is too large: the history knows that they existed, and claims nothing about their content.
 
+use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
 
 use super::{ALL, catch_up, put};
@@ -60,4 +61,114 @@ async fn nothing_is_claimed_about_a_version_that_was_too_large() {
         assert_eq!(found.code, 3, "{}", found.stderr);
         assert!(found.stderr.contains("which was too large"), "{}", found.stderr);
     }
+}
+
+#[tokio::test]
+async fn verify_counts_apart_what_the_history_has_nothing_of() {
+    let app = TestApp::start().await;
+    catch_up(&app, &ALL).await;
+    put(&app, "over", 1).await;
+    app.put(json!({"id": "over", "pk": "key-over", "n": 2, "noise": noise()})).await;
+    put(&app, "over", 3).await;
+    put(&app, "gone", 1).await;
+    app.events().await.delete(&PartitionKey::parse("key-gone").unwrap(), "gone", None).await.unwrap();
+    app.run(&[&["follow", "--until-caught-up"], &ALL[..]].concat()).await;
+    let verify = ["verify", "--deep", "100", "--grace", "0s", "--format", "json"];
+    let told = app.run(&verify).await;
+    let report: Value = serde_json::from_str(&told.stdout).unwrap();
+    // Neither the absent version nor the delete is a document that was made again.
+    assert_eq!((&report["versions"], &report["sampled"]), (&json!(5), &json!(3)), "{report}");
+    let check = |report: &Value, name: &str| {
+        report["checks"].as_array().unwrap().iter().find(|check| check["check"] == name).cloned().unwrap()
+    };
+    let absent = check(&report, "absent");
+    assert_eq!((&absent["count"], &absent["result"]), (&json!(1), &json!("WARNING")), "{report}");
+    assert_eq!((&absent["documents"][0]["id"], told.code), (&json!("over"), 3), "{report}");
+    assert_eq!(check(&report, "rebuild")["count"], 0, "{report}");
+    let later = app.run(&[&verify[..], &["--since", &super::filtered::moment().await]].concat()).await;
+    assert_eq!(later.json()["result"], "OK", "{later:?}");
+
+    // The live document is the version that is too large: saving it saves nothing of it.
+    app.put(json!({"id": "live", "pk": "key-live", "n": 1, "noise": noise()})).await;
+    app.run(&[&["follow", "--until-caught-up"], &ALL[..]].concat()).await;
+    for more in [&[][..], &["--repair"]] {
+        let told = app.run(&[&verify[..], more].concat()).await;
+        let report: Value = serde_json::from_str(&told.stdout).unwrap();
+        assert_eq!((&report["result"], told.code), (&json!("FAILURE"), 3), "{more:?}: {}", told.stderr);
+        assert_eq!((&report["repaired"], &check(&report, "missing")["count"]), (&json!(0), &json!(1)), "{report}");
+    }
+    let saved = app.run(&["backfill", "--all", "--format", "json"]).await;
+    let report: Value = serde_json::from_str(&saved.stdout).unwrap();
+    assert_eq!((saved.code, &report["failed"]), (3, &json!(1)), "{saved:?}");
+}
+
+#[tokio::test]
+async fn one_document_that_cannot_be_compared_is_no_reason_to_leave_out_the_others() {
+    let app = TestApp::start().await;
+    catch_up(&app, &ALL).await;
+    for id in ["a", "over", "z"] {
+        put(&app, id, 1).await;
+    }
+    app.put(json!({"id": "over", "pk": "key-over", "n": 2, "noise": noise()})).await;
+    app.run(&[&["follow", "--until-caught-up"], &ALL[..]].concat()).await;
+    let at = super::filtered::moment().await;
+    for id in ["a", "over", "z"] {
+        put(&app, id, 3).await;
+    }
+    app.run(&[&["follow", "--until-caught-up"], &ALL[..]].concat()).await;
+    let list = app.folder.path().join("ids.jsonl");
+    std::fs::write(
+        &list,
+        ["a", "over", "z"].map(|id| format!("{}\n", json!({"id": id, "pk": format!("key-{id}")}))).concat(),
+    )
+    .unwrap();
+    let (by_list, by_predicate) = (["--ids-file", list.to_str().unwrap()], ["--where", "STARTSWITH(c.pk, 'key-')"]);
+    for which in [by_list, by_predicate] {
+        for (from, to) in [(at.as_str(), "now"), (&at, "live"), ("now", &at)] {
+            let args = [&["diff", "--from", from, "--to", to, "--format", "json"], &which[..]].concat();
+            let compared = app.run(&args).await;
+            assert_eq!(compared.code, 3, "{compared:?}");
+            let patches: Value = serde_json::from_str(&compared.stdout).unwrap();
+            let ids: Vec<&str> =
+                patches.as_array().unwrap().iter().map(|patch| patch["id"].as_str().unwrap()).collect();
+            assert_eq!(ids, ["a", "z"], "{compared:?}");
+            assert!(compared.stderr.contains("2 differences in 2 of 3 documents, 1 not comparable"), "{compared:?}");
+            let warning = compared.stderr.lines().find(|line| line.contains("document \"over\" (key-over)")).unwrap();
+            assert!(warning.contains("too large for the history"), "{compared:?}");
+        }
+    }
+}
+
+/// A record whose compressed document does not match its checksum, as of a damaged history.
+#[tokio::test]
+async fn one_record_that_cannot_be_read_is_no_reason_to_leave_out_the_others() {
+    let app = TestApp::start().await;
+    catch_up(&app, &ALL).await;
+    for id in ["a", "odd", "z"] {
+        put(&app, id, 1).await;
+    }
+    catch_up(&app, &ALL).await;
+    let mut odd = app.history().await.into_iter().find(|record| record["_originalId"] == "odd").unwrap();
+    odd["_change"]["body"] = json!({"encoding": "gzip", "size": 1, "sha256": "", "data": "!"});
+    let key = PartitionKey::parse(&json!(["key-odd", "odd"]).to_string()).unwrap();
+    let id = odd["id"].as_str().unwrap().to_owned();
+    app.changes().await.upsert(&key, &id, odd.to_string().into_bytes()).await.unwrap();
+    let at = super::filtered::moment().await;
+    for id in ["a", "odd", "z"] {
+        put(&app, id, 2).await;
+    }
+    catch_up(&app, &ALL).await;
+    let list = app.folder.path().join("ids.jsonl");
+    std::fs::write(
+        &list,
+        ["a", "odd", "z"].map(|id| format!("{}\n", json!({"id": id, "pk": format!("key-{id}")}))).concat(),
+    )
+    .unwrap();
+    let shown = app.run(&["show", "--ids-file", list.to_str().unwrap(), "--at", &at]).await;
+    assert_eq!((shown.code, shown.stdout.lines().count()), (3, 2), "{shown:?}");
+    let compared = app.run(&["diff", "--ids-file", list.to_str().unwrap(), "--from", &at]).await;
+    assert_eq!(compared.code, 3, "{compared:?}");
+    assert!(compared.stderr.contains("2 differences in 2 of 3 documents, 1 not comparable"), "{compared:?}");
+    let alone = app.run(&["show", "--id", "odd", "--at", &at]).await;
+    assert_eq!(alone.code, 1, "{alone:?}");
 }

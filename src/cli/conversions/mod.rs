@@ -176,7 +176,6 @@ impl From<LookError> for CliError {
             LookError::NoSource(failure) => {
                 Self::from(failure).hint("--to now compares with the newest version in the history")
             }
-            LookError::Absent(_) => Self::failed(message).hint("a dead letter may have it: replay --list"),
             LookError::RecordGone(_) | LookError::NotJson(_) | LookError::Row(_) => Self::failed(message),
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    console::{CliError, Ui},
+    console::{CliError, Ui, in_force},
     fork::CHANGED,
     local::past::{Loaded, PastAccount, PastRequest, UNKNOWN},
 };
@@ -22,13 +22,15 @@ pub(crate) fn ready(ui: &Ui, past: &PastAccount, request: &PastRequest, database
     }))
 }
 
-/// Says what was loaded.
+/// Says what was loaded, and of how many documents not everything is known.
 ///
 /// # Errors
 /// When stdout cannot be written.
 pub(crate) fn loaded(ui: &Ui, loaded: &Loaded) -> Result<(), CliError> {
     ui.json(&json!({
         "event": "loaded", "documents": loaded.documents, "unknown": loaded.unknown, "bytes": loaded.bytes,
-        "beyond": loaded.beyond,
-    }))
+        "beyond": loaded.beyond, "caveats": loaded.caveats,
+    }))?;
+    in_force::count_caveats(ui, loaded.caveats.iter().map(|(name, count)| (*name, *count)));
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     backup::Report,
-    console::{CliError, Ui},
+    console::{CliError, Ui, in_force},
     figures::count_of,
     format::{Format, tenths},
 };
@@ -13,9 +13,7 @@ use serde_json::json;
 /// # Errors
 /// When stdout cannot be written.
 pub(crate) fn show(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
-    for (name, count) in &report.caveats {
-        ui.note(&format!("note: {} with the caveat {name}", count_of(*count, "document")));
-    }
+    in_force::count_caveats(ui, report.caveats.iter().map(|(name, count)| (name.as_str(), *count)));
     if report.unnamed > 0 {
         ui.note(&format!("... and {} more", count_of(report.unnamed, "document")));
     }

@@ -14,8 +14,19 @@ use serde_json::json;
 /// # Errors
 /// When stdout cannot be written.
 pub(crate) fn print(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
-    let columns =
-        ["day", "mode", "versions", "all_versions", "latest", "baseline", "legacy", "normalized", "late", "gaps"];
+    let columns = [
+        "day",
+        "mode",
+        "versions",
+        "all_versions",
+        "latest",
+        "filtered",
+        "baseline",
+        "legacy",
+        "normalized",
+        "late",
+        "gaps",
+    ];
     let mut rows = ui.rows(format, &columns);
     for KnownDay { day, mode, known } in &report.days {
         rows.push(&[
@@ -24,6 +35,7 @@ pub(crate) fn print(ui: &Ui, report: &Report, format: Format) -> Result<(), CliE
             json!(known.versions),
             json!(known.all_versions),
             json!(known.latest),
+            json!(known.filtered),
             json!(known.baseline),
             json!(known.legacy),
             json!(known.normalized),

@@ -18,8 +18,12 @@ use crate::{
 /// Prints on standard error which state is shown, and what is uncertain about it.
 ///
 /// # Errors
-/// When nothing is known about the moment.
+/// When nothing is known about the moment, or the history has nothing of the document.
 pub(crate) fn describe_side(ui: &Ui, name: &str, item: &Item, seen: &Seen) -> Result<(), CliError> {
+    if let Some(version) = seen.absent() {
+        let about = format!("{name}: document {:?} ({})", item.key.id, item.key.partition_key);
+        return Err(in_force::absent(&printable(&about), version));
+    }
     match seen {
         Seen::Live(LiveSide { text: None, is_uncaptured, .. }) => {
             ui.note(&format!("{name}: no live document"));

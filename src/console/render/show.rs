@@ -47,10 +47,7 @@ pub(crate) fn print(ui: &Ui, shown: &Shown, how: How) -> Result<(), CliError> {
         return Err(in_force::not_there(&item.key.id, &answer, &shown.known.versions, "--at"));
     }
     if let Some(version) = answer.version().filter(|version| version.is_absent() && shown.text.is_none()) {
-        return Err(CliError::not_there(
-            format!("{about}: {}", version.why_partial()),
-            format!("its version is of {}; replay --list shows the dead letters", time(version.ts)),
-        ));
+        return Err(in_force::absent(&about, version));
     }
     if !how.object {
         let text = shown.text.as_deref().unwrap_or_default();

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     change::{Op, diff::same, raw::RawDocument, record::own_text, time::PointInTime, version::Version},
     history::{
-        as_of::{AsOf, State, as_of},
+        as_of::{AsOf, State, as_of, boundary},
         histories::{Item, Texts},
         live::read_live,
         version::named,
@@ -98,13 +98,25 @@ impl Seen {
         }
     }
 
+    /// The version that was there but was too large for the history, which has nothing of it. Its missing text must not
+    /// pass for a document that did not exist.
+    pub fn absent(&self) -> Option<&Version> {
+        let version = match self {
+            Self::Live(_) => None,
+            Self::Version(version, text) => text.is_none().then_some(&**version),
+            Self::At { at, known, text, .. } => boundary(&known.versions, *at).filter(|_| text.is_none()),
+        };
+        version.filter(|version| version.is_absent())
+    }
+
     /// Whether it is known what the document was, or that there was none.
     pub fn is_known(&self) -> bool {
-        self.answer().is_none_or(|answer| match answer.state {
-            State::Document(_) | State::Deleted(_) => true,
-            State::NotYet { .. } => answer.created_later(),
-            State::Empty => false,
-        })
+        self.absent().is_none()
+            && self.answer().is_none_or(|answer| match answer.state {
+                State::Document(_) | State::Deleted(_) => true,
+                State::NotYet { .. } => answer.created_later(),
+                State::Empty => false,
+            })
     }
 }
 
@@ -123,6 +135,11 @@ impl Diffs<'_> {
     /// How many documents were requested.
     pub fn asked(&self) -> u64 {
         self.0.asked
+    }
+
+    /// How many of them were reported and left out, because a record or a live document cannot be read.
+    pub fn unreadable(&self) -> u64 {
+        self.0.unreadable
     }
 
     /// Whether something was reported that is not in the results.
@@ -160,7 +177,7 @@ async fn seen(past: &Past<'_>, item: &Item, side: &Side) -> Result<Seen, LookErr
         Side::Live => live(past, item).await.map(Seen::Live),
         Side::Version(wanted) => {
             let version = named(&item.versions, wanted)?;
-            let text = compared(past, item, version).await?;
+            let text = past.text_of(&item.key, version).await?;
             Ok(Seen::Version(Box::new(version.clone()), text))
         }
         Side::At(at) => {
@@ -169,21 +186,12 @@ async fn seen(past: &Past<'_>, item: &Item, side: &Side) -> Result<Seen, LookErr
                 at => past.known_at(item, at).await?,
             };
             let text = match as_of(&known.versions, *at).version() {
-                Some(version) => compared(past, item, version).await?,
+                Some(version) => past.text_of(&item.key, version).await?,
                 None => None,
             };
             Ok(Seen::At { at: *at, known, text, today: past.today })
         }
     }
-}
-
-/// The text of a side. A version without a text in the history must not pass for a document that did not exist.
-async fn compared(past: &Past<'_>, item: &Item, version: &Version) -> Result<Option<String>, LookError> {
-    let text = past.text_of(&item.key, version).await?;
-    if text.is_none() && version.is_absent() {
-        return Err(LookError::Absent(version.record_id.clone()));
-    }
-    Ok(text)
 }
 
 async fn live(past: &Past<'_>, item: &Item) -> Result<LiveSide, LookError> {

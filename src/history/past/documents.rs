@@ -9,6 +9,7 @@ use futures::{
 
 use super::{AHEAD, LookError, Past};
 use crate::{
+    causes::chain,
     change::{
         key::{ItemKey, PartitionKey},
         time::PointInTime,
@@ -85,6 +86,7 @@ impl Documents {
         F: Future<Output = Result<T, LookError>> + Send + 'a,
     {
         let (asked, incomplete, or_live) = (self.len() as u64, self.incomplete, self.or_live);
+        let is_list = self.one.is_none();
         let look = Arc::new(look);
         let one = {
             let (past, look) = (past.clone(), look.clone());
@@ -115,7 +117,7 @@ impl Documents {
             }
         });
         let looks = one.chain(all.buffered(AHEAD)).boxed();
-        Looks { looks, progress, asked, found: 0, incomplete }
+        Looks { looks, progress, asked, found: 0, is_list, unreadable: 0, incomplete }
     }
 }
 
@@ -129,27 +131,35 @@ pub(super) struct Looks<'a, T> {
     /// How many were requested.
     pub(super) asked: u64,
     found: u64,
+    /// Whether they are a list, so that a problem with one of them is no reason to leave out the others.
+    is_list: bool,
+    /// How many of them had such a problem.
+    pub(super) unreadable: u64,
     /// Whether something was reported that is not in the results.
     pub(super) incomplete: bool,
 }
 
 impl<T> Looks<'_, T> {
-    /// The next one. Reports documents without versions.
+    /// The next one. Reports documents without versions, and those of a list that cannot be read.
     pub(super) async fn next(&mut self) -> Result<Option<T>, LookError> {
         while let Some((key, bad, looked)) = self.looks.next().await {
             odd_records::tell(&bad, self.progress);
             self.incomplete |= !bad.is_empty();
-            match looked? {
-                Some(looked) => {
+            let problem = match looked {
+                Ok(Some(looked)) => {
                     self.found += 1;
                     return Ok(Some(looked));
                 }
-                None => {
-                    let text = format!("warning: document {:?} ({}): no version", key.id, key.partition_key);
-                    self.progress.note(&text);
-                    self.incomplete = true;
+                Ok(None) => "no version".to_owned(),
+                Err(error) if self.is_list && error.is_of_one_document() => {
+                    self.found += 1;
+                    self.unreadable += 1;
+                    chain(&error)
                 }
-            }
+                Err(error) => return Err(error),
+            };
+            self.progress.note(&format!("warning: document {:?} ({}): {problem}", key.id, key.partition_key));
+            self.incomplete = true;
         }
         if self.found > 0 { Ok(None) } else { Err(LookError::NoneInHistory(self.asked)) }
     }

@@ -3,7 +3,7 @@
 use super::super::{NotShared, version::VersionError};
 use crate::{
     change::key::{KeyPaths, PartitionKey},
-    cosmos::Failure,
+    cosmos::{Disposition, Failure},
 };
 
 /// Why the past of documents cannot be read.
@@ -56,9 +56,6 @@ pub enum LookError {
     /// The document does not have the named version.
     #[error(transparent)]
     Version(#[from] VersionError),
-    /// A document was too large for the history, so nothing can be compared with it.
-    #[error("version {0:?} was too large for the history, which has nothing of it")]
-    Absent(String),
     /// A record was removed while it was being read.
     #[error("record {0:?} is not in the history any more")]
     RecordGone(String),
@@ -74,6 +71,15 @@ pub enum LookError {
 }
 
 impl LookError {
+    /// Whether other documents can be read all the same.
+    pub(super) fn is_of_one_document(&self) -> bool {
+        match self {
+            Self::Cosmos(failure) => failure.disposition == Disposition::Poison,
+            Self::RecordGone(_) | Self::NotJson(_) => true,
+            _ => false,
+        }
+    }
+
     /// A refused query is nearly always the predicate's fault.
     pub(super) fn of_predicate(failure: Failure) -> Self {
         if failure.status.is_bad_request() { Self::Predicate(failure) } else { Self::Cosmos(failure) }

@@ -178,8 +178,9 @@ impl<'a> Past<'a> {
             let may_be_back = matches!(known.state, as_of::State::Deleted(_)) && !known.caveats.is_empty();
             // Its container may have been gone by then.
             let is_of_before = known.version().is_some_and(|v| v.is_of_another(self.today));
-            let is_followed = known.next.is_some_and(|next| {
-                next.is_of_every_version() || !known.version().is_some_and(Version::is_of_every_version)
+            let is_followed = known.next.is_some_and(|next| match next.is_filtered() {
+                true => next.prev_lsn.is_some() && next.prev_lsn == known.version().and_then(|v| v.lsn),
+                false => next.is_of_every_version() || !known.version().is_some_and(Version::is_of_every_version),
             });
             let is_settled = is_followed && item.unkeyed.is_empty() && !may_be_back && !is_of_before;
             (known.version().cloned(), is_settled, known.remade())

@@ -1,9 +1,10 @@
 //! Fills a container with the documents of the moment: all of them in the background, requested ones first.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -56,6 +57,8 @@ pub(super) struct Loader {
     pub(super) documents: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) unknowns: AtomicU64,
+    /// Documents with each caveat, by the caveat's name.
+    pub(super) caveats: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Loader {
@@ -97,9 +100,11 @@ impl Loader {
 
     /// Adds a document as it was, or lists it when its state is unknown.
     async fn take(&self, found: &ScannedItem, step: Option<&dyn ProgressStep>) -> Result<(), PastError> {
+        let mut caveats = Vec::new();
         let imported = match self.then(found).await? {
             Ok(None) => Ok(0),
-            Ok(Some(document)) => {
+            Ok(Some((document, known))) => {
+                caveats = known;
                 let needed = self.bytes.load(Ordering::Relaxed) + document.text.len() as u64 + OVERHEAD;
                 if needed > self.most {
                     return Err(PastError::TooLarge { needed, most: self.most });
@@ -113,6 +118,8 @@ impl Loader {
             Ok(bytes) => {
                 self.bytes.fetch_add(bytes as u64 + OVERHEAD, Ordering::Relaxed);
                 self.documents.fetch_add(1, Ordering::Relaxed);
+                let mut counts = self.caveats.lock().unwrap_or_else(PoisonError::into_inner);
+                caveats.iter().for_each(|caveat| *counts.entry(caveat.name()).or_default() += 1);
             }
             Err(reason) => {
                 self.is_unknown(&found.item.id, &found.item.partition_key.to_json(), &reason, step).await;
@@ -121,8 +128,9 @@ impl Loader {
         Ok(())
     }
 
-    /// Returns a document as it was, masked; `None` when it did not exist; a reason when its state is unknown.
-    async fn then(&self, found: &ScannedItem) -> Result<Result<Option<Import>, String>, PastError> {
+    /// Returns a document as it was, masked, and what cannot be known about it; `None` when it did not exist; a reason
+    /// when its state is unknown.
+    async fn then(&self, found: &ScannedItem) -> Result<Result<Option<(Import, Vec<Caveat>)>, String>, PastError> {
         let all = matches!(self.scope, Scope::All);
         let moment = Moment::new(self.at, all, &self.containers, &self.frontier, &self.limiter);
         let mut chosen = match moment.choose(found) {
@@ -141,7 +149,8 @@ impl Loader {
             },
             (Err(problem), _) => return Ok(Err(problem.to_string())),
         };
-        Ok(Ok(Some(Import { text, etag: chosen.etag, ts: u64::try_from(chosen.ts).unwrap_or_default() })))
+        let document = Import { text, etag: chosen.etag, ts: u64::try_from(chosen.ts).unwrap_or_default() };
+        Ok(Ok(Some((document, chosen.caveats))))
     }
 
     /// Lists a document whose state is unknown.

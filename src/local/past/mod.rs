@@ -9,7 +9,7 @@ mod request;
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -110,6 +110,7 @@ impl PastAccount {
                 documents: AtomicU64::new(0),
                 bytes: AtomicU64::new(0),
                 unknowns: AtomicU64::new(0),
+                caveats: Mutex::default(),
             });
             loader.unknown.show_past(Arc::new(Past::kept(request.at.to_string(), None))).await;
             if request.writable {
@@ -164,6 +165,9 @@ impl PastAccount {
             loaded.unknown += loader.unknowns.load(Ordering::Relaxed);
             loaded.bytes += loader.bytes.load(Ordering::Relaxed);
             loaded.beyond |= loader.beyond;
+            for (caveat, count) in &*loader.caveats.lock().unwrap_or_else(PoisonError::into_inner) {
+                *loaded.caveats.entry(caveat).or_default() += count;
+            }
         }
         Ok(loaded)
     }

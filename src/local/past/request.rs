@@ -1,5 +1,7 @@
 //! The request, the report and the errors of an account of the past.
 
+use std::collections::BTreeMap;
+
 use crate::{
     change::{
         shape::{Redact, ShapeError},
@@ -82,7 +84,7 @@ impl From<WaitError> for PastError {
 }
 
 /// The result of loading.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Loaded {
     /// The number of documents.
     pub documents: u64,
@@ -92,6 +94,8 @@ pub struct Loaded {
     pub bytes: u64,
     /// Whether a history ends before the moment.
     pub beyond: bool,
+    /// Documents with each caveat, by the caveat's name.
+    pub caveats: BTreeMap<&'static str, u64>,
 }
 
 impl Loaded {
