@@ -10,7 +10,7 @@ use crate::{
         raw::RawDocument,
     },
     context::Context,
-    cosmos::{Action, Container, Failure, Job, RuLimiter, Writers, sql_path},
+    cosmos::{Action, Concurrency, Container, Failure, Job, RuLimiter, Writers, sql_path},
     outcomes::Outcomes,
 };
 
@@ -25,7 +25,7 @@ pub struct Request {
     /// At most this many documents.
     pub max: u64,
     /// Deletes in flight.
-    pub concurrency: usize,
+    pub concurrency: Concurrency,
 }
 
 /// The documents to delete.
@@ -37,7 +37,7 @@ pub struct Plan {
     pub more: bool,
     container: Container,
     items: Vec<ItemKey>,
-    concurrency: usize,
+    concurrency: Concurrency,
     begun: Instant,
 }
 

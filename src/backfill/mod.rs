@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::{
     change::{time::PointInTime, version::BadRecord},
-    cosmos::{Failure, Param, RuLimiter, Shard, Writers},
+    cosmos::{Concurrency, Failure, Param, RuLimiter, Shard, Writers},
     history::{
         AnyContext, Containers, NotShared,
         baseline::{Saver, is_missing, op_of},
@@ -121,7 +121,13 @@ async fn save(
         texts: ScanTexts::InForce(&is_missing),
     };
     let concurrency = request.concurrency;
-    let writers = Writers::start(containers.changes.clone(), concurrency, pace.clone(), failed.observer(), &cx.stop);
+    let writers = Writers::start(
+        containers.changes.clone(),
+        Concurrency::AtMost(concurrency),
+        pace.clone(),
+        failed.observer(),
+        &cx.stop,
+    );
     let saver = Saver { containers, pace: &pace, writers: &writers, concurrency, clock: &*cx.clock };
     let mut report = Report::default();
     let mut pieces = std::pin::pin!(scan.pieces());

@@ -16,7 +16,7 @@ use crate::{
     causes::chain,
     change::time::PointInTime,
     context::Context,
-    cosmos::{Action, Container, Failure, Job, RuLimiter, Tally, Writers},
+    cosmos::{Action, Concurrency, Container, Failure, Job, RuLimiter, Tally, Writers},
     input,
     outcomes::Outcomes,
 };
@@ -31,7 +31,7 @@ pub struct Request {
     /// What happens to documents that exist.
     pub existing: Existing,
     /// Writes in flight.
-    pub concurrency: usize,
+    pub concurrency: Concurrency,
     /// At most this many RU a second, on average.
     pub ru_limit: Option<f64>,
 }
@@ -280,7 +280,7 @@ async fn checked(mut source: Source, cx: &Context<'_>) -> Result<(Trailer, Sourc
 /// How documents are written.
 struct Writing {
     existing: Existing,
-    concurrency: usize,
+    concurrency: Concurrency,
     ru_limit: Option<f64>,
 }
 

@@ -54,9 +54,9 @@ pub struct LoadArgs {
     /// left out
     #[arg(long, conflicts_with = "archive")]
     no_trailer: bool,
-    /// Writes in flight; ten times as many small ones where requests are packed (REWIND_BULK)
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    concurrency: u16,
+    /// Writes in flight [default: 100, and up to 1000 small ones while requests are packed]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    concurrency: Option<u16>,
     /// At most this many request units a second, on average
     #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
     ru_limit: Option<f64>,

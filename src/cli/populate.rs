@@ -47,9 +47,9 @@ pub struct PopulateArgs {
     /// At most this many documents a second
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
-    /// Writes in flight; ten times as many small ones where requests are packed (REWIND_BULK)
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    concurrency: u16,
+    /// Writes in flight [default: 100, and up to 1000 small ones while requests are packed]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    concurrency: Option<u16>,
     /// How to print the summary
     #[arg(long, value_enum, default_value_t)]
     format: Format,

@@ -46,7 +46,7 @@ pub use opening::Opening;
 pub use query::{Pages, Param, sql_path};
 pub use ru_limiter::RuLimiter;
 pub use status::Status;
-pub use writers::{Action, Job, Observer, Tally, Writers};
+pub use writers::{Action, Concurrency, Job, Observer, Tally, Writers};
 
 use crate::{
     change::key::KeyPaths,

@@ -22,7 +22,9 @@ use crate::change::{diff, key::ItemKey, record::own_text};
 const QUEUE: usize = 4;
 /// Bytes of documents that are queued or in flight; the client library holds each several times.
 const ROOM: usize = 16 << 20;
-/// Small writes that take the place of one while requests are packed: the account is far away, and a request carries many.
+/// Writes in flight unless the caller names a number.
+const AT_ONCE: usize = 100;
+/// Small writes that take the place of one while requests are packed: a request carries many of them.
 const SMALL: u32 = 10;
 /// The bytes of a small write; one that is larger takes the place of several.
 const SMALL_BYTES: usize = 1024;
@@ -58,6 +60,22 @@ impl Action {
             Self::Upsert(body) | Self::Create(body) | Self::ReplaceOlder(body, _) => body.len(),
             Self::Delete => 0,
         }
+    }
+}
+
+/// How many writes may be in flight.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Concurrency {
+    /// 100; while writes are packed into common requests and the service does not throttle, up to 1,000 small ones.
+    #[default]
+    Automatic,
+    /// At most this many.
+    AtMost(usize),
+}
+
+impl From<Option<u16>> for Concurrency {
+    fn from(most: Option<u16>) -> Self {
+        most.map_or(Self::Automatic, |most| Self::AtMost(most.into()))
     }
 }
 
@@ -106,6 +124,8 @@ struct Queued {
 
 struct Shared {
     queued: tokio::sync::Mutex<mpsc::UnboundedReceiver<Queued>>,
+    /// How many small writes take the place of one: 1 when each counts the same.
+    small: u32,
     /// What may be in flight, in small writes.
     in_flight: Semaphore,
     /// Whether the service held a write back: more in flight would only wait longer.
@@ -127,22 +147,25 @@ struct Shared {
 }
 
 impl Writers {
-    /// Starts writers, held back to the limit of `pace`, that have up to `concurrency` writes in flight; ten times as
-    /// many small ones while they are packed into common requests, unless the service throttles. Once `stop` is cancelled
-    /// no further write is begun, and those in progress are finished.
+    /// Starts writers, held back to the limit of `pace`. Once `stop` is cancelled no further write is begun, and those in
+    /// progress are finished.
     pub fn start(
         container: Arc<dyn Items>,
-        concurrency: usize,
+        concurrency: Concurrency,
         pace: RuLimiter,
         observer: Observer,
         stop: &CancellationToken,
     ) -> Self {
-        let in_flight = concurrency.max(1) * SMALL as usize;
-        let concurrency = if container.packs() { in_flight } else { concurrency.max(1) };
+        let (concurrency, small) = match concurrency {
+            Concurrency::Automatic if container.packs() => (AT_ONCE * SMALL as usize, SMALL),
+            Concurrency::Automatic => (AT_ONCE, 1),
+            Concurrency::AtMost(most) => (most.max(1), 1),
+        };
         let (queue, queued) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             queued: tokio::sync::Mutex::new(queued),
-            in_flight: Semaphore::new(in_flight),
+            small,
+            in_flight: Semaphore::new(concurrency),
             is_throttled: AtomicBool::new(false),
             busy: Mutex::default(),
             container,
@@ -245,9 +268,9 @@ impl Shared {
         let is_packed = self.container.packs() && !self.is_throttled.load(Ordering::Relaxed);
         let places = match action {
             // It reads before it writes, and reads are not packed.
-            Action::ReplaceOlder(..) => SMALL,
-            _ if !is_packed => SMALL,
-            _ => u32::try_from(action.bytes().div_ceil(SMALL_BYTES)).unwrap_or(SMALL).clamp(1, SMALL),
+            Action::ReplaceOlder(..) => self.small,
+            _ if !is_packed => self.small,
+            _ => u32::try_from(action.bytes().div_ceil(SMALL_BYTES)).unwrap_or(self.small).clamp(1, self.small),
         };
         // It is never closed.
         self.in_flight.acquire_many(places).await.ok()

@@ -3,10 +3,11 @@
 //! # Examples
 //!
 //! ```no_run
-//! use cosmos_rewind::{context::Context, populate::{self, Origin, Request}};
+//! use cosmos_rewind::{context::Context, cosmos::Concurrency, populate::{self, Origin, Request}};
 //!
 //! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
-//! let request = Request { from: Origin::Generated(5000), seed: Some(1), rate: Some(200.0), concurrency: 32 };
+//! let concurrency = Concurrency::default();
+//! let request = Request { from: Origin::Generated(5000), seed: Some(1), rate: Some(200.0), concurrency };
 //! let report = populate::run(request, &cx).await?;
 //! println!("{} written, {} failed", report.written, report.failed);
 //! # Ok(())
@@ -36,7 +37,7 @@ use crate::{
     change::key::{ItemKey, KeyPaths},
     clock::{Clock as _, SystemClock},
     context::Context,
-    cosmos::{Action, Failure, Job, RuLimiter, Tally, Writers},
+    cosmos::{Action, Concurrency, Failure, Job, RuLimiter, Tally, Writers},
     figures::count_of,
     input,
     outcomes::Outcomes,
@@ -56,7 +57,7 @@ pub struct Request {
     /// At most this many documents per second.
     pub rate: Option<f64>,
     /// Writes in flight.
-    pub concurrency: usize,
+    pub concurrency: Concurrency,
 }
 
 /// Where documents come from.

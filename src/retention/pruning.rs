@@ -13,7 +13,7 @@ use crate::{
         record::layout::key_of_other,
         version::BadRecord,
     },
-    cosmos::{Action, Failure, HashRange, Job, Observer, RuLimiter, Tally, Writers},
+    cosmos::{Action, Concurrency, Failure, HashRange, Job, Observer, RuLimiter, Tally, Writers},
     history::{
         Account, Containers,
         reading::Journals,
@@ -213,7 +213,7 @@ impl Pruning<'_> {
             return (Tally::default(), None);
         }
         let (changes, pace) = (self.containers.changes.clone(), self.pace.clone());
-        let writers = Writers::start(changes, self.concurrency, pace, self.observer.clone(), stop);
+        let writers = Writers::start(changes, Concurrency::AtMost(self.concurrency), pace, self.observer.clone(), stop);
         for job in jobs {
             if !writers.send(job).await {
                 break;

@@ -49,7 +49,7 @@ use crate::{
         time::PointInTime,
         version::{Version, container_of},
     },
-    cosmos::{Failure, HashRange, RuLimiter, Shard, Writers},
+    cosmos::{Concurrency, Failure, HashRange, RuLimiter, Shard, Writers},
     history::{
         AnyContext, Containers, NotShared,
         baseline::{Saver, version_of_live},
@@ -172,7 +172,8 @@ impl Job<'_> {
         };
         let mut sample = Sample::new(self.request.sample);
         let (changes, pace) = (self.containers.changes.clone(), self.pace.clone());
-        let writers = Writers::start(changes, concurrency, pace, self.failed.observer(), &self.cx.stop);
+        let writers =
+            Writers::start(changes, Concurrency::AtMost(concurrency), pace, self.failed.observer(), &self.cx.stop);
         let saver = Saver {
             containers: self.containers,
             pace: self.pace,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cosmos_rewind::{
     change::key::ItemKey,
-    cosmos::{Action, Disposition, Failure, Job, RuLimiter, RuMeter, Status, Tally, Writers},
+    cosmos::{Action, Concurrency, Disposition, Failure, Job, RuLimiter, RuMeter, Status, Tally, Writers},
     history::memory::Fault,
 };
 use serde_json::{Value, json};
@@ -101,7 +101,8 @@ async fn a_write_with_a_lost_answer_is_counted_by_its_outcome() {
     let written = async |action: Action| {
         let pace = RuLimiter::new(&RuMeter::default(), None);
         let observer = Arc::new(|_: &ItemKey, failure: Option<&Failure>| assert!(failure.is_none()));
-        let writers = Writers::start(account.source.clone(), 1, pace, observer, &CancellationToken::new());
+        let writers =
+            Writers::start(account.source.clone(), Concurrency::AtMost(1), pace, observer, &CancellationToken::new());
         assert!(writers.send(Job { item: ItemKey { id: "a".into(), partition_key: key("p") }, action }).await);
         writers.finish().await.0
     };

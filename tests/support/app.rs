@@ -5,7 +5,7 @@ use cosmos_rewind::{
         Via,
         decode::decode,
         key::PartitionKey,
-        record::{self, RecordContext},
+        record::{self, RecordContext, layout::key_of_other},
         version::Version,
     },
     config::{Account, Settings},
@@ -197,6 +197,13 @@ impl TestApp {
         let follow = ["follow", "--name", "reader", "--mode", "all-versions", "--from", "now", "--until-caught-up"];
         let output = self.run(&[&follow[..], containers].concat()).await;
         assert_eq!(output.code, 0, "{output:?}");
+        // It has noted that nobody captured until now.
+        for name in ["changes"].iter().chain(containers) {
+            let Ok(changes) = self.cosmos.container("dev", name).await else { continue };
+            let (group, id) = ("restore~removals", "restore~removals~mark");
+            let key = key_of_other(Container::key_paths(&changes), group, id);
+            let _ = changes.delete(&key, id, None).await;
+        }
     }
 
     /// Runs a command with settings in addition to the account's.
