@@ -2,7 +2,7 @@
 //! behind a proxy. Covers the number of requests, the handling of failures, and an account that does not accept bulk
 //! requests.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cosmos_rewind::{change::key::PartitionKey, cosmos::Items};
 use serde_json::{Value, json};
@@ -91,11 +91,35 @@ async fn commands_with_many_writes_pack_them() {
         (&["truncate", "source", "--yes", "--concurrency", "100"], 150),
     ] {
         let before = requests(&app);
-        let done = app.run(args).await;
+        let done = app.run_through_proxy(args).await;
         assert_eq!(done.code, 0, "{done:?}");
         let sent = requests(&app) - before;
-        assert!(sent < most, "{args:?}: {sent} requests for 300 documents");
+        assert!(0 < sent && sent < most, "{args:?}: {sent} requests for 300 documents");
     }
+}
+
+#[tokio::test]
+async fn many_small_writes_are_in_flight_unless_the_account_throttles() {
+    let app = TestApp::start().await;
+    let lines: String =
+        (0..2000).map(|n| json!({"id": format!("d{n}"), "pk": format!("p{n}")}).to_string() + "\n").collect();
+    std::fs::write(app.folder.path().join("documents.jsonl"), lines).unwrap();
+    let load = ["load", "documents.jsonl", "--no-trailer", "--mode", "upsert"];
+    let mut requests = Vec::new();
+    for more in [&[][..], &["--concurrency", "100"]] {
+        let before = app.proxy.seen(Kind::LiveWrite);
+        let done = app.run_through_proxy(&[&load[..], more].concat()).await;
+        assert_eq!(done.code, 0, "{done:?}");
+        requests.push(app.proxy.seen(Kind::LiveWrite) - before);
+    }
+    assert!(0 < requests[0] && requests[0] < requests[1], "{requests:?} requests");
+    // The account provides 400 writes per second. The load takes seconds, and no write waits until its retries are over.
+    app.proxy.throttle(400.0, 1.0);
+    let begun = Instant::now();
+    let done = app.run_through_proxy(&load).await;
+    assert!(done.code == 0 && done.stdout.contains("written    2,000"), "{done:?}");
+    assert!(begun.elapsed() > Duration::from_secs(4), "it was not throttled: {done:?}");
+    assert_eq!(app.events().await.query_all("SELECT c.id FROM c", &[], None).await.unwrap().len(), 2000);
 }
 
 /// A batch that needs more request units than the container provides before the deadline. The account counts the usage.

@@ -62,7 +62,9 @@ pub(super) async fn forward(
             cut()
         }
         Fault::TruncateAfterWrite => truncate(pass(&shared, method, &uri, headers, body).await).await,
-        Fault::Pass if kind == Kind::HistoryWrite && shared.budget.lock().unwrap().is_some() => {
+        Fault::Pass
+            if matches!(kind, Kind::HistoryWrite | Kind::LiveWrite) && shared.budget.lock().unwrap().is_some() =>
+        {
             throttled(&shared, method, &uri, headers, body).await
         }
         Fault::Pass => pass(&shared, method, &uri, headers, body).await,
