@@ -53,8 +53,8 @@ pub struct Checkpoint {
 pub enum Lacking {
     /// Nobody has looked yet whether it lacks any.
     Perhaps,
-    /// Those from after this second, epoch seconds; `i64::MIN` when it is unknown where they begin.
-    After(i64),
+    /// Those from after this second, epoch seconds; `None` when it is unknown where they begin.
+    After(Option<i64>),
 }
 
 /// How far one range was read and made durable.
@@ -245,8 +245,8 @@ mod tests {
         assert_eq!(filtered.lacking, None);
         let whole = to(Some("dev/changes"), &filtered);
         assert_eq!(whole.lacking, Some(Lacking::Perhaps));
-        let examined = Checkpoint { lacking: Some(Lacking::After(7)), ..whole };
-        assert_eq!(to(Some("dev/changes"), &examined).lacking, Some(Lacking::After(7)));
+        let examined = Checkpoint { lacking: Some(Lacking::After(Some(7))), ..whole };
+        assert_eq!(to(Some("dev/changes"), &examined).lacking, Some(Lacking::After(Some(7))));
         let noted = Checkpoint { lacking: None, ..examined };
         assert_eq!(to(Some("dev/changes"), &noted).lacking, None);
         assert_eq!(to(Some("dev/others"), &noted).lacking, Some(Lacking::Perhaps));

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::Lacking;
 use crate::{
     config::Names,
     cosmos::{Container, Cosmos, Failure, FeedStart, Param, RETRY_TIMEOUT, Retry, RuLimiter},
@@ -48,13 +49,12 @@ pub(super) async fn other_source(
 }
 
 impl Earlier {
-    /// The second up to which the history has everything, when changes may be missing after it: every version was
-    /// captured once, and no reader goes on with that. `i64::MIN` when the second is unknown; `None` when nothing is
-    /// missing.
+    /// What may be missing from the history when a follower begins to write it: every version was captured once, and no
+    /// reader goes on with that. `None` when nothing is.
     ///
     /// # Errors
     /// When source or history cannot be read.
-    pub(super) async fn complete_until(&self) -> Result<Option<i64>, Failure> {
+    pub(super) async fn lacks(&self) -> Result<Option<Lacking>, Failure> {
         let history = self.account.history(&self.names).await?;
         let end = async |which| Retry::for_at_most(RETRY_TIMEOUT).run(|| history.end(which)).await;
         // Before the first change from a feed of every version nobody takes it for complete.
@@ -64,18 +64,17 @@ impl Earlier {
         // Others of that second may be missing.
         let newest = newest.ts.saturating_sub(1);
         if self.is_elsewhere {
-            return Ok(Some(newest));
+            return Ok(Some(Lacking::After(Some(newest))));
         }
         let pace = RuLimiter::new(self.account.meter(), None);
         let frontier = self.account.frontier(&self.names, None, &pace).await?;
+        // The least of them decides, and least is a part about which nothing is known.
         let until = frontier.parts.iter().filter_map(|part| match part.evidence {
             Evidence::Reader(_) if part.sees_deletes => None,
-            Evidence::Reader(_) => Some(newest),
-            Evidence::NewestVersion | Evidence::None => {
-                Some(part.until.map_or(i64::MIN, |until| until.seconds().min(newest)))
-            }
+            Evidence::Reader(_) => Some(Some(newest)),
+            Evidence::NewestVersion | Evidence::None => Some(part.until.map(|until| until.seconds().min(newest))),
         });
-        Ok(until.min())
+        Ok(until.min().map(Lacking::After))
     }
 
     /// Notes in the history that changes from after a second and from before the follower's start may be missing; without
@@ -83,7 +82,7 @@ impl Earlier {
     ///
     /// # Errors
     /// When the history cannot be read or written.
-    pub(super) async fn note(&self, after: i64, start: Option<FeedStart>) -> Result<Hole, Failure> {
+    pub(super) async fn note(&self, after: Option<i64>, start: Option<FeedStart>) -> Result<Hole, Failure> {
         // What was written in this second before the first poll is missing as well.
         let now = self.account.now().await.timestamp().saturating_add(1);
         let before = match start {

@@ -48,8 +48,8 @@ pub struct Removals {
 /// A time in which changes were missed: no reader of every version was there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hole {
-    /// Up to and including this second, epoch seconds, the history has everything; `i64::MIN` when that is unknown.
-    pub after: i64,
+    /// Up to and including this second, epoch seconds, the history has everything; `None` when that is unknown.
+    pub after: Option<i64>,
     /// From this second on it has everything again.
     pub before: i64,
 }
@@ -58,8 +58,8 @@ impl fmt::Display for Hole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let before = PointInTime::from_epoch(self.before);
         match self.after {
-            i64::MIN => write!(f, "changes from before {before} may be missing from the history"),
-            after => {
+            None => write!(f, "changes from before {before} may be missing from the history"),
+            Some(after) => {
                 let after = PointInTime::from_epoch(after);
                 write!(f, "changes from between {after} and {before} may be missing from the history")
             }
@@ -70,7 +70,7 @@ impl fmt::Display for Hole {
 impl Hole {
     /// Whether a document may have begun to exist unseen by the end of a second, and ceased to exist unseen after it.
     pub fn has(&self, second: i64) -> bool {
-        self.after < second && second < self.before
+        self.after.is_none_or(|after| after < second) && second < self.before
     }
 }
 
@@ -289,13 +289,15 @@ pub fn doubt(known: &AsOf<'_>, untold: &Untold, made_again: &[MadeAgain]) -> Opt
 /// The same times, in order, with those that touch as one. Of too many for a small item, the first are one.
 fn joined(mut holes: Vec<Hole>) -> Vec<Hole> {
     const MOST: usize = 100;
-    holes.retain(|hole| hole.after < hole.before);
+    holes.retain(|hole| hole.after < Some(hole.before));
     holes.sort_unstable_by_key(|hole| hole.after);
     let mut joined: Vec<Hole> = Vec::new();
     let more_than = holes.len().saturating_sub(MOST);
     for (place, hole) in holes.into_iter().enumerate() {
         match joined.last_mut() {
-            Some(last) if hole.after <= last.before || place <= more_than => last.before = last.before.max(hole.before),
+            Some(last) if hole.after <= Some(last.before) || place <= more_than => {
+                last.before = last.before.max(hole.before)
+            }
             _ => joined.push(hole),
         }
     }
@@ -305,4 +307,31 @@ fn joined(mut holes: Vec<Hole>) -> Vec<Hole> {
 /// Whether an item of the history is this one.
 pub fn is_mark(group: &str) -> bool {
     group == GROUP
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holes_that_touch_are_one_and_none_is_forgotten() {
+        let hole = |after, before| Hole { after, before };
+        let holes = vec![hole(Some(50), 60), hole(None, 10), hole(Some(5), 20), hole(Some(60), 70), hole(Some(9), 9)];
+        assert_eq!(joined(holes), [hole(None, 20), hole(Some(50), 70)]);
+        let many: Vec<Hole> = (0..150).map(|n| hole(Some(n * 10), n * 10 + 5)).collect();
+        let fewer = joined(many.clone());
+        assert!(fewer.len() <= 100, "{}", fewer.len());
+        for second in many.iter().map(|hole| hole.before - 1) {
+            assert!(fewer.iter().any(|hole| hole.has(second)), "{second}");
+        }
+    }
+
+    #[test]
+    fn a_hole_with_an_unknown_beginning_is_stored_without_a_number_that_the_service_could_round() {
+        let mark = Removals { holes: vec![Hole { after: None, before: 7 }], ..Removals::default() };
+        let text = serde_json::to_string(&mark).unwrap();
+        assert!(text.contains(r#""holes":[{"after":null,"before":7}]"#), "{text}");
+        assert_eq!(serde_json::from_str::<Removals>(&text).unwrap(), mark);
+        assert!(mark.holes[0].has(i64::MIN) && !mark.holes[0].has(7));
+    }
 }
