@@ -43,23 +43,23 @@ for name in "${names[@]}"; do
     by="capture alone, $(grep -c '^COSMOS_REWIND_SEED=' "$folder/log" || true) of 30 seeds"
   fi
   if ((${#by} == 0)) && COSMOS_REWIND_MEMORY_SEEDS=40 notices "$name" simulation::memory; then
-    by="in memory, $(grep -c '^COSMOS_REWIND_SEED=' "$folder/log" || true) of 40 seeds$(sed -n 's/^test simulation::memory::\(a_[a-z_]*\) .*FAILED/, \1/p' "$folder/log" | tr -d '\n')"
+    by="in memory, $(grep -c '^COSMOS_REWIND_SEED=' "$folder/log" || true) of 40 seeds$(sed -n 's/^test simulation::memory::\(a_[a-z0-9_]*\) .*FAILED/, \1/p' "$folder/log" | tr -d '\n')"
   fi
   if ((${#by} == 0)) && COSMOS_REWIND_REVERT_SEEDS=40 notices "$name" simulation::revert; then
     by="honest writers and a bad one, $(grep -c '^COSMOS_REWIND_SEED=' "$folder/log" || true) of 40 seeds"
   fi
-  if ((${#by} == 0)) && notices "$name" rewind_revert::; then by="\`$(sed -n 's/^test rewind_revert::\([a-z_]*\) .*FAILED/\1/p' "$folder/log" | head -n 1)\`"; fi
+  if ((${#by} == 0)) && notices "$name" rewind_revert::; then by="\`$(sed -n 's/^test rewind_revert::\([a-z0-9_]*\) .*FAILED/\1/p' "$folder/log" | head -n 1)\`"; fi
   for ((seed = 1; seed < 4 && ${#by} == 0; seed++)); do
     [[ $name == follow-* ]] || break
     if COSMOS_REWIND_SEED=$seed notices "$name" follow_model; then by="the model of followers, seed $seed"; fi
   done
   if ((${#by} == 0)) && [[ $name == find-* ]]; then
-    if notices "$name" find::; then by="the tests of find, $(sed -n 's/^test \(find::[a-z_:]*\) .*FAILED/\1/p' "$folder/log" | head -n 1)"; fi
+    if notices "$name" find::; then by="the tests of find, $(sed -n 's/^test \(find::[a-z0-9_:]*\) .*FAILED/\1/p' "$folder/log" | head -n 1)"; fi
   fi
   for ((seed = 0; seed < seeds && ${#by} == 0; seed++)); do
     if COSMOS_REWIND_SEED=$seed notices "$name" simulation::alone; then by="the whole in one thread, seed $seed"; fi
   done
-  if ((${#by} == 0)) && notices "$name" truth::; then by="the audit's tests, $(sed -n 's/^test \(truth::[a-z_:]*\) .*FAILED/\1/p' "$folder/log" | head -n 1)"; fi
+  if ((${#by} == 0)) && notices "$name" truth::; then by="the audit's tests, $(sed -n 's/^test \(truth::[a-z0-9_:]*\) .*FAILED/\1/p' "$folder/log" | head -n 1)"; fi
   [[ -n $by ]] || survived=$((survived + 1))
   printf '%-34s %s, %d s\n' "$name" "${by:-NOT NOTICED}" $((SECONDS - begun))
 done
