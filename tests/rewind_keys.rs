@@ -47,7 +47,7 @@ impl Keyed {
 
     /// Captures everything from here on, and counts earlier writes as captured.
     async fn captured(&self) {
-        self.app.captured_of(&["--source", &self.names[0], "--changes", &self.names[1]]).await;
+        self.app.captured_of(&self.names[0], &self.names[1]).await;
     }
 
     async fn run(&self, args: &[&str]) -> Output {

@@ -36,7 +36,7 @@ pub async fn run(args: PruneArgs, ui: &Ui) -> Result<Exit, CliError> {
     let opened = args.connection.opened().await?;
     let names = &opened.names;
     let plan = retention::plan(args.retention.request(), opened.context(ui)).await?;
-    let container = format!("{}/{}", names.database, names.changes);
+    let container = names.history();
     render::note_kept(ui, plan.kept());
     let dry_run = args.retention.dry_run;
     if !dry_run && !args.yes {

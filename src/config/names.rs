@@ -30,6 +30,11 @@ pub enum BadContainers {
 }
 
 impl Names {
+    /// Database and container of the history.
+    pub fn history(&self) -> String {
+        format!("{}/{}", self.database, self.changes)
+    }
+
     /// Several containers, each with its history, as `orders=order-changes`, or with that of the first of `known` that
     /// has it. All other names come from `common`.
     ///

@@ -76,7 +76,7 @@ impl Search {
         match found.pop() {
             Some(one) => Ok((Scope::Items(vec![one.item.clone()]), Some((one, bad)))),
             None => {
-                let history = format!("{}/{}", cx.names.database, cx.names.changes);
+                let history = cx.names.history();
                 Err(LookError::NotInHistory { id: id.clone(), history }.into())
             }
         }

@@ -115,6 +115,12 @@ pub enum Mismatch {
 pub struct BadRange(String);
 
 impl Checkpoint {
+    /// Whether it tells up to where a history has every change of a source: what was passed over without a note is not
+    /// part of that.
+    pub fn covers(&self, source: &str, history: &str) -> bool {
+        self.source == source && self.history.as_deref() == Some(history) && self.lacking.is_none()
+    }
+
     /// The id under which a follower's checkpoint is kept.
     pub fn id_of(name: &str, part: Option<Shard>) -> String {
         match part {

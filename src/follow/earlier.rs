@@ -25,27 +25,26 @@ pub struct Earlier {
     pub is_elsewhere: bool,
 }
 
-/// A follower that writes the same history from another source, and that source. Documents of two sources with one id
-/// and one partition key would be one document there.
+/// The checkpoint of a follower that writes a history from another source.
+#[derive(Debug, Deserialize)]
+pub(super) struct Other {
+    /// The id of its checkpoint.
+    pub(super) id: String,
+    pub(super) follower: String,
+    pub(super) source: String,
+}
+
+/// A follower that writes this history from another source than this one, if there is one. Documents of two sources with
+/// one id and one partition key would be one document there.
 ///
 /// # Errors
 /// When the lease container cannot be read.
-pub(super) async fn other_source(
-    leases: &Container,
-    history: &str,
-    source: &str,
-) -> Result<Option<(String, String)>, Failure> {
-    const SQL: &str = "SELECT TOP 1 c.follower, c.source FROM c \
+pub(super) async fn other_source(leases: &Container, history: &str, source: &str) -> Result<Option<Other>, Failure> {
+    const SQL: &str = "SELECT TOP 1 c.id, c.follower, c.source FROM c \
                        WHERE STARTSWITH(c.id, 'follow.') AND c.history = @history AND c.source != @source";
-    #[derive(Deserialize)]
-    struct Other {
-        follower: String,
-        source: String,
-    }
     let params = [Param::new("history", history), Param::new("source", source)];
     let found = leases.query_all(SQL, &params, None).await?;
-    let other = found.first().and_then(|row| serde_json::from_str::<Other>(row.get()).ok());
-    Ok(other.map(|other| (other.follower, other.source)))
+    Ok(found.first().and_then(|row| serde_json::from_str(row.get()).ok()))
 }
 
 impl Earlier {
@@ -56,11 +55,9 @@ impl Earlier {
     /// When source or history cannot be read.
     pub(super) async fn lacks(&self) -> Result<Option<Lacking>, Failure> {
         let history = self.account.history(&self.names).await?;
-        let end = async |which| Retry::for_at_most(RETRY_TIMEOUT).run(|| history.end(which)).await;
-        // Before the first change from a feed of every version nobody takes it for complete.
-        let (Some(_), Some(newest)) = (end(Which::OldestOfAll).await?, end(Which::NewestOfAll).await?) else {
-            return Ok(None);
-        };
+        let newest = Retry::for_at_most(RETRY_TIMEOUT).run(|| history.end(Which::NewestOfAll)).await?;
+        // Nobody takes a history for complete that has no change from a feed of every version.
+        let Some(newest) = newest else { return Ok(None) };
         // Others of that second may be missing.
         let newest = newest.ts.saturating_sub(1);
         if self.is_elsewhere {

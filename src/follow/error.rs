@@ -48,6 +48,8 @@ pub enum FollowError {
         other: String,
         /// The other one's name.
         follower: String,
+        /// The id of its checkpoint.
+        checkpoint: String,
     },
     /// A field is to be hashed, and there is no key.
     #[error("hashes of fields need a key")]

@@ -146,6 +146,8 @@ impl Follower {
         }
         if is_new {
             self.fix_starts(held, stop).await?;
+        } else {
+            info!(follower = self.options.name, ranges = held.checkpoint.ranges.len(), "going on from the checkpoint");
         }
         if let (Some(earlier), Some(Lacking::After(second))) = (earlier, held.checkpoint.lacking) {
             let hole = earlier.note(second, is_new.then_some(self.options.start)).await?;
@@ -156,9 +158,6 @@ impl Follower {
             );
             held.checkpoint.lacking = None;
             held.save(held.checkpoint.ranges.clone(), false).await?;
-        }
-        if !is_new {
-            info!(follower = self.options.name, ranges = held.checkpoint.ranges.len(), "going on from the checkpoint");
         }
         loop {
             match self.read(held, stop).await? {

@@ -228,11 +228,11 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
         && !is_elsewhere
         && sinks.iter().any(|sink| matches!(sink, SinkTarget::Changes))
     {
-        let history = format!("{}/{}", cx.names.database, cx.names.changes);
-        let own = source.place();
+        let (history, own) = (cx.names.history(), source.place());
         let other = async || earlier::other_source(leases, &history, &own).await;
-        if let Some(Some((follower, other))) = patiently(other, RETRY_TIMEOUT, &options, &metrics, cx).await? {
-            return Err(FollowError::OtherSource { history, other, follower });
+        if let Some(Some(other)) = patiently(other, RETRY_TIMEOUT, &options, &metrics, cx).await? {
+            let earlier::Other { id, follower, source } = other;
+            return Err(FollowError::OtherSource { history, other: source, follower, checkpoint: id });
         }
     }
     let redactor = fields.redactor(source.key_paths(), is_elsewhere)?;

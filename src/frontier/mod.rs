@@ -99,11 +99,9 @@ fn readers(source: &Container, names: &Names, leases: Vec<Lease>, followers: Vec
             Some(Reader { group: Group::Lease(lease.group().to_owned()), range, mode, token })
         })
         .collect();
-    let own = (format!("{}/{}", names.database, names.source), format!("{}/{}", names.database, names.changes));
+    let (place, history) = (format!("{}/{}", names.database, names.source), names.history());
     for follower in followers {
-        // What it passed over without a note is no part of what the history has.
-        let is_own = follower.source == own.0 && follower.rid == source.rid();
-        if !is_own || follower.lacking.is_some() || follower.history.as_ref() != Some(&own.1) {
+        if !follower.covers(&place, &history) || follower.rid != source.rid() {
             continue;
         }
         readers.extend(follower.ranges.iter().filter_map(|position| {

@@ -53,8 +53,8 @@ impl MongoAccount {
         let other = Retry::for_at_most(RETRY_TIMEOUT).run(|| of_another(&changes, &own)).await?;
         let wrong = |other: String| {
             let problem = format!(
-                "{}/{} is the history of {other}, not of {own}: name its own with --changes, or restore {other} with --into",
-                names.database, names.changes
+                "{} is the history of {other}, not of {own}: name its own with --changes, or restore {other} with --into",
+                names.history()
             );
             Failure::invalid("read history".into(), problem)
         };
@@ -146,16 +146,12 @@ impl Account for MongoAccount {
                     Vec::new()
                 }
             };
-            let (place, history) = (
-                place_of(&self.mongo, &self.database, &self.collection),
-                format!("{}/{}", names.database, names.changes),
-            );
+            let (place, history) = (place_of(&self.mongo, &self.database, &self.collection), names.history());
             let changes = self.history(names).await?;
             let newest = super::newest_of(&self.cosmos.container(&names.database, &names.changes).await?, None).await?;
             let mut best: Option<Part> = None;
             for follower in followers {
-                if follower.source != place || follower.lacking.is_some() || follower.history.as_ref() != Some(&history)
-                {
+                if !follower.covers(&place, &history) {
                     continue;
                 }
                 let until = match self.until(&follower, newest).await {

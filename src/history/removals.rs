@@ -14,7 +14,6 @@ use super::{
 };
 use crate::{
     change::{
-        VersionVia, Via,
         record::{ORIGINAL_ID, layout::key_of_other},
         time::PointInTime,
         version::container_of,
@@ -245,7 +244,7 @@ pub fn doubt(known: &AsOf<'_>, untold: &Untold, made_again: &[MadeAgain]) -> Opt
     if let State::NotYet { earliest } = known.state
         && known.created_later()
         && untold.begins.is_none()
-        && earliest.via == Some(VersionVia::Known(Via::Filter))
+        && earliest.is_filtered()
     {
         return Some(
             "was created later, but only what passed a filter is in the history: whether it existed before is not known"

@@ -75,10 +75,7 @@ async fn used_once(changes: &dyn HistoryReader, id: &str, cx: &AnyContext<'_>) -
         [] => None,
         _ => return Err(RestoreError::UsedOften { id: id.to_owned(), runs }),
     };
-    past.ok_or_else(|| RestoreError::NoRestore {
-        id: id.to_owned(),
-        history: format!("{}/{}", cx.names.database, cx.names.changes),
-    })
+    past.ok_or_else(|| RestoreError::NoRestore { id: id.to_owned(), history: cx.names.history() })
 }
 
 /// The plan that takes a restore back.

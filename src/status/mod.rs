@@ -193,7 +193,7 @@ pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, StatusErr
             bytes: live_size.map(|s| s.estimate()),
         },
         history: History {
-            container: format!("{}/{}", names.database, names.changes),
+            container: names.history(),
             oldest: time(&oldest),
             newest: time(&newest),
             restorable_from: begins.map(|begins| begins.to_string()),

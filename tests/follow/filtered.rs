@@ -6,15 +6,7 @@ use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
 
 use super::{ALL, captured, catch_up, checkpoint, put};
-use crate::support::{Output, TestApp};
-
-/// Waits for the end of the current second and returns it, with no other write in it.
-pub async fn moment() -> String {
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    now.to_string()
-}
+use crate::support::{Output, TestApp, moment};
 
 fn actions(plan: &Output) -> Vec<(String, String)> {
     let shown: Value = serde_json::from_str(&plan.stdout).unwrap_or_else(|e| panic!("{e}: {plan:?}"));

@@ -85,7 +85,7 @@ async fn verify_counts_apart_what_the_history_has_nothing_of() {
     assert_eq!((&absent["count"], &absent["result"]), (&json!(1), &json!("WARNING")), "{report}");
     assert_eq!((&absent["documents"][0]["id"], told.code), (&json!("over"), 3), "{report}");
     assert_eq!(check(&report, "rebuild")["count"], 0, "{report}");
-    let later = app.run(&[&verify[..], &["--since", &super::filtered::moment().await]].concat()).await;
+    let later = app.run(&[&verify[..], &["--since", &crate::support::moment().await]].concat()).await;
     assert_eq!(later.json()["result"], "OK", "{later:?}");
 
     // The live document is the version that is too large: saving it saves nothing of it.
@@ -111,7 +111,7 @@ async fn one_document_that_cannot_be_compared_is_no_reason_to_leave_out_the_othe
     }
     app.put(json!({"id": "over", "pk": "key-over", "n": 2, "noise": noise()})).await;
     app.run(&[&["follow", "--until-caught-up"], &ALL[..]].concat()).await;
-    let at = super::filtered::moment().await;
+    let at = crate::support::moment().await;
     for id in ["a", "over", "z"] {
         put(&app, id, 3).await;
     }
@@ -153,7 +153,7 @@ async fn one_record_that_cannot_be_read_is_no_reason_to_leave_out_the_others() {
     let key = PartitionKey::parse(&json!(["key-odd", "odd"]).to_string()).unwrap();
     let id = odd["id"].as_str().unwrap().to_owned();
     app.changes().await.upsert(&key, &id, odd.to_string().into_bytes()).await.unwrap();
-    let at = super::filtered::moment().await;
+    let at = crate::support::moment().await;
     for id in ["a", "odd", "z"] {
         put(&app, id, 2).await;
     }

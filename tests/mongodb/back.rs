@@ -57,14 +57,6 @@ impl Back {
     pub fn settings(&self) -> Vec<(String, String)> {
         self.app.settings()
     }
-
-    /// A moment between earlier and later writes; times have whole seconds.
-    pub async fn moment() -> String {
-        tokio::time::sleep(Duration::from_millis(1100)).await;
-        let moment = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-        tokio::time::sleep(Duration::from_millis(1100)).await;
-        moment
-    }
 }
 
 /// The restore's id in the printed undo command.
@@ -89,7 +81,7 @@ async fn documents_of_every_type_are_restored_and_undone_byte_for_byte() {
     write(&server, ("shop", "orders"), &now, 250, 11).await;
     back.capture().await;
     std::fs::copy(&now, &then).unwrap();
-    let at = Back::moment().await;
+    let at = crate::support::moment().await;
     write(&server, ("shop", "orders"), &now, 250, 12).await;
     back.capture().await;
     let is_as = async |log: &PathBuf| python("check_state.py", &[&server.uri(), "shop", "orders", &text(log)]).await;
@@ -113,7 +105,7 @@ async fn a_document_changed_after_the_plan_is_a_conflict_and_stays() {
         orders.insert_one(doc! { "_id": id, "n": 1 }).await.unwrap();
     }
     back.capture().await;
-    let at = Back::moment().await;
+    let at = crate::support::moment().await;
     orders.update_many(doc! {}, doc! { "$set": { "n": 2 } }).await.unwrap();
     back.capture().await;
     let plan = text(&back.path("plan.jsonl"));
@@ -137,7 +129,7 @@ async fn a_document_with_dollar_names_is_restored_and_undone() {
     let then = doc! { "_id": "a", "n": 1_i64, "$ref": "x", "$price.in": { "$eur": 1.0 }, "$$ROOT": [-0.0] };
     orders.insert_one(&then).await.unwrap();
     back.capture().await;
-    let at = Back::moment().await;
+    let at = crate::support::moment().await;
     orders.delete_one(doc! { "_id": "a" }).await.unwrap();
     let now = doc! { "_id": "a", "n": 2, "$now": "$n" };
     orders.insert_one(&now).await.unwrap();
@@ -157,7 +149,7 @@ async fn one_actors_writes_are_reverted_and_all_others_stay() {
     orders.insert_one(doc! { "_id": id, "price": 10, "city": "Oslo", "id": "own" }).await.unwrap();
     orders.insert_one(doc! { "_id": 7, "price": 1.5, "tags": ["x"] }).await.unwrap();
     back.capture().await;
-    let at = Back::moment().await;
+    let at = crate::support::moment().await;
     orders.update_many(doc! {}, doc! { "$set": { "price": -1_i64, "by": "job-42" } }).await.unwrap();
     back.capture().await;
     orders.update_one(doc! { "_id": id }, doc! { "$set": { "city": "Bergen", "by": "ann" } }).await.unwrap();
@@ -198,7 +190,7 @@ async fn the_output_of_find_is_restored_from_the_history_or_an_archive() {
     };
     back.capture().await;
     archive().await;
-    let at = Back::moment().await;
+    let at = crate::support::moment().await;
     orders.replace_one(doc! { "_id": "a" }, doc! { "n": -1 }).await.unwrap();
     // Nothing of the archive's other collection is restored here.
     back.capture().await;
@@ -224,7 +216,7 @@ async fn a_killed_restore_is_undone_as_far_as_it_went() {
     let documents = (0..300).map(|n| doc! { "_id": n, "v": 1 });
     orders.insert_many(documents).await.unwrap();
     back.capture().await;
-    let at = Back::moment().await;
+    let at = crate::support::moment().await;
     orders.update_many(doc! {}, doc! { "$set": { "v": 2 } }).await.unwrap();
     back.capture().await;
     let restore = ["--all", "--at", &at, "--concurrency", "2", "--yes", "--source", &back.source];
@@ -250,7 +242,7 @@ async fn a_server_of_the_ru_dialect_is_restored_into() {
     }
     let back = Back::of(server.uri()).await;
     back.capture().await;
-    let at = Back::moment().await;
+    let at = crate::support::moment().await;
     for n in 0..5 {
         server.put("shop", "orders", &doc! { "_id": n, "customer": format!("c-{n}"), "v": 2 });
     }
@@ -324,7 +316,7 @@ async fn a_document_of_16_mb_is_read_back_from_an_archive() {
     let archive = text(&back.path("archive"));
     let sink = format!("file:{archive}/events.jsonl");
     back.ends(0, &["follow", "--name", "archive", "--sink", &sink, "--from", "beginning", "--until-caught-up"]).await;
-    let at = Back::moment().await;
+    let at = crate::support::moment().await;
     orders.replace_one(doc! { "_id": "large" }, doc! { "n": 1 }).await.unwrap();
     let restore = ["restore", "--from-archive", &archive, "--all", "--at", &at, "--no-stamp", "--yes"];
     back.ends(0, &restore).await;

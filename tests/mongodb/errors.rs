@@ -163,7 +163,7 @@ async fn nothing_is_restored_into_a_capped_collection() {
     let document = |n: i32| doc! { "_id": n, "n": n };
     orders.insert_many((0..3).map(document)).await.unwrap();
     back.capture().await;
-    let at = Back::moment().await;
+    let at = crate::support::moment().await;
     orders.insert_many((3..6).map(document)).await.unwrap();
     back.capture().await;
     let restore = ["restore", "--all", "--at", &at, "--no-stamp", "--yes"];

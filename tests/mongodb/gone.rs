@@ -32,10 +32,10 @@ async fn documents_of_a_dropped_collection_are_deleted_in_the_history() {
     orders.insert_one(doc! { "_id": "early" }).await.unwrap();
     orders.delete_one(doc! { "_id": "early" }).await.unwrap();
     back.capture().await;
-    let before = Back::moment().await;
+    let before = crate::support::moment().await;
     orders.drop().await.unwrap();
     back.capture().await;
-    let dropped = Back::moment().await;
+    let dropped = crate::support::moment().await;
     let new = doc! { "_id": "a", "n": 9 };
     orders.insert_one(&new).await.unwrap();
     back.capture().await;
@@ -68,7 +68,7 @@ async fn a_document_with_an_undelivered_delete_is_not_claimed_to_have_existed() 
     orders.insert_many([doc! { "_id": "lost" }, doc! { "_id": "told" }]).await.unwrap();
     back.capture().await;
     orders.delete_one(doc! { "_id": "lost" }).await.unwrap();
-    let at = Back::moment().await;
+    let at = crate::support::moment().await;
     // Another follower starts after the delete, and the first one never resumes.
     let second = ["follow", "--name", "second", "--from", "now", "--until-caught-up", "--poll", "50"];
     back.ends(0, &second).await;
@@ -88,7 +88,7 @@ async fn a_drop_that_is_delivered_again_changes_nothing() {
     let back = Back::of(server.uri()).await;
     let orders = orders(&back.source).await;
     orders.insert_one(doc! { "_id": "keep-the-stream" }).await.unwrap();
-    let start = Back::moment().await;
+    let start = crate::support::moment().await;
     orders.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
     orders.drop().await.unwrap();
     orders.insert_one(doc! { "_id": "b", "n": 2 }).await.unwrap();
@@ -118,11 +118,11 @@ async fn documents_of_a_renamed_collection_are_deleted_under_the_old_name() {
     let orders = orders(&back.source).await;
     orders.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
     back.capture().await;
-    let before = Back::moment().await;
+    let before = crate::support::moment().await;
     let rename = doc! { "renameCollection": "shop.orders", "to": "shop.old" };
     orders.client().database("admin").run_command(rename).await.unwrap();
     back.capture().await;
-    let after = Back::moment().await;
+    let after = crate::support::moment().await;
     back.ends(0, &["restore", "--all", "--at", &after, "--yes"]).await;
     assert_eq!(found(&orders, "a").await, None);
     back.ends(0, &["restore", "--all", "--at", &before, "--no-stamp", "--yes"]).await;
@@ -144,10 +144,10 @@ async fn an_archive_records_that_documents_of_a_dropped_collection_are_gone() {
     let first = [doc! { "_id": "a", "n": 1 }, doc! { "_id": "b", "n": 2 }];
     orders.insert_many(&first).await.unwrap();
     archived().await;
-    let before = Back::moment().await;
+    let before = crate::support::moment().await;
     orders.drop().await.unwrap();
     archived().await;
-    let dropped = Back::moment().await;
+    let dropped = crate::support::moment().await;
     let restore = |at: &str| {
         ["restore", "--from-archive", &archive, "--all", "--at", at, "--no-stamp", "--yes"].map(str::to_owned).to_vec()
     };
@@ -172,11 +172,11 @@ async fn repeated_content_is_the_newest_version_after_another_initial_read() {
     follow("one").await;
     orders.replace_one(doc! { "_id": "a" }, doc! { "n": 2 }).await.unwrap();
     follow("one").await;
-    Back::moment().await;
+    crate::support::moment().await;
     orders.replace_one(doc! { "_id": "a" }, doc! { "n": 1 }).await.unwrap();
-    Back::moment().await;
+    crate::support::moment().await;
     follow("two").await;
-    let now = Back::moment().await;
+    let now = crate::support::moment().await;
     let rows = back.ends(0, &["history", "--id", "a", "--format", "jsonl"]).await.lines();
     assert_eq!(ops_of(&rows), ["baseline", "replace", "baseline"], "{rows:?}");
     let plan = back.ends(0, &["restore", "--all", "--at", &now, "--dry-run"]).await;

@@ -37,7 +37,7 @@ async fn a_document_whose_id_has_another_number_type_is_restored_and_undone() {
         bytes(&back.source).await
     };
     let before = put(&then).await;
-    let at = Back::moment().await;
+    let at = crate::support::moment().await;
     let after = put(&now).await;
     assert!(before.iter().zip(&after).all(|(one, other)| one != other));
     let output = back.ends(0, &["restore", "--all", "--at", &at, "--no-stamp", "--yes"]).await;

@@ -27,9 +27,9 @@ async fn an_unfinished_initial_read_does_not_make_a_history_complete() {
     second.wait_for_log("start of every range saved").await;
     second.kill();
     // The test server may assign a change the exact time that it reported before.
-    Back::moment().await;
+    crate::support::moment().await;
     orders.delete_one(doc! { "_id": "a" }).await.unwrap();
-    let at = Back::moment().await;
+    let at = crate::support::moment().await;
     let plan = ["restore", "--all", "--at", &at, "--dry-run"];
     let behind = back.ends(3, &plan).await;
     assert!(behind.stderr.contains(": 0 restore, 0 recreate, 0 delete, 1 keep, 1 unknown"), "{behind:?}");
@@ -50,7 +50,7 @@ async fn a_version_that_is_too_large_for_the_history_is_known_to_have_existed() 
     let capture = ["follow", "--from", "beginning", "--until-caught-up", "--poll", "50"];
     orders.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
     back.ends(0, &capture).await;
-    let small = Back::moment().await;
+    let small = crate::support::moment().await;
     // Incompressible bytes.
     let bytes =
         (0..3_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).rotate_left(n % 31).to_le_bytes()[3]).collect();
@@ -58,7 +58,7 @@ async fn a_version_that_is_too_large_for_the_history_is_known_to_have_existed() 
     orders.replace_one(doc! { "_id": "a" }, doc! { "data": data }).await.unwrap();
     let refused = back.ends(3, &capture).await;
     assert!(refused.stderr.contains("1 dead letter"), "{refused:?}");
-    let large = Back::moment().await;
+    let large = crate::support::moment().await;
     let missing = back.ends(3, &["verify", "--grace", "1s"]).await;
     assert!(missing.stdout.contains("missing    FAILURE  1"), "{missing:?}");
     // The text comes from the live document.

@@ -30,12 +30,12 @@ async fn documents_of_a_collection_renamed_onto_a_followed_one_are_captured() {
         back.ends(0, &args).await;
     };
     follow().await;
-    let before = Back::moment().await;
+    let before = crate::support::moment().await;
     new.insert_many(&second).await.unwrap();
     let rename = doc! { "renameCollection": "shop.orders_new", "to": "shop.orders", "dropTarget": true };
     orders.client().database("admin").run_command(rename).await.unwrap();
     follow().await;
-    let after = Back::moment().await;
+    let after = crate::support::moment().await;
     orders.update_many(doc! {}, doc! { "$set": { "n": 0 } }).await.unwrap();
     follow().await;
 

@@ -137,9 +137,9 @@ async fn documents_of_a_renamed_collection_are_captured_under_its_new_name() {
     collection("staged").insert_many(&new).await.unwrap();
     let rename = doc! { "renameCollection": "shop.staged", "to": "shop.orders", "dropTarget": true };
     client.database("admin").run_command(rename).await.unwrap();
-    let between = Back::moment().await;
+    let between = crate::support::moment().await;
     follow().await;
-    let after = Back::moment().await;
+    let after = crate::support::moment().await;
     let restore = |at: &str, into: &str| {
         let restore =
             ["restore", "--from-archive", &archive, "--all", "--at", at, "--into", into, "--no-stamp", "--yes"];

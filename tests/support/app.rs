@@ -189,24 +189,22 @@ impl TestApp {
     /// Starts a follower here that captures everything from now on. What was written before counts as captured, and the
     /// history is complete up to now.
     pub async fn captured_from_now(&self) {
-        self.captured_of(&[]).await;
+        self.captured_of("events", "changes").await;
     }
 
-    /// Like [`Self::captured_from_now`], for other containers than the usual ones.
-    pub async fn captured_of(&self, containers: &[&str]) {
+    /// Like [`Self::captured_from_now`], for these containers.
+    pub async fn captured_of(&self, source: &str, history: &str) {
         let follow = ["follow", "--name", "reader", "--mode", "all-versions", "--from", "now", "--until-caught-up"];
-        let output = self.run(&[&follow[..], containers].concat()).await;
+        let output = self.run(&[&follow[..], &["--source", source, "--changes", history]].concat()).await;
         assert_eq!(output.code, 0, "{output:?}");
         // It has noted that nobody captured until now, but here somebody did.
-        for name in ["changes"].iter().chain(containers) {
-            let Ok(changes) = self.cosmos.container("dev", name).await else { continue };
-            let (group, id) = ("restore~removals", "restore~removals~mark");
-            let key = key_of_other(Container::key_paths(&changes), group, id);
-            let Some(text) = changes.read(&key, id).await.unwrap() else { continue };
-            let mut item: Value = serde_json::from_slice(&text).unwrap();
-            item["_restore"].as_object_mut().unwrap().remove("holes");
-            changes.upsert(&key, id, item.to_string().into_bytes()).await.unwrap();
-        }
+        let changes = self.cosmos.container("dev", history).await.unwrap();
+        let (group, id) = ("restore~removals", "restore~removals~mark");
+        let key = key_of_other(Container::key_paths(&changes), group, id);
+        let Some(text) = changes.read(&key, id).await.unwrap() else { return };
+        let mut item: Value = serde_json::from_slice(&text).unwrap();
+        item["_restore"].as_object_mut().unwrap().remove("holes");
+        changes.upsert(&key, id, item.to_string().into_bytes()).await.unwrap();
     }
 
     /// Runs a command with settings in addition to the account's.

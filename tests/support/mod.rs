@@ -83,6 +83,14 @@ async fn run_command(folder: &Path, mut command: Command, settings: &[(String, S
     Output::of(output)
 }
 
+/// A moment between earlier and later writes; times have whole seconds.
+pub async fn moment() -> String {
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let moment = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    moment
+}
+
 /// Polls until there is a result, for at most a minute; only a failing test takes that long.
 pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();

@@ -41,10 +41,12 @@ impl From<FollowError> for CliError {
                 "--sink changes: a history is of one collection, and the whole database or deployment is followed",
                 "name one with --database and --collection, or pass the changes on to stdout, file:PATH or blob:URL",
             ),
-            FollowError::OtherSource { history, other, follower } => Self::usage(
-                format!("the history {history} is written from {other}, by the follower {follower:?}"),
-                format!("give this container a history of its own (--changes); if that follower is given up, delete the item follow.{follower} of the lease container"),
-            ),
+            FollowError::OtherSource { ref checkpoint, .. } => {
+                let fix = format!(
+                    "give this container a history of its own (--changes); if that follower is given up, delete the item {checkpoint} of the lease container"
+                );
+                Self::usage(error.to_string(), fix)
+            }
             FollowError::OtherCollection { other, own } => Self::usage(
                 format!("--sink changes: the history is of {other}, not of {own}"),
                 "give each collection a history of its own: --changes NAME, made by provision",

@@ -64,7 +64,7 @@ impl CosmosHistory {
 
     /// Database and container of the history.
     pub fn name(&self) -> String {
-        format!("{}/{}", self.names.database, self.names.changes)
+        self.names.history()
     }
 
     async fn open(&self, slot: &Opening<Arc<Container>>, name: &str) -> Result<Arc<Container>, Failure> {

@@ -246,10 +246,7 @@ impl Past<'_> {
             Some(item) => {
                 Ok(Documents { one: Some(item), items: Vec::new(), or_live, incomplete: !found.bad.is_empty() })
             }
-            None => Err(LookError::NotInHistory {
-                id: id.to_owned(),
-                history: format!("{}/{}", self.names.database, self.names.changes),
-            }),
+            None => Err(LookError::NotInHistory { id: id.to_owned(), history: self.names.history() }),
         }
     }
 }

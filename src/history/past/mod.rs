@@ -48,7 +48,7 @@ use super::{
     known::{Facts, with_live},
     live::{self, look_at},
     reading::{HistoryReader, LiveContainer},
-    removals::{self, MadeAgain, Removals, Untold},
+    removals::{self, MadeAgain, Untold},
     scan::ScannedItem,
     timeline::Timeline,
 };
@@ -88,7 +88,7 @@ struct Past<'a> {
     /// Read once for each moment. A history that was complete up to a moment stays so.
     frontiers: Mutex<Vec<(PointInTime, Arc<Frontier>)>>,
     /// Each is read once, when there is no frontier; the second only when it may matter.
-    removed: OnceCell<Removals>,
+    removed: OnceCell<Untold>,
     untold: OnceCell<Untold>,
     /// Today's source container, or the last one, which identifies versions of earlier ones.
     today: Option<u64>,
@@ -150,7 +150,8 @@ impl<'a> Past<'a> {
         let untold = if known.created_later() {
             self.untold.get_or_try_init(|| removals::untold(&*self.changes)).await?
         } else {
-            &self.removed.get_or_try_init(|| removals::read(&*self.changes)).await?.untold()
+            let removed = async || Ok::<_, Failure>(removals::read(&*self.changes).await?.untold());
+            self.removed.get_or_try_init(removed).await?
         };
         let doubt = removals::doubt(&known, untold, &self.ended).or_else(|| known.remade());
         Ok(Known { versions, doubt })
