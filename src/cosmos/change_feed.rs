@@ -9,8 +9,8 @@ use azure_core::time::OffsetDateTime;
 use azure_data_cosmos_driver::{
     OperationPlan,
     models::{
-        ChangeFeedStartFrom, ContinuationToken, CosmosOperation, EffectivePartitionKey, FeedRange as DriverFeedRange,
-        MaxItemCountHint, PartitionKeyDefinition, partition_key_range::PartitionKeyRange,
+        ChangeFeedStartFrom, ContinuationToken, CosmosOperation, FeedRange as DriverFeedRange, MaxItemCountHint,
+        PartitionKeyDefinition, partition_key_range::PartitionKeyRange,
     },
     options::{OperationOptions, PlanOptions},
 };
@@ -18,10 +18,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{
-    Container, Failure, HashRange, Status,
-    container::{is_the_services, wire_key},
-};
+use super::{Container, Failure, FeedRange, HashRange, Status, container::is_the_services};
 use crate::change::{
     key::{KeyPaths, PartitionKey, render_path},
     time::PointInTime,
@@ -64,87 +61,10 @@ pub enum FeedStart {
     At(PointInTime),
 }
 
-/// A part of the container's hash space, from `min` (included) to `max` (excluded).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FeedRange(DriverFeedRange);
-
 /// The definition of a key with these paths.
 pub(super) fn definition_of(paths: &KeyPaths) -> PartitionKeyDefinition {
     let paths = paths.segments().iter().map(|path| render_path(path).into());
     PartitionKeyDefinition::new(paths.collect::<Vec<_>>())
-}
-
-impl FeedRange {
-    /// All keys.
-    pub fn full() -> Self {
-        Self(DriverFeedRange::full())
-    }
-
-    /// Where the items of a partition key lie in a container with these key paths, as containers are made today.
-    ///
-    /// # Errors
-    /// When the key does not fit.
-    pub fn of(key: &PartitionKey, paths: &KeyPaths) -> Result<Self, Failure> {
-        Self::of_key(key, &definition_of(paths))
-    }
-
-    /// Where the items of a partition key lie in a container with this key definition.
-    pub(super) fn of_key(key: &PartitionKey, definition: &PartitionKeyDefinition) -> Result<Self, Failure> {
-        let range = DriverFeedRange::for_partition(wire_key(key)?, definition);
-        let (min, max) = (range.min_inclusive(), range.max_exclusive());
-        // A single place is not a range of its own: its successor ends it.
-        let max = if min < max { max.to_hex() } else { format!("{}01", min.to_hex()) };
-        Self::parse(&min.to_hex(), &max).map_err(|e| Failure::invalid("partition key".into(), e))
-    }
-
-    /// Parses the bounds: hexadecimal text, as the service writes them.
-    ///
-    /// # Errors
-    /// When a bound is not hexadecimal, or they are in the wrong order.
-    pub fn parse(min: &str, max: &str) -> Result<Self, String> {
-        let bound = |text: &str| {
-            EffectivePartitionKey::try_from(text).map_err(|_| format!("{text:?} is not a bound of a feed range"))
-        };
-        DriverFeedRange::new(bound(min)?, bound(max)?)
-            .map(Self)
-            .map_err(|_| format!("the feed range {min}..{max} is upside down"))
-    }
-
-    pub(super) fn feed_range(&self) -> DriverFeedRange {
-        self.0.clone()
-    }
-
-    /// The first key, hexadecimal; empty at the very beginning.
-    pub fn min(&self) -> String {
-        self.0.min_inclusive().to_hex()
-    }
-
-    /// The first key after it, hexadecimal.
-    pub fn max(&self) -> String {
-        self.0.max_exclusive().to_hex()
-    }
-
-    /// The intersection of both, if it is not empty.
-    pub fn intersection(&self, other: &Self) -> Option<Self> {
-        let min = self.0.min_inclusive().max(other.0.min_inclusive());
-        let max = self.0.max_exclusive().min(other.0.max_exclusive());
-        if min >= max {
-            return None;
-        }
-        DriverFeedRange::new(min.clone(), max.clone()).ok().map(Self)
-    }
-}
-
-/// Shown as in logs and metrics: `00-1F`.
-impl fmt::Display for FeedRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Zero bytes at the end carry no meaning.
-        let short = |bound: String| {
-            let bytes = bound.as_bytes().chunks(2).rposition(|byte| byte != b"00").map_or(0, |last| last + 1);
-            if bytes == 0 { "00".to_owned() } else { bound.get(..bytes * 2).unwrap_or(&bound).to_owned() }
-        };
-        write!(f, "{}-{}", short(self.min()), short(self.max()))
-    }
 }
 
 /// One page of the feed.
@@ -213,7 +133,7 @@ impl Container {
         let space = self.hash_space().ok_or_else(|| {
             Failure::invalid("feed range".into(), format!("{} is not partitioned by a hash", self.name()))
         })?;
-        span.feed_range(space).map(FeedRange)
+        span.feed_range(space).map(FeedRange::from)
     }
 
     /// The spans of the physical partitions, in order; `refresh` asks the service instead of the driver's cache.
@@ -222,7 +142,7 @@ impl Container {
     /// When the service cannot be asked.
     pub async fn feed_ranges(&self, refresh: bool) -> Result<Vec<FeedRange>, Failure> {
         let found = self.partition_key_ranges(refresh).await?;
-        let of = |range| DriverFeedRange::try_from(range).map(FeedRange);
+        let of = |range| DriverFeedRange::try_from(range).map(FeedRange::from);
         found.iter().map(|range| of(range).map_err(|e| Failure::from_driver(&e, RANGES.into()))).collect()
     }
 
@@ -275,7 +195,7 @@ impl Container {
         start: FeedStart,
         token: Option<&str>,
     ) -> Result<ChangeFeed, Failure> {
-        let (container, target) = (self.reference().clone(), Some(span.0.clone()));
+        let (container, target) = (self.reference().clone(), Some(span.feed_range()));
         let operation = match mode {
             FeedMode::Latest => CosmosOperation::change_feed(container, target),
             FeedMode::AllVersions => CosmosOperation::change_feed_all_versions_and_deletes(container, target),
@@ -346,23 +266,5 @@ impl ChangeFeed {
             .to_continuation_token()
             .map(|token| token.as_str().to_owned())
             .map_err(|e| Failure::from_driver(&e, "read change feed".into()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_meet_where_both_have_keys() {
-        let span = |min: &str, max: &str| FeedRange::parse(min, max).unwrap();
-        let met = |a: FeedRange, b: FeedRange| a.intersection(&b).map(|s| s.to_string());
-        assert_eq!(met(span("", "20"), span("10", "FF")).as_deref(), Some("10-20"));
-        assert_eq!(met(span("", "10"), span("10", "FF")), None);
-        assert_eq!(met(span("", "FF"), span("", "1000")).as_deref(), Some("00-10"));
-        assert!(FeedRange::parse("20", "10").unwrap_err().contains("upside down"));
-        assert!(FeedRange::parse("x", "10").is_err());
-        // Half a byte at the end: however it is read, it can be shown.
-        let _ = FeedRange::parse("0", "ABC").map(|range| range.to_string());
     }
 }

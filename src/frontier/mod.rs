@@ -46,19 +46,10 @@ pub async fn read(
 ) -> Result<Frontier, Failure> {
     let source = &containers.source;
     let mut problems = Vec::new();
-    let (leases, followers) = match leases(cosmos.container(&names.database, &names.leases).await).await {
-        Ok(found) => found.unwrap_or_default(),
-        Err(e) => {
-            problems.push(format!("the leases in {}/{} cannot be read: {e}", names.database, names.leases));
-            Default::default()
-        }
-    };
-    let readers = readers(source, names, leases, followers);
-    let retry = Retry::for_at_most(RETRY_TIMEOUT);
-    let ranges = retry.run(|| source.feed_ranges(true)).await?;
+    let (readers, ranges) = readers_and_ranges(cosmos, names, source, &mut problems).await?;
     let mut parts = Vec::with_capacity(ranges.len());
     let mut newest_anywhere = None;
-    for range in ranges {
+    for range in ranges.iter().flat_map(|range| pieces(range, &readers)) {
         let mut groups: BTreeMap<&Group, Option<Part>> = BTreeMap::new();
         for reader in &readers {
             let Some(common) = reader.range.intersection(&range) else { continue };
@@ -86,6 +77,56 @@ pub async fn read(
         });
     }
     Ok(Frontier { parts, problems, untold: Untold::NOTHING, made_again: Vec::new() })
+}
+
+/// Reads the readers of the feed, and the physical partitions of the source.
+///
+/// A query over several partitions of the lease container is not of one moment. When a partition of the source is split,
+/// the leases of its children are written before that of the parent is deleted, and such a query can miss them all. So
+/// leases with a gap are read again: what the gap stood for was there by the end of the first reading.
+async fn readers_and_ranges(
+    cosmos: &Cosmos,
+    names: &Names,
+    source: &Container,
+    problems: &mut Vec<String>,
+) -> Result<(Vec<Reader>, Vec<FeedRange>), Failure> {
+    // More than one split at a time is rare.
+    const MOST_READINGS: u32 = 3;
+    let mut readings = 0;
+    loop {
+        readings += 1;
+        let (leases, followers) = match leases(cosmos.container(&names.database, &names.leases).await).await {
+            Ok(found) => found.unwrap_or_default(),
+            Err(e) => {
+                problems.push(format!("the leases in {}/{} cannot be read: {e}", names.database, names.leases));
+                Default::default()
+            }
+        };
+        let readers = readers(source, names, leases, followers);
+        let is_whole = readers
+            .iter()
+            .filter(|reader| matches!(reader.group, Group::Lease(_)))
+            .all(|reader| FeedRange::full().is_covered_by(of_group(&readers, &reader.group)));
+        if is_whole || readings == MOST_READINGS {
+            let retry = Retry::for_at_most(RETRY_TIMEOUT);
+            return Ok((readers, retry.run(|| source.feed_ranges(true)).await?));
+        }
+    }
+}
+
+/// The ranges of readers that belong together.
+fn of_group<'r>(readers: &'r [Reader], group: &'r Group) -> impl Iterator<Item = &'r FeedRange> {
+    readers.iter().filter(move |reader| reader.group == *group).map(|reader| &reader.range)
+}
+
+/// The parts of a physical partition about which different things are known: all of it, unless readers that belong
+/// together have only some of it. A lease may be gone, or a follower have a share.
+fn pieces(range: &FeedRange, readers: &[Reader]) -> Vec<FeedRange> {
+    let here = || readers.iter().filter(|reader| reader.range.intersection(range).is_some());
+    if here().all(|reader| range.is_covered_by(of_group(readers, &reader.group))) {
+        return vec![range.clone()];
+    }
+    range.cut_at(here().map(|reader| &reader.range))
 }
 
 fn readers(source: &Container, names: &Names, leases: Vec<Lease>, followers: Vec<Checkpoint>) -> Vec<Reader> {

@@ -55,6 +55,11 @@ async fn a_latest_mode_reader_does_not_hide_what_waits_for_an_all_versions_reade
 
 #[tokio::test]
 async fn an_abandoned_feed_range_is_known_only_up_to_its_last_capture() {
+    tokio::join!(is_known_up_to_its_last_capture(false), is_known_up_to_its_last_capture(true));
+}
+
+/// With a merge, the range is part of a physical partition that has a reader in its other part.
+async fn is_known_up_to_its_last_capture(merged: bool) {
     let world = Captured::start("all-versions").await;
     let leases = world.app.cosmos.container("dev", "leases").await.unwrap();
     let checkpoint = async || {
@@ -85,6 +90,10 @@ async fn an_abandoned_feed_range_is_known_only_up_to_its_last_capture() {
     let id = left["id"].as_str().unwrap().to_owned();
     let whose = PartitionKey::parse(&json!([id]).to_string()).unwrap();
     leases.upsert(&whose, &id, left.to_string().into_bytes()).await.unwrap();
+    if merged {
+        let physical = world.app.local.ranges("dev", "events").await.unwrap();
+        world.app.local.merge("dev", "events", &physical[0], &physical[1]).await.unwrap();
+    }
     world.delete("out", out).await;
     world.put(json!({"id": "out-lives", "pk": out, "n": 2})).await;
     let at = next_second().await;
