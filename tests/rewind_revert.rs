@@ -220,7 +220,7 @@ async fn revert_handles_documents_created_or_deleted_in_the_window() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_known_is_left_alone_and_said() {
+async fn unknown_documents_are_reported_and_left_alone() {
     let life = Life::start().await;
     let now = life.now;
     // In latest-version mode, the author of changes between two versions is unknown.
@@ -271,7 +271,7 @@ async fn wrong_flags_are_refused_before_anything_is_read() {
 /// A revert or restore of single fields is killed at any of its writes, and another writer then edits another field.
 /// Undo cannot know whether the field was written before that edit or by it, and reverts only its own writes.
 #[tokio::test]
-async fn an_edit_after_a_kill_is_not_taken_for_the_killed_ones_own() {
+async fn an_edit_after_a_kill_is_not_mistaken_for_the_killed_commands_write() {
     for revert in [true, false] {
         let mut was_written = 0;
         for kills in 0.. {

@@ -157,7 +157,7 @@ fn compare(lives: &[Life], window: (Option<i64>, Option<i64>), writes: &[FoundWr
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
     #[test]
-    fn the_first_bad_write_its_predecessor_and_what_is_live_agree_with_the_lives(
+    fn the_first_bad_write_its_predecessor_and_the_live_document_match_the_model(
         happened in proptest::collection::vec(
             (
                 proptest::collection::vec((prop_oneof![3 => (-3..4i64).prop_map(Some), 1 => Just(None)], 0..4i64), 1..10),

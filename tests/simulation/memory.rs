@@ -330,7 +330,7 @@ async fn to_be_deleted() -> (World, Request<'static>, PartitionKey) {
 /// After a delete whose answer was lost, a 404 does not tell who deleted the document. Here another writer did,
 /// earlier. The restore must not claim the delete, or its undo would recreate the document.
 #[tokio::test(start_paused = true)]
-async fn a_document_that_somebody_else_deleted_is_not_made_again_by_undo() {
+async fn undo_does_not_recreate_a_document_that_someone_else_deleted() {
     let (world, request, key) = to_be_deleted().await;
     let cx = world.cx();
     let containers = restore::open(None, &cx).await.unwrap();

@@ -68,7 +68,7 @@ async fn a_document_with_an_uncaptured_delete_is_not_claimed_to_have_existed() {
 }
 
 #[tokio::test]
-async fn a_document_that_was_deleted_while_latest_mode_captured_is_not_said_to_have_been_there() {
+async fn a_document_deleted_while_latest_mode_captured_is_not_claimed_to_have_existed() {
     let world = Captured::start("all-versions").await;
     world.put(json!({"id": "a", "pk": "p", "n": 1})).await;
     world.capture().await;
@@ -89,7 +89,7 @@ async fn a_document_that_was_deleted_while_latest_mode_captured_is_not_said_to_h
 }
 
 #[tokio::test]
-async fn a_container_that_was_made_again_had_none_of_the_documents_of_the_one_before() {
+async fn a_recreated_container_has_no_document_of_the_earlier_one() {
     let world = Captured::start("all-versions").await;
     let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
     for id in ["only-before", "in-both"] {

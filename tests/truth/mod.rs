@@ -100,7 +100,7 @@ async fn a_restore_can_wait_for_capture() {
 }
 
 #[tokio::test]
-async fn what_is_deleted_in_latest_version_mode_comes_back_only_when_asked() {
+async fn a_document_deleted_in_latest_version_mode_is_recreated_only_on_request() {
     let world = Captured::start("latest").await;
     world.put(json!({"id": "a", "pk": "p"})).await;
     world.put(json!({"id": "b", "pk": "p"})).await;
@@ -223,7 +223,7 @@ async fn limits_are_limits() {
 }
 
 #[tokio::test]
-async fn what_was_pruned_away_is_not_claimed_not_to_have_been() {
+async fn a_pruned_document_is_not_claimed_to_have_been_absent() {
     let world = Captured::start("all-versions").await;
     world.put(json!({"id": "a", "pk": "p", "life": 1})).await;
     let at = next_second().await.to_string();

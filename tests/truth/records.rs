@@ -7,7 +7,7 @@ use super::captured::{Captured, next_second};
 use crate::support::TestApp;
 
 #[tokio::test]
-async fn no_layout_of_the_history_takes_a_delete_from_its_document() {
+async fn every_layout_of_the_history_keeps_a_delete_with_its_document() {
     for paths in [&["/_originalId"][..], &["/id"], &["/pk", "/_originalId"]] {
         let world = Captured { app: TestApp::with_changes_key(paths).await, mode: "all-versions" };
         let mut tokens = world.feed().await;
@@ -88,7 +88,7 @@ async fn a_copy_of_the_original_demo_hides_no_record() {
 }
 
 #[tokio::test]
-async fn a_version_that_a_repair_saved_comes_after_the_creation_of_its_second() {
+async fn a_repaired_version_follows_the_creation_in_its_second() {
     let world = Captured::start("all-versions").await;
     let created = world.put(json!({"id": "a", "pk": "p", "n": 1})).await;
     world.capture().await;
