@@ -125,3 +125,26 @@ fn no_openssl_and_nothing_from_elsewhere() {
         }
     }
 }
+
+/// The packages that the product is built with on this machine, each with its features.
+fn built(edges: &str) -> BTreeSet<String> {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["tree", "--locked", "--offline", "--prefix", "none", "--format", "{p} {f}", "--edges", edges]);
+    let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+}
+
+/// A feature that only the tests turn on builds the library, all that stands on it, and this program a second time.
+#[test]
+fn the_tests_use_the_libraries_that_the_program_was_built_with() {
+    let program = built("normal,no-proc-macro");
+    let tests = built("normal,dev,no-proc-macro");
+    assert!(program.len() > 100 && tests.len() > program.len(), "{} and {}", program.len(), tests.len());
+    let only_the_programs: Vec<&String> = program.difference(&tests).collect();
+    assert!(
+        only_the_programs.is_empty(),
+        "turn these features on in Cargo.toml, as for zerocopy: {only_the_programs:?}"
+    );
+}
