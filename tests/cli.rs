@@ -275,3 +275,17 @@ async fn an_invalid_value_is_reported_with_the_valid_ones() {
         assert!(stderr.contains(says), "{args:?}: {stderr}");
     }
 }
+
+/// The store is out of reach; no part of the archive is to blame.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_out_of_reach_is_named_with_what_to_look_at() {
+    let shell = Shell::start().await;
+    shell.expect(0, &["provision"], "").await;
+    let port = crate::support::ClosedPort::take();
+    let archive = format!("blob:http://{}/account/versions", port.address());
+    let restore = ["restore", "--all", "--at", "now", "--dry-run", "--from-archive", &archive];
+    for command in [&["load", "--archive", &archive][..], &restore] {
+        let (_, stderr) = shell.expect(1, command, "").await;
+        assert!(stderr.contains("cannot be reached") && stderr.contains("look at the address"), "{stderr}");
+    }
+}

@@ -83,5 +83,7 @@ fn there_is_a_manual_page_for_the_program_and_for_each_command() {
         assert!(page.contains(&format!(".TH {} 1", name.to_uppercase())), "{name}");
         assert!(page.contains("SYNOPSIS") && page.contains("OPTIONS"), "{name}");
     }
-    assert_eq!(run(&["man", "--out", "/dev/null/man"]).status.code(), Some(1));
+    let refused = run(&["man", "--out", "/dev/null/man"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("hint: name a folder"), "{refused:?}");
 }

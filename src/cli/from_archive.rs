@@ -23,6 +23,13 @@ pub(super) fn damaged(flag: &str, damage: &Damage) -> CliError {
         let fix = "name the folder, or container and prefix, that follow wrote to";
         return CliError::usage(what, fix);
     }
+    // The store, and not a part of what is in it.
+    if let Problem::Blob(error) = &damage.problem {
+        return CliError::failed(what).hint(match error.is_transient() {
+            true => "nothing was written; look at the address and the network, then run the command again",
+            false => "nothing was written; see that the container is there, and that you may list and read it",
+        });
+    }
     CliError::failed(what).hint(
         "nothing was written: the newest version of a document may be what is missing; take another copy of it, \
          or move away what is no part of the archive",

@@ -34,8 +34,10 @@ pub async fn run(args: ManArgs, ui: &Ui) -> Result<Exit, CliError> {
         ui.text(&page(&program, "cosmos-rewind")?)?;
         return Ok(Exit::Done);
     };
-    let failed =
-        |path: &Path, e: std::io::Error| CliError::failed(format!("cannot write {}", path.display())).because(e);
+    let failed = |path: &Path, e: std::io::Error| {
+        let error = CliError::failed(format!("cannot write {}", path.display())).because(e);
+        error.hint("name a folder in which you may write, and in which there is room")
+    };
     std::fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
     let mut written = 0;
     let commands = program.get_subcommands().filter(|command| command.get_name() != "help");

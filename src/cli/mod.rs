@@ -161,6 +161,13 @@ pub fn explained(mut error: clap::Error) -> clap::Error {
         let tip = format!("a value that begins with a hyphen stands behind an equals sign: {flag}='-...'");
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
+    for kind in [ContextKind::InvalidArg, ContextKind::InvalidValue, ContextKind::InvalidSubcommand] {
+        if let Some(ContextValue::String(text)) = error.get(kind)
+            && let Some(text) = without_secret(text)
+        {
+            error.insert(kind, ContextValue::String(text));
+        }
+    }
     // The parser's own wording is for programmers.
     let number = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<std::num::ParseIntError>());
     if let Some(cause) = number {
@@ -171,6 +178,17 @@ pub fn explained(mut error: clap::Error) -> clap::Error {
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
     error
+}
+
+/// The beginning of a word that may hold a password, a signature or a key; `None` when it holds none.
+fn without_secret(text: &str) -> Option<String> {
+    let holds_one = text.contains("://") && (text.contains('@') || text.contains("sig="));
+    let key = text.to_ascii_lowercase().find("accountkey=");
+    match (holds_one, key) {
+        (true, _) => text.split_once("://").map(|(scheme, _)| format!("{scheme}://...")),
+        (false, Some(at)) => text.get(..at).map(|before| format!("{before}AccountKey=...")),
+        (false, None) => None,
+    }
 }
 
 /// Runs one command and reports how it ended; errors and hints go to standard error.

@@ -12,6 +12,9 @@ pub struct Address {
     hidden: Vec<Secret>,
 }
 
+/// Options whose values are secrets.
+const SECRET_OPTIONS: [&str; 3] = ["authmechanismproperties", "tlscertificatekeyfilepassword", "proxypassword"];
+
 /// A text that is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is not a MongoDB address: write mongodb://HOST[:PORT]/ or mongodb+srv://HOST/")]
@@ -40,13 +43,15 @@ impl Address {
         if tail.contains('@') {
             return Err(NotAnAddress);
         }
-        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
         let password = user_info.split_once(':').map_or("", |(_, password)| password);
-        let hidden = [password.to_owned(), decoded(password)];
+        let options = pairs(text).filter_map(|pair| pair.split_once('='));
+        let secrets = options.filter(|(name, _)| SECRET_OPTIONS.iter().any(|secret| name.eq_ignore_ascii_case(secret)));
+        let secrets = secrets.map(|(_, value)| value).chain([password]);
+        let hidden = secrets.flat_map(|secret| [secret.to_owned(), decoded(secret)]);
         Ok(Self {
             uri: Secret::new(text),
             shown: format!("{scheme}://{hosts}"),
-            hidden: hidden.into_iter().filter(|text| !text.is_empty()).map(Secret::new).collect(),
+            hidden: hidden.filter(|text| !text.is_empty()).map(Secret::new).collect(),
         })
     }
 
@@ -55,6 +60,9 @@ impl Address {
     /// # Errors
     /// With the driver's reason, without any secret.
     pub fn check(&self) -> Result<(), NotUnderstood> {
+        if let Some(problem) = badly_written(self.uri()) {
+            return Err(NotUnderstood(problem.into()));
+        }
         let understood = mongodb::options::ConnectionString::parse(self.uri());
         understood.map(drop).map_err(|e| NotUnderstood(self.without_secrets(&e.kind.to_string())))
     }
@@ -83,7 +91,39 @@ impl Address {
 /// Whether the text after a host's colon can be a port. An IPv6 address has colons of its own, in brackets.
 fn has_port_or_none(host: &str) -> bool {
     let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
-    behind.split_once(':').is_none_or(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+    let is_port = |port: &str| port.is_empty() || port.parse::<u16>().is_ok();
+    behind.split_once(':').is_none_or(|(_, port)| is_port(port))
+}
+
+/// What the driver would complain about while quoting a part of a secret, or by ending the program.
+fn badly_written(uri: &str) -> Option<&'static str> {
+    let before_options = uri.split('?').next().unwrap_or_default();
+    let user_info = before_options.rsplit_once('@').map_or("", |(user_info, _)| user_info);
+    let is_encoded =
+        |rest: &str| rest.as_bytes().first_chunk::<2>().is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    if !user_info.split('%').skip(1).all(is_encoded) {
+        return Some("the user or the password has a % without two hexadecimal digits after it");
+    }
+    for pair in pairs(uri) {
+        let Some((name, value)) = pair.split_once('=') else {
+            return Some("an option is not written as NAME=VALUE");
+        };
+        let is_property = |property: &str| property.contains(':');
+        if name.eq_ignore_ascii_case("authMechanismProperties") && !decoded(value).split(',').all(is_property) {
+            return Some("a property in authMechanismProperties is not written as NAME:VALUE");
+        }
+    }
+    None
+}
+
+/// The options of an address.
+fn pairs(uri: &str) -> impl Iterator<Item = &str> {
+    let options = uri.split_once('?').map_or("", |(_, options)| options);
+    options.split('&').filter(move |_| !options.is_empty())
+}
+
+fn decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 impl fmt::Display for Address {
@@ -120,8 +160,21 @@ mod tests {
         }
         let address = Address::parse("mongodb://u:s%40ecret@h/").unwrap();
         assert_eq!(address.without_secrets("no s@ecret, no s%40ecret"), "no ***, no ***");
+        for uri in [
+            "mongodb://u:sEc%aéRet@h/",
+            "mongodb://u:sEcRet%a@h/",
+            "mongodb://u%zz:sEcRet@h/",
+            "mongodb://u:p@h/?tlsCertificateKeyFilePassword=x&sEcRet",
+            "mongodb://u:p@h/?w=1&authMechanismProperties=AWS_SESSION_TOKEN:x,sEcRet",
+            "mongodb://u:p@h/?tls=false&tlsCertificateKeyFilePassword=sEcRet",
+            "mongodb://u:p@h/?proxyPassword=sEcRet",
+        ] {
+            let problem = Address::parse(uri).unwrap().check().unwrap_err().to_string();
+            assert!(!problem.contains("Ret") && !problem.contains("éR"), "{uri}: {problem}");
+        }
         for text in [
             "https://x",
+            "mongodb://u:1234567",
             "mongodb://",
             "mongodb://u:p/q@h/",
             "events",

@@ -16,6 +16,24 @@ const NO_COMMAND: i32 = 59;
 /// Too many request units, in Azure Cosmos DB for MongoDB.
 const THROTTLED: i32 = 16500;
 
+/// The status of a write that conflicted with another one.
+pub(super) const WRITE_CONFLICT: Status = Status::new(449, 0);
+
+/// The document of a write is not there.
+pub(super) fn gone(context: &str) -> Failure {
+    Failure::from_status(context.into(), Status::NO_ITEM, "there is no such document", None)
+}
+
+/// The document that a write was to create is there.
+pub(super) fn present(context: &str) -> Failure {
+    Failure::from_status(context.into(), Status::new(409, 0), "there is a document with this _id", None)
+}
+
+/// The document of a write is another one.
+pub(super) fn precondition(context: &str) -> Failure {
+    Failure::from_status(context.into(), Status::new(412, 0), "the document was changed by somebody else", None)
+}
+
 /// The server's code, if the server answered.
 pub(super) fn code_of(error: &Error) -> Option<i32> {
     match &*error.kind {

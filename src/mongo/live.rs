@@ -9,6 +9,7 @@ use mongodb::{ClientSession, Collection, raw_batch_cursor::RawBatch, results::Up
 use super::{
     Mongo,
     document::{as_pipeline, document_of, has_same_id, id_of, key_of, live_text},
+    failure::{WRITE_CONFLICT, gone, precondition, present},
     kind, shards,
 };
 use crate::{
@@ -109,6 +110,18 @@ impl MongoCollection {
         Ok(filter)
     }
 
+    /// Inserts a document. Where the shard key does not begin with the `_id`, a server takes a second document with the
+    /// same `_id` under another shard key: so the first one is looked for.
+    async fn insert(&self, context: &str, document: &RawDocumentBuf) -> Result<(), Failure> {
+        if self.shared.shard_key.iter().any(|path| path != "_id") {
+            let id = document.get("_id").ok().flatten().and_then(|id| Bson::try_from(id).ok()).unwrap_or(Bson::Null);
+            if self.find(&id, None).await?.is_some() {
+                return Err(present(context));
+            }
+        }
+        self.collection().insert_one(document).await.map(drop).map_err(|e| self.fail(context, &e))
+    }
+
     /// Changes a document only while it has these bytes.
     async fn change(
         &self,
@@ -143,21 +156,23 @@ impl MongoCollection {
                 return Err(precondition(context));
             }
             let filter = self.filter(id, &live)?;
-            match change {
+            let (count, after) = match change {
                 Change::Replace(document) if has_same_id(&live, document) => {
-                    self.put(filter, document, false, Some(&mut session)).await.map_err(fail)?;
-                    Ok(written(Some(document), false))
+                    let done = self.put(filter, document, false, Some(&mut session)).await.map_err(fail)?;
+                    (done.matched_count, Some(document))
                 }
                 Change::Replace(document) => {
-                    self.collection().delete_one(filter).session(&mut session).await.map_err(fail)?;
+                    let done = self.collection().delete_one(filter).session(&mut session).await.map_err(fail)?;
                     self.collection().insert_one(document).session(&mut session).await.map_err(fail)?;
-                    Ok(written(Some(document), false))
+                    (done.deleted_count, Some(document))
                 }
                 Change::Delete => {
-                    self.collection().delete_one(filter).session(&mut session).await.map_err(fail)?;
-                    Ok(written(None, false))
+                    let done = self.collection().delete_one(filter).session(&mut session).await.map_err(fail)?;
+                    (done.deleted_count, None)
                 }
-            }
+            };
+            // What was not found was not written, whatever the transaction says.
+            if count == 0 { Err(precondition(context)) } else { Ok(written(after, false)) }
         };
         match done.await {
             Ok(written) => {
@@ -263,17 +278,6 @@ impl MongoCollection {
     }
 }
 
-/// The status of a write that conflicted with another one.
-const WRITE_CONFLICT: Status = Status::new(449, 0);
-
-fn gone(context: &str) -> Failure {
-    Failure::from_status(context.into(), Status::NO_ITEM, "there is no such document", None)
-}
-
-fn precondition(context: &str) -> Failure {
-    Failure::from_status(context.into(), Status::new(412, 0), "the document was changed by somebody else", None)
-}
-
 fn written(document: Option<&RawDocumentBuf>, created: bool) -> Written {
     Written { charge: 0.0, etag: document.map(|document| fingerprint(document.as_bytes())), created }
 }
@@ -306,7 +310,7 @@ impl Items for MongoCollection {
     fn create<'a>(&'a self, _: &'a PartitionKey, _: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
         async move {
             let document = document_of("create document", &body)?;
-            self.collection().insert_one(&document).await.map_err(|e| self.fail("create document", &e))?;
+            self.insert("create document", &document).await?;
             Ok(written(Some(&document), true))
         }
         .boxed()

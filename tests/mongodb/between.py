@@ -5,26 +5,32 @@ import struct
 
 from bson import CodecOptions, SON, decode, encode
 
-OP_MSG = 2013
-# The flags, and the kind of the only section.
-PREFIX = 5
+OPTIONS = CodecOptions(document_class=SON)
+OP_MSG, OP_REPLY = 2013, 1
+# What comes before the document of a response: the flags and the kind of the only section, or flags and numbers.
+PREFIX = {OP_MSG: 5, OP_REPLY: 20}
 
 
-def serve(port, is_of_interest, change):
-    """Prints the port it listens on. `change` gets the cursor of each response whose bytes `is_of_interest` selects."""
+def serve(port, is_of_interest, change, asked=None):
+    """Prints the port it listens on. `change` gets each response whose bytes `is_of_interest` selects; `asked` gets each
+    request: the command, and the documents that it has beside it, by their name."""
 
     def rewritten(header, content):
         length, own, to, code = struct.unpack("<iiii", header)
-        if code != OP_MSG or not is_of_interest(content):
+        if code not in PREFIX or not is_of_interest(content):
             return header + content
-        options = CodecOptions(document_class=SON)
-        reply = decode(content[PREFIX : PREFIX + struct.unpack_from("<i", content, PREFIX)[0]], options)
-        if "cursor" not in reply:
-            return header + content
-        change(reply["cursor"])
+        at = PREFIX[code]
+        reply = decode(content[at : at + struct.unpack_from("<i", content, at)[0]], OPTIONS)
+        change(reply)
         # Without a checksum.
-        content = struct.pack("<IB", 0, 0) + encode(reply)
+        before = struct.pack("<IB", 0, 0) if code == OP_MSG else content[:at]
+        content = before + encode(reply)
         return struct.pack("<iiii", len(content) + 16, own, to, code) + content
+
+    def passed_on(header, content):
+        if asked and struct.unpack("<iiii", header)[3] == OP_MSG:
+            asked(*sections(content))
+        return header + content
 
     async def messages(reader, writer, change):
         try:
@@ -40,7 +46,7 @@ def serve(port, is_of_interest, change):
 
     async def one(reader, writer):
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", port)
-        to_server = messages(reader, server_writer, lambda header, content: header + content)
+        to_server = messages(reader, server_writer, passed_on)
         await asyncio.gather(to_server, messages(server_reader, writer, rewritten))
 
     async def main():
@@ -49,6 +55,36 @@ def serve(port, is_of_interest, change):
         await server.serve_forever()
 
     asyncio.run(main())
+
+
+def sections(content):
+    """The command of a request, and the documents that it has beside it, by their name."""
+    command, beside, at = None, {}, 4
+    has_checksum = struct.unpack_from("<I", content)[0] & 1
+    while at < len(content) - 4 * has_checksum:
+        kind, end = content[at], at + 1 + struct.unpack_from("<i", content, at + 1)[0]
+        if kind == 0:
+            command = decode(content[at + 1 : end], OPTIONS)
+        else:
+            begin = content.index(0, at + 5)
+            name, documents = content[at + 5 : begin].decode(), content[begin + 1 : end]
+            beside[name] = []
+            while documents:
+                length = struct.unpack_from("<i", documents)[0]
+                beside[name].append(decode(documents[:length], OPTIONS))
+                documents = documents[length:]
+        at = end
+    return command, beside
+
+
+def in_cursor(change):
+    """Changes the cursor of a response that has one."""
+
+    def changed(reply):
+        if "cursor" in reply:
+            change(reply["cursor"])
+
+    return changed
 
 
 def batch_of(cursor):

@@ -18,6 +18,7 @@ mod ru;
 mod ru_kills;
 mod ru_server;
 mod scopes;
+mod shards;
 mod sinks;
 
 use std::{

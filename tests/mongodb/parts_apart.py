@@ -7,7 +7,7 @@ The test server puts all fragments of an event into one response, whatever their
 
 import sys
 
-from between import batch_of, serve
+from between import batch_of, in_cursor, serve
 
 # The undelivered part of each cursor's batches.
 held = {}
@@ -28,4 +28,4 @@ def change(cursor):
         cursor["postBatchResumeToken"] = events[end - 1]["_id"]
 
 
-serve(int(sys.argv[1]), lambda content: held or b"splitEvent" in content, change)
+serve(int(sys.argv[1]), lambda content: held or b"splitEvent" in content, in_cursor(change))

@@ -10,7 +10,7 @@ import sys
 
 from bson import SON
 
-from between import batch_of, serve
+from between import batch_of, in_cursor, serve
 
 PORT, DATABASE, COLLECTION = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 
@@ -30,4 +30,4 @@ def change(cursor):
     cursor[batch] = [told(event) for event in cursor[batch]]
 
 
-serve(PORT, lambda content: b"operationType\0\x05\0\0\0drop\0" in content, change)
+serve(PORT, lambda content: b"operationType\0\x05\0\0\0drop\0" in content, in_cursor(change))

@@ -102,6 +102,17 @@ async fn throttled_pages_neither_end_the_follower_nor_lose_changes() {
     assert_eq!(server.faults_left(), 0);
 }
 
+/// Its current number is not the number of any change, as after a delete.
+#[tokio::test]
+async fn a_partition_without_documents_does_not_keep_the_follower_from_ending() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "customer", 2);
+    put(&server, 0..1, 1);
+    let work = Work::new();
+    work.catch_up(&server.uri(), &args("beginning")).await;
+    assert_eq!(newest(&work.events()), all(0..1, 1));
+}
+
 /// After an empty page without a token, the driver has lost its position and would start at a new "now".
 #[tokio::test]
 async fn a_connection_that_breaks_after_a_quiet_time_loses_nothing() {

@@ -125,3 +125,32 @@ async fn no_error_of_any_command_shows_a_secret() {
         }
     }
 }
+
+/// The parser of the command line quotes what it does not understand.
+#[tokio::test]
+async fn a_misplaced_address_or_key_is_not_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let uri = format!("mongodb://user:{SIGNATURE}@h/");
+    let unencoded = format!("mongodb://user:a/b?{SIGNATURE}@h/");
+    let sas = format!("https://a.blob.core.windows.net/c?sv=1&sig={SIGNATURE}");
+    let connection = format!("AccountEndpoint=https://a/;AccountKey={KEY};");
+    for secret in [&uri, &unencoded, &sas, &connection] {
+        for command in [
+            vec![secret.as_str()],
+            vec!["follow", secret],
+            vec!["truncate", secret, "--yes"],
+            vec!["restore", "--all", "--at", "now", "--into", secret],
+            vec!["restore", "--id", "a", "--max", secret],
+            vec!["follow", "--metrics", secret],
+            vec!["follow", "--mode", secret],
+            vec!["cost", secret],
+        ] {
+            let process = marked(folder.path(), &command, &[]);
+            let text = tokio::task::spawn_blocking(process).await.unwrap();
+            assert!(text.contains("error"), "{command:?}: {text}");
+            for secret in [SIGNATURE, KEY.trim_end_matches('=')] {
+                assert!(!text.contains(secret), "{command:?}: {text}");
+            }
+        }
+    }
+}

@@ -24,6 +24,8 @@ use crate::{
 const BATCH: u32 = 1000;
 /// After this many empty pages nothing is left, when the server does not say how far it is.
 const QUIET: u32 = 4;
+/// The same when it says that there is more: the number of a delete, which the stream does not have, looks like that.
+const LONG_QUIET: u32 = 12;
 /// The size of the text at which a page is full, when it may end anywhere.
 const PAGE: usize = 4 << 20;
 
@@ -309,14 +311,14 @@ impl Feed for StreamFeed {
         let Scope::Collection { database, collection } = &self.watched.scope else { return Ok(true) };
         let (true, Some(token)) = (self.watched.is_ru(), self.position.token()?) else { return Ok(true) };
         let now = ru::streams(&self.watched.mongo, database, collection, None).await?;
-        match ru::is_up_to(&token, &now) {
-            Some(answer) => Ok(answer),
-            // The server does not say: several empty pages in a row are the best sign there is.
-            None => {
-                self.quiet += 1;
-                Ok(self.quiet >= QUIET)
-            }
-        }
+        let enough = match ru::is_up_to(&token, &now) {
+            Some(true) => return Ok(true),
+            Some(false) => LONG_QUIET,
+            None => QUIET,
+        };
+        // Several empty pages in a row are the best sign there is.
+        self.quiet += 1;
+        Ok(self.quiet >= enough)
     }
 
     fn position(&self) -> Result<String, Failure> {
