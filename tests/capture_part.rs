@@ -115,3 +115,50 @@ async fn a_letter_is_redacted_and_one_with_a_whole_item_is_redacted_on_replay() 
         (1, None, &json!("partial"))
     );
 }
+
+/// Writes a document with a secret that no handler delivers.
+async fn not_delivered(app: &TestApp, id: &str) {
+    app.put(json!({"id": id, "pk": "p", "name": "Ann", "ssn": format!("SECRET-{id}"), "ttl": 3600})).await;
+}
+
+#[tokio::test]
+async fn documents_that_are_saved_beside_capture_lose_what_capture_leaves_out() {
+    let app = TestApp::start().await;
+    not_delivered(&app, "early").await;
+    // No record shows yet what will be left out. The settings do.
+    let redact = [("REWIND_REDACT", "/ssn")];
+    let saved = app.run_with_settings(&["backfill", "--all", "--format", "json"], &redact).await;
+    assert_eq!((saved.code, saved.json()["written"].as_u64()), (0, Some(1)), "{saved:?}");
+    let handler = app.handler(&redact).await;
+    let delivered = app.put(json!({"id": "delivered", "pk": "p", "ssn": "SECRET-delivered"})).await;
+    assert_eq!(handler.deliver(&[delivered]).await.0, 200);
+    not_delivered(&app, "late").await;
+
+    let before = app.history().await;
+    for command in [&["backfill", "--all"][..], &["verify", "--repair", "--grace", "0s"]] {
+        // Whoever runs a command may not have the settings of the function app.
+        let refused = app.run(command).await;
+        assert!(refused.code == 2 && refused.stderr.contains("REWIND_REDACT"), "{refused:?}");
+        assert_eq!(app.history().await, before, "{command:?}");
+    }
+    let repaired = app.run_with_settings(&["verify", "--repair", "--grace", "0s"], &redact).await;
+    assert!(repaired.stdout.contains("1 repaired"), "{repaired:?}");
+    let history = app.history().await;
+    let text = Value::from(history.clone()).to_string();
+    assert!(history.len() == 3 && !text.contains("SECRET") && !text.contains("ssn\":"), "{text}");
+    for record in &history {
+        let change = &record["_change"];
+        assert_eq!((&change["fidelity"], &change["partial"]), (&json!("partial"), &json!({"dropped": ["/ssn"]})));
+    }
+    let late = history.iter().find(|record| record["_originalId"] == "late").unwrap();
+    assert_eq!((&late["name"], &late["_change"]["ttl"]), (&json!("Ann"), &json!(3600)), "{late}");
+
+    // A part on purpose, of the version that is live: nothing is missing.
+    let clean = app.run(&["verify", "--grace", "0s", "--format", "json"]).await.json();
+    let count = |check: &str| clean["checks"][check]["count"].as_u64();
+    assert_eq!((count("missing"), count("partial")), (Some(0), Some(3)), "{clean}");
+
+    not_delivered(&app, "whole").await;
+    let whole = app.run(&["backfill", "--all", "--whole"]).await;
+    assert!(whole.code == 0 && app.history().await.iter().any(|record| record["ssn"] == "SECRET-whole"), "{whole:?}");
+}

@@ -3,10 +3,10 @@
 //! # Examples
 //!
 //! ```no_run
-//! use cosmos_rewind::{backfill::{self, Request}, context::Context};
+//! use cosmos_rewind::{backfill::{self, Request}, context::Context, history::baseline::Extent};
 //!
 //! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
-//! let request = Request { predicate: None, shard: None, ru_limit: Some(500.0), concurrency: 16 };
+//! let request = Request { predicate: None, extent: Extent::Whole, shard: None, ru_limit: None, concurrency: 16 };
 //! let report = backfill::run(request, cx.any()).await?;
 //! println!("{} documents, {} of them saved now", report.documents, report.written);
 //! # Ok(())
@@ -23,7 +23,7 @@ use crate::{
     cosmos::{Concurrency, Failure, Param, RuLimiter, Shard, Writers},
     history::{
         AnyContext, Containers, NotShared,
-        baseline::{Saver, is_missing, op_of},
+        baseline::{Extent, ExtentError, Saver, is_missing, op_of},
         failed_writes::FailedWrites,
         live::LiveDetail,
         scan::{PIECE_ROWS, Scan, ScanTexts, Scope},
@@ -36,6 +36,8 @@ use crate::{
 pub struct Request {
     /// The operator's own SQL predicate on `c` and its parameters; `None` means all live documents.
     pub predicate: Option<(String, Vec<Param>)>,
+    /// How much of each document is saved.
+    pub extent: Extent,
     /// The part of the documents, when several machines share them.
     pub shard: Option<Shard>,
     /// Request units a second, on average; `None` is no limit.
@@ -53,6 +55,9 @@ pub enum BackfillError {
     /// The service does not understand the predicate.
     #[error("the service refuses the predicate")]
     Predicate(#[source] Failure),
+    /// They cannot be saved to this extent.
+    #[error(transparent)]
+    Extent(#[from] ExtentError),
     /// The items of these containers cannot be divided between machines.
     #[error("cannot share the documents between machines")]
     Shard(#[source] NotShared),
@@ -109,6 +114,7 @@ async fn save(
         Some((predicate, params)) => Scope::Live { predicate, params },
         None => Scope::All,
     };
+    let shape = request.extent.shape(containers).await?;
     let pace = RuLimiter::new(cx.account.meter(), request.ru_limit);
     let scan = Scan {
         containers,
@@ -128,7 +134,8 @@ async fn save(
         failed.observer(),
         &cx.stop,
     );
-    let saver = Saver { containers, pace: &pace, writers: &writers, concurrency, clock: &*cx.clock };
+    let saver =
+        Saver { containers, pace: &pace, writers: &writers, concurrency, shape: shape.as_deref(), clock: &*cx.clock };
     let mut report = Report::default();
     let mut pieces = std::pin::pin!(scan.pieces());
     loop {

@@ -1,13 +1,18 @@
 //! `backfill`: a baseline of the documents that existed before capture.
 
+use std::sync::Arc;
+
 use clap::Args;
 
 use super::{ConnectionArgs, connection::PartArgs};
 use crate::{
     backfill::{self, Request},
+    config::Settings,
     console::{CliError, Exit, Ui, render, words},
     cosmos::Param,
     format::Format,
+    history::baseline::Extent,
+    projection::Projection,
 };
 
 /// Flags of `backfill`.
@@ -31,11 +36,26 @@ pub struct BackfillArgs {
     /// Writes in flight
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
+    /// Save whole documents, though capture leaves something out of them on purpose
+    #[arg(long)]
+    whole: bool,
     /// How to print the summary
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     #[command(flatten)]
     connection: ConnectionArgs,
+}
+
+/// How much of each document is saved: what the settings of capture leave, unless the whole is asked for.
+///
+/// # Errors
+/// When such a setting is wrong.
+pub(super) fn extent(whole: bool, settings: &Settings) -> Result<Extent, CliError> {
+    if whole {
+        return Ok(Extent::WholeAnyway);
+    }
+    let projection = Projection::from_settings(settings, None)?;
+    Ok(projection.map_or(Extent::Whole, |projection| Extent::Part(Arc::new(projection))))
 }
 
 /// Runs the command.
@@ -45,8 +65,10 @@ pub struct BackfillArgs {
 /// the exit code 3.
 pub async fn run(args: BackfillArgs, ui: &Ui) -> Result<Exit, CliError> {
     let (cosmos, names) = args.connection.open()?;
+    let extent = extent(args.whole, &args.connection.settings()?)?;
     let request = Request {
         predicate: args.predicate.map(|predicate| (predicate, args.param)),
+        extent,
         shard: args.part.feed_range,
         ru_limit: args.part.ru_limit,
         concurrency: args.concurrency.into(),

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::{ConnectionArgs, connection::PartArgs, lookup};
+use super::{ConnectionArgs, backfill::extent, connection::PartArgs, lookup};
 use crate::{
     change::time::{PointInTime, seconds_of},
     console::{CliError, Exit, Ui, render},
     format::Format,
+    history::baseline::Extent,
     verify::{self, Check, Request, Verdict},
 };
 
@@ -28,6 +29,9 @@ pub struct VerifyArgs {
     /// Save the live documents that the history lacks
     #[arg(long)]
     repair: bool,
+    /// With --repair: save whole documents, though capture leaves something out of them on purpose
+    #[arg(long, requires = "repair")]
+    whole: bool,
     /// Tolerate that documents younger than this are not captured yet: a span such as 60s or 5m
     #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = span)]
     grace: i64,
@@ -60,13 +64,15 @@ pub(super) fn span(text: &str) -> Result<i64, String> {
 /// When the account cannot be used. Anything that is wrong with the history makes the exit code 3.
 pub async fn run(args: VerifyArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
-    let opened = args.connection.opened().await?;
+    let settings = args.connection.settings()?;
+    let extent = extent(args.whole, &settings)?;
+    let opened = args.connection.opened_with(&settings).await?;
     let cosmos = &opened.cosmos;
     let since = match &args.since {
         Some(text) => Some(lookup::point(ui, cosmos, "--since", text).await?),
         None => None,
     };
-    let report = verify::run(args.request(since), opened.careful_context(ui)).await?;
+    let report = verify::run(args.request(since, extent), opened.careful_context(ui)).await?;
     render::verify::print(ui, &report, args.format)?;
     if !matches!(args.format, Format::Json | Format::Jsonl) {
         if report.verdict(Check::Missing) != Verdict::Ok && !args.repair {
@@ -78,11 +84,12 @@ pub async fn run(args: VerifyArgs, ui: &Ui) -> Result<Exit, CliError> {
 }
 
 impl VerifyArgs {
-    fn request(&self, since: Option<PointInTime>) -> Request {
+    fn request(&self, since: Option<PointInTime>, extent: Extent) -> Request {
         Request {
             content: self.content,
             sample: self.deep as usize,
             repair: self.repair,
+            extent,
             grace: self.grace,
             since,
             named: self.show,

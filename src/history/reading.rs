@@ -78,6 +78,8 @@ pub enum Which {
     OldestOf(u64),
     /// The latest version of before this second.
     NewestBefore(i64),
+    /// The latest version of which the history has only a part, on purpose.
+    NewestPart,
     /// The latest version.
     Newest,
 }

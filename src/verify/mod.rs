@@ -5,13 +5,14 @@
 //! # Examples
 //!
 //! ```no_run
-//! use cosmos_rewind::{context::Context, verify::{self, Request}};
+//! use cosmos_rewind::{context::Context, history::baseline::Extent, verify::{self, Request}};
 //!
 //! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
 //! let request = Request {
 //!     content: true,
 //!     sample: 100,
 //!     repair: false,
+//!     extent: Extent::Whole,
 //!     grace: 60,
 //!     since: None,
 //!     named: 10,
@@ -46,13 +47,14 @@ use crate::{
     change::{
         Op,
         key::ItemKey,
+        shape::Redactor,
         time::PointInTime,
         version::{Version, container_of},
     },
     cosmos::{Concurrency, Failure, HashRange, RuLimiter, Shard, Writers},
     history::{
         AnyContext, Containers, NotShared,
-        baseline::{Saver, version_of_live},
+        baseline::{Extent, ExtentError, Saver, version_of_live},
         ends::from_previous_container,
         failed_writes::FailedWrites,
         live::LiveDetail,
@@ -71,6 +73,8 @@ pub struct Request {
     pub sample: usize,
     /// Whether live documents that the history lacks are saved.
     pub repair: bool,
+    /// How much of each document is saved then.
+    pub extent: Extent,
     /// For how many seconds a young document may not be captured yet.
     pub grace: i64,
     /// The moment before which missing and absent versions do not count.
@@ -91,6 +95,9 @@ pub enum VerifyError {
     /// The service refused, or an item cannot be parsed.
     #[error("cannot verify the history")]
     Cosmos(#[from] Failure),
+    /// The live documents cannot be saved to this extent.
+    #[error(transparent)]
+    Extent(#[from] ExtentError),
     /// The items of these containers cannot be divided between machines.
     #[error("cannot share the history between machines")]
     Shard(#[source] NotShared),
@@ -104,6 +111,7 @@ pub async fn run(request: Request, cx: AnyContext<'_>) -> Result<Report, VerifyE
     let mut report = Report::new(request.named);
     let containers = cx.account.containers(cx.names, None).await?;
     let hash_ranges = containers.hash_ranges(request.shard).map_err(VerifyError::Shard)?;
+    let shape = if request.repair { request.extent.shape(&containers).await? } else { None };
     let pace = RuLimiter::new(cx.account.meter(), request.ru_limit);
     let times = Times {
         now: cx.account.now().await.timestamp(),
@@ -119,6 +127,7 @@ pub async fn run(request: Request, cx: AnyContext<'_>) -> Result<Report, VerifyE
         containers: &containers,
         hash_ranges: &hash_ranges,
         pace: &pace,
+        shape: shape.as_deref(),
         times,
         step: &*step,
         failed: &failed,
@@ -151,6 +160,7 @@ struct Job<'a> {
     containers: &'a Containers,
     hash_ranges: &'a [HashRange],
     pace: &'a RuLimiter,
+    shape: Option<&'a Redactor>,
     times: Times,
     step: &'a dyn ProgressStep,
     failed: &'a FailedWrites,
@@ -179,6 +189,7 @@ impl Job<'_> {
             pace: self.pace,
             writers: &writers,
             concurrency,
+            shape: self.shape,
             clock: &*self.cx.clock,
         };
         let mut pieces = std::pin::pin!(scan.pieces());

@@ -230,7 +230,7 @@ async fn a_record_is_found_by_its_item_and_id_and_a_missing_one_is_none() {
 #[tokio::test]
 async fn the_ends_of_a_history_are_its_oldest_and_newest_version() {
     for side in super::empty(LAYOUTS[0]).await {
-        for which in [Which::Oldest, Which::OldestOfAll, Which::NewestOfAll] {
+        for which in [Which::Oldest, Which::OldestOfAll, Which::NewestOfAll, Which::NewestPart] {
             assert_eq!(side.containers.changes.end(which).await.unwrap(), None, "{}", side.name);
         }
     }
@@ -251,6 +251,19 @@ async fn the_ends_of_a_history_are_its_oldest_and_newest_version() {
             assert_eq!(end(Which::OldestOf(container)).await, START + round * 60, "{}", side.name);
         }
         assert_eq!(side.containers.changes.end(Which::OldestOf(7)).await.unwrap(), None, "{}", side.name);
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_a_document_is_found_whatever_is_newer() {
+    for mut side in filled(LAYOUTS[0]).await {
+        assert_eq!(side.containers.changes.end(Which::NewestPart).await.unwrap(), None, "{}", side.name);
+        let change = json!({"v": 1, "op": "create", "ts": START + 1, "lsn": 1, "etag": "\"1\"", "key": ["key-1"],
+                            "fidelity": "partial", "via": "trigger", "partial": {"dropped": ["/n"]}});
+        let record = json!({"id": "part~1", "pk": "key-1", "_originalId": "part", "_change": change});
+        side.put(LAYOUTS[0], record).await;
+        let found = side.containers.changes.end(Which::NewestPart).await.unwrap();
+        assert_eq!(found.map(|end| end.ts), Some(START + 1), "{}", side.name);
     }
 }
 

@@ -18,6 +18,7 @@ use cosmos_rewind::{
     erase,
     history::{
         AnyContext,
+        baseline::Extent,
         memory::{Fault, MemoryAccount, MemoryContainer, MemoryHistory, Written},
     },
     restore::{self, Approval, Limits, Report, Request, RunOptions, UndoRequest, Use, Which},
@@ -215,6 +216,7 @@ impl World {
             content: true,
             sample: 5,
             repair: false,
+            extent: Extent::Whole,
             grace: 0,
             since: None,
             named: 5,

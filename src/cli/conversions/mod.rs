@@ -21,7 +21,7 @@ use crate::{
     find::FindError,
     follow::BadFilter,
     format::printable,
-    history::{NotShared, past::LookError, version::VersionError},
+    history::{NotShared, baseline::ExtentError, past::LookError, version::VersionError},
     restore::RestoreError,
     retention::RetentionError,
     serving::ServeError,
@@ -59,6 +59,7 @@ impl From<VerifyError> for CliError {
     fn from(error: VerifyError) -> Self {
         match error {
             VerifyError::Cosmos(failure) => failure.into(),
+            VerifyError::Extent(error) => error.into(),
             VerifyError::Shard(problem) => not_shared(&problem, "one machine verifies everything"),
         }
     }
@@ -100,7 +101,22 @@ impl From<BackfillError> for CliError {
         match error {
             BackfillError::Cosmos(failure) => failure.into(),
             BackfillError::Predicate(failure) => explain(failure, true),
+            BackfillError::Extent(error) => error.into(),
             BackfillError::Shard(problem) => not_shared(&problem, "one machine saves everything"),
+        }
+    }
+}
+
+impl From<ExtentError> for CliError {
+    fn from(error: ExtentError) -> Self {
+        match error {
+            ExtentError::Cosmos(failure) => failure.into(),
+            ExtentError::Setting(error) => error.into(),
+            ExtentError::Unsaid => Self::usage(
+                error.to_string(),
+                "set REWIND_FIELDS, REWIND_REDACT and REWIND_REDACT_KEY as capture has them, or save whole documents with --whole",
+            ),
+            ExtentError::Bytes => Self::usage(error.to_string(), "save whole documents with --whole"),
         }
     }
 }

@@ -1,8 +1,12 @@
 //! Finds live documents that the history lacks, and makes the records that close the gap.
 
+mod extent;
 mod saver;
 
-pub use self::saver::Saver;
+pub use self::{
+    extent::{Extent, ExtentError},
+    saver::Saver,
+};
 use crate::{
     change::{
         Change, Native, Op, TextOrigin, VersionVia, Via,

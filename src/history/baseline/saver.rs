@@ -4,7 +4,12 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{Saving, record_of_live};
 use crate::{
-    change::{Op, key::ItemKey},
+    change::{
+        Op,
+        key::ItemKey,
+        record::{Record, partial},
+        shape::Redactor,
+    },
     clock::Clock,
     cosmos::{Action, Disposition, Failure, Job, RuLimiter, Writers},
     history::{Containers, live::read_live, scan::ScannedItem},
@@ -20,6 +25,8 @@ pub struct Saver<'a> {
     pub writers: &'a Writers,
     /// How many documents are read concurrently, when they were not read along.
     pub concurrency: usize,
+    /// What is left of each document; `None` for all of it.
+    pub shape: Option<&'a Redactor>,
     /// The time of this machine.
     pub clock: &'a dyn Clock,
 }
@@ -54,10 +61,7 @@ impl Saver<'_> {
             .buffer_unordered(self.concurrency.max(1));
         while let Some((item, op, text)) = texts.try_next().await? {
             let record = match text {
-                Ok(Some(text)) => {
-                    let place = (self.containers.source.namespace(), self.containers.changes.layout());
-                    record_of_live(&item, &text, Saving::Missing(op), place, self.clock)
-                }
+                Ok(Some(text)) => self.record(&item, &text, op),
                 Ok(None) => {
                     saved.gone += 1;
                     continue;
@@ -79,6 +83,15 @@ impl Saver<'_> {
             }
         }
         Ok(saved)
+    }
+
+    /// The record of a live document, or of what is left of it.
+    fn record(&self, item: &ItemKey, text: &str, op: Op) -> Result<Record, Failure> {
+        let place = (self.containers.source.namespace(), self.containers.changes.layout());
+        let of = |text: &str| record_of_live(item, text, Saving::Missing(op), place, self.clock);
+        let Some(shape) = self.shape else { return of(text) };
+        let wrong = |e: serde_json::Error| Failure::invalid("save live version".into(), e.to_string());
+        Ok(partial(of(&shape.shaped(text).map_err(wrong)?)?, shape.note()))
     }
 
     /// The live document as stored; `None` when it is gone.

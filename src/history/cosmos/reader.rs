@@ -49,6 +49,7 @@ const OLDEST_OF_ALL: &str = of_all!("ASC");
 const NEWEST_OF_ALL: &str = of_all!("DESC");
 const OLDEST_OF: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) AND (STARTSWITH(c._change.rid, @one) OR STARTSWITH(c._change.rid, @two) OR STARTSWITH(c._change.rid, @three) OR STARTSWITH(c._change.rid, @four)) ORDER BY c._change.ts ASC";
 const NEWEST_BEFORE: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) AND c._change.ts < @before ORDER BY c._change.ts DESC";
+const NEWEST_PART: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) AND IS_DEFINED(c._change.partial) ORDER BY c._change.ts DESC";
 const NEWEST: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) ORDER BY c._change.ts DESC";
 
 /// A container of records, which knows how its source is keyed.
@@ -185,6 +186,7 @@ impl HistoryReader for CosmosReader {
                 (OLDEST_OF, names.map(|(name, beginning)| Param::new(name, beginning)).collect())
             }
             Which::NewestBefore(second) => (NEWEST_BEFORE, vec![Param::new("before", second)]),
+            Which::NewestPart => (NEWEST_PART, Vec::new()),
             Which::Newest => (NEWEST, Vec::new()),
         };
         first_row(&self.container, sql, params, end)

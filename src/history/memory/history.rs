@@ -207,6 +207,7 @@ impl HistoryReader for MemoryHistory {
                     parsed(text)["_change"]["rid"].as_str().and_then(container_of) == Some(container)
                 }),
                 Which::NewestBefore(second) => ends.iter().rfind(|(ts, _)| *ts < second as f64),
+                Which::NewestPart => ends.iter().rfind(|(_, text)| !parsed(text)["_change"]["partial"].is_null()),
                 Which::Newest => ends.last(),
             };
             Ok(end.map(|(ts, text)| {
