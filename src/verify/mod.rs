@@ -266,7 +266,7 @@ impl Job<'_> {
                     report.add(&item, Finding { check: Check::Content, detail, span });
                 }
                 Compared::Moved => report.pending += 1,
-                Compared::Same => {}
+                Compared::Same | Compared::Part => {}
             }
         }
         Ok(())
@@ -281,7 +281,8 @@ impl Job<'_> {
             })
             .buffer_unordered(self.request.concurrency);
         while let Some((item, record_id, result)) = rebuilt.try_next().await? {
-            report.sampled += u64::from(result != Compared::Moved);
+            // A part of a document shows nothing about whole ones.
+            report.sampled += u64::from(!matches!(result, Compared::Moved | Compared::Part));
             if let Compared::Wrong(problem) = result {
                 let detail = format!("record {record_id}: {problem}");
                 report.add(&item, Finding { check: Check::Rebuild, detail, span: None });
