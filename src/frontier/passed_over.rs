@@ -18,17 +18,22 @@ use crate::{
     history::{
         CosmosContainers,
         reading::Which,
-        removals::{self, Hole},
+        removals::{self, Begun, Hole},
     },
 };
 
 /// When the leases in all-versions mode of a container were made, by its id; `None` when there are none, or no document
 /// says so. Nobody knows which functions write this history, and the first of them may: then nothing was passed over
 /// when the others began.
-pub(super) fn begun(leases: &[Lease], source: &str) -> Option<i64> {
-    let of_source = leases.iter().filter(|lease| lease.is_of(source) && lease.mode == Some(FeedMode::AllVersions));
-    let groups: BTreeMap<&str, Option<i64>> = of_source.map(|lease| (lease.group(), lease.begun)).collect();
+fn begun(leases: &[Lease], source: &str) -> Option<i64> {
+    let groups: BTreeMap<&str, Option<i64>> =
+        of_source(leases, source).map(|lease| (lease.group(), lease.begun)).collect();
     groups.into_values().min().flatten()
+}
+
+/// The leases in all-versions mode of a container.
+fn of_source<'l>(leases: &'l [Lease], source: &str) -> impl Iterator<Item = &'l Lease> {
+    leases.iter().filter(move |lease| lease.is_of(source) && lease.mode == Some(FeedMode::AllVersions))
 }
 
 /// The times that were passed over whenever the trigger began. A follower of every version that has `read` the feed up to
@@ -46,16 +51,16 @@ pub(super) async fn holes(
     let changes = containers.containers().changes;
     let now = begun(leases, containers.source.rid());
     let mut all = removals::read(&*changes).await?.begun;
-    all.extend(now.filter(|now| !all.contains(now)));
+    all.extend(now.filter(|now| !all.iter().any(|known| known.at == *now)).map(|at| Begun { at, until: None }));
     let mut holes = Vec::new();
-    for begun in all {
+    for Begun { at: begun, until: settled } in all {
         let before = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(Which::NewestOfAllBefore(begun))).await?;
         let Some(newest) = before else { continue };
         let (mut until, now) = (begun, cosmos.now().await.timestamp().saturating_add(1));
         for range in ranges {
             let from = delivered_from(containers, leases, range, begun).await?;
-            // Nothing is proved as long as nothing was delivered.
-            until = until.max(from.unwrap_or(now).min(now));
+            // Nothing is proved as long as nothing was delivered. What was delivered first may have been pruned since.
+            until = until.max(from.unwrap_or(now).min(settled.unwrap_or(now)));
         }
         // Others of the newest second may be missing.
         let hole = Hole { after: Some(newest.ts.saturating_sub(1)), before: until };
@@ -80,7 +85,7 @@ async fn delivered_from(
     let begun = [Param::new("begun", begun)];
     let first = seconds(&containers.changes, &sql, &begun, Some(range).filter(|_| containers.is_aligned())).await?;
     let position = || {
-        let here = leases.iter().filter(|lease| lease.is_of(containers.source.rid()) && lease.continuation.is_some());
+        let here = of_source(leases, containers.source.rid()).filter(|lease| lease.continuation.is_some());
         here.filter(|lease| lease.range.as_ref().is_some_and(|own| own.intersection(range).is_some()))
             .filter_map(|lease| lease.at)
             .max()
@@ -89,23 +94,32 @@ async fn delivered_from(
     Ok(first.into_iter().min().or_else(|| position().map(|at| at.saturating_add(1))))
 }
 
-/// Notes in the history when the trigger began that writes it; without leases, nothing. Returns that second.
+/// Notes in the history when the trigger began that writes it; without leases, nothing. Returns what was noted last.
 ///
 /// # Errors
 /// When leases or history cannot be read or written.
-pub async fn note_begun(cosmos: &Cosmos, names: &Names, noted: Option<i64>) -> Result<Option<i64>, Failure> {
+pub async fn note_begun(cosmos: &Cosmos, names: &Names, noted: Option<Begun>) -> Result<Option<Begun>, Failure> {
     let source = match cosmos.container(&names.database, &names.source).await {
         Err(f) if f.disposition == Disposition::NotFound => return Ok(noted),
         source => source?,
     };
     let found = leases(cosmos.container(&names.database, &names.leases).await).await?;
-    let Some(begun) = found.and_then(|(leases, _)| begun(&leases, source.rid())).filter(|begun| noted != Some(*begun))
-    else {
+    let leases = found.map(|(leases, _)| leases).unwrap_or_default();
+    let Some(at) = begun(&leases, source.rid()) else { return Ok(noted) };
+    if noted.is_some_and(|noted| noted.at == at && noted.until.is_some()) {
         return Ok(noted);
-    };
-    let changes = cosmos.container(&names.database, &names.changes).await?;
-    if !removals::read(&changes).await?.begun.contains(&begun) {
-        removals::note_begun(&changes, begun).await?;
     }
+    let is_settled = of_source(&leases, source.rid()).all(|lease| lease.continuation.is_some());
+    let until = if is_settled { Some(cosmos.now().await.timestamp().saturating_add(1)) } else { None };
+    let begun = Begun { at, until };
+    if noted.is_some_and(|noted| noted.at == at) && until.is_none() {
+        return Ok(noted);
+    }
+    let changes = cosmos.container(&names.database, &names.changes).await?;
+    let known = removals::read(&changes).await?.begun.into_iter().find(|known| known.at == at);
+    if let Some(known) = known.filter(|known| known.until.is_some() || until.is_none()) {
+        return Ok(Some(known));
+    }
+    removals::note_begun(&changes, begun).await?;
     Ok(Some(begun))
 }

@@ -41,10 +41,19 @@ pub struct Removals {
     /// The times in which nobody captured every version of all documents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holes: Vec<Hole>,
-    /// When leases of the trigger were made, in order, epoch seconds: what was written before, and was not captured by
-    /// then, was passed over.
+    /// When the trigger began, with leases that were made anew, in order: what was written before, and was not captured
+    /// by then, was passed over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub begun: Vec<i64>,
+    pub begun: Vec<Begun>,
+}
+
+/// A beginning of the trigger in all-versions mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// When its leases were made, epoch seconds.
+    pub at: i64,
+    /// A second by which each of them had a position, from which the trigger goes on whatever happens.
+    pub until: Option<i64>,
 }
 
 /// A time in which changes were missed: no reader of every version was there.
@@ -85,9 +94,13 @@ impl Removals {
     /// What both say.
     fn and(mut self, more: Self) -> Self {
         self.holes.extend(more.holes);
-        self.begun.extend(more.begun);
-        self.begun.sort_unstable();
-        self.begun.dedup();
+        for new in more.begun {
+            match self.begun.iter_mut().find(|known| known.at == new.at) {
+                Some(known) => known.until = known.until.or(new.until),
+                None => self.begun.push(new),
+            }
+        }
+        self.begun.sort_unstable_by_key(|begun| begun.at);
         Self {
             at: self.at.max(more.at),
             dropped_before: self.dropped_before.max(more.dropped_before),
@@ -214,13 +227,13 @@ pub async fn note_hole(changes: &dyn HistoryReader, hole: Hole) -> Result<(), Fa
     add(changes, Removals { holes: vec![hole], ..Removals::default() }).await
 }
 
-/// Notes when the leases of the trigger that writes this history were made. The handler does that, which may not ask the
+/// Notes when the trigger that writes this history began. The handler does that, which may not ask the
 /// history whether anything is missing: whoever reads it does.
 ///
 /// # Errors
 /// When the service refuses.
-pub async fn note_begun(changes: &dyn Items, second: i64) -> Result<(), Failure> {
-    add(changes, Removals { begun: vec![second], ..Removals::default() }).await
+pub async fn note_begun(changes: &dyn Items, begun: Begun) -> Result<(), Failure> {
+    add(changes, Removals { begun: vec![begun], ..Removals::default() }).await
 }
 
 /// Adds to the item what it does not say yet; somebody else may be doing so at the same time.
@@ -339,6 +352,14 @@ mod tests {
         for second in many.iter().map(|hole| hole.before - 1) {
             assert!(fewer.iter().any(|hole| hole.has(second)), "{second}");
         }
+    }
+
+    #[test]
+    fn a_beginning_is_noted_once_and_keeps_its_first_end() {
+        let mark = |at, until| Removals { begun: vec![Begun { at, until }], ..Removals::default() };
+        let all = [(9, None), (5, Some(6)), (9, Some(12)), (5, None), (9, Some(20))];
+        let all = all.into_iter().fold(Removals::default(), |all, (at, until)| all.and(mark(at, until)));
+        assert_eq!(all.begun, [Begun { at: 5, until: Some(6) }, Begun { at: 9, until: Some(12) }]);
     }
 
     #[test]
