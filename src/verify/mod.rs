@@ -57,6 +57,7 @@ use crate::{
         failed_writes::FailedWrites,
         live::LiveDetail,
         reading::Which,
+        removals::Hole,
         scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope},
     },
     progress::ProgressStep,
@@ -111,6 +112,9 @@ pub async fn run(request: Request, cx: AnyContext<'_>) -> Result<Report, VerifyE
         since: request.since,
         container: container_of(containers.source.rid()),
     };
+    let holes = cx.account.frontier(cx.names, None, &pace).await?.untold.holes;
+    let is_asked = |hole: &Hole| request.since.is_none_or(|since| since.seconds() < hole.before);
+    report.holes = holes.into_iter().filter(is_asked).collect();
     let step = cx.progress.begin("verify", None);
     let failed = FailedWrites::default();
     let job = Job {

@@ -167,6 +167,12 @@ async fn what_lived_while_nobody_captured_everything_is_not_denied() {
             let shown = app.run(&["show", "--id", id, "--at", &at]).await;
             assert!(shown.stderr.contains("may be missing from the history"), "{meanwhile:?} {id}: {shown:?}");
         }
+        for args in [&["coverage"][..], &["verify"], &["find", "--when", "doc.n > 0"]] {
+            let told = app.run(args).await;
+            assert!(told.stderr.contains("may be missing from the history"), "{meanwhile:?} {args:?}: {told:?}");
+        }
+        let before = app.run(&["find", "--when", "doc.n > 0", "--to", &early]).await;
+        assert!(!before.stderr.contains("may be missing from the history"), "{meanwhile:?}: {before:?}");
         // It lists the time, which has the moment in it.
         let status = app.run(&["status", "--format", "json"]).await;
         let holes: Value = serde_json::from_str::<Value>(&status.stdout).unwrap()["history"]["holes"].take();
