@@ -31,7 +31,7 @@ run() { # prints a command as it would be typed, and what it says
 }
 
 # Waits until the trigger has delivered the writes.
-captured() { until [ "$(cosmos-rewind query --in changes --count "SELECT c.id FROM c" 2>/dev/null | grep -oE '[0-9,]+' | tr -d , | head -n 1)" -ge "$1" ]; do sleep 0.2; done; }
+captured() { until [ "$(cosmos-rewind query --in changes --count "SELECT c.id FROM c WHERE IS_DEFINED(c._change)" 2>/dev/null | grep -oE '[0-9,]+' | tr -d , | head -n 1)" -ge "$1" ]; do sleep 0.2; done; }
 
 run cosmos-rewind provision
 run cosmos-rewind truncate source --max 6000 --yes

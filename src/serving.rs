@@ -20,7 +20,7 @@ use crate::{
     config::{Account, CaptureConfig, ConfigError, Names, Settings},
     cosmos::{Cosmos, Disposition},
     dead_letters::{DeadLetterError, DeadLetterStore, StoreError},
-    doctor,
+    doctor, frontier,
     history::CosmosHistory,
     host::{
         Handler, Tick, app,
@@ -36,6 +36,10 @@ use crate::{
 const FIRST_LOOK: Duration = Duration::from_secs(10);
 /// The pause between two checks for something that is missing.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// When the leases are looked at: once the trigger has made them, and from time to time since they can be lost.
+const FIRST_NOTE: Duration = Duration::from_secs(10);
+const BETWEEN_NOTES: Duration = Duration::from_secs(60);
 
 /// Why the handler does not start.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +148,29 @@ pub async fn look(captures: &[Arc<Capture<CosmosHistory>>]) -> Result<(), ServeE
     };
     let (looked, letters) = join!(looked, letters);
     refuse(looked.into_iter().flatten().chain(letters).collect())
+}
+
+/// Notes in the histories when the trigger began that writes them, as its leases tell: now, and whenever they were made
+/// anew since. A reader of the history can tell from that what was passed over. Nothing waits for it: without a note, the
+/// leases that are there tell the same, as long as they are not lost again. Never ends.
+pub async fn note_begun(captures: &[Arc<Capture<CosmosHistory>>]) {
+    let mut noted = vec![None; captures.len()];
+    let (mut pause, mut told) = (FIRST_NOTE, false);
+    loop {
+        sleep(pause).await;
+        pause = BETWEEN_NOTES;
+        for (capture, noted) in captures.iter().zip(&mut noted) {
+            let (cosmos, names) = capture.history.account();
+            match frontier::note_begun(cosmos, names, *noted).await {
+                Ok(begun) => *noted = begun,
+                Err(e) if !told => {
+                    warn!(function = capture.function, reason = %e, "cannot note when the trigger began");
+                    told = true;
+                }
+                Err(_) => {}
+            }
+        }
+    }
 }
 
 fn refuse(wrong: Vec<String>) -> Result<(), ServeError> {

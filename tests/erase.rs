@@ -166,6 +166,24 @@ async fn nothing_erased_comes_back_while_capture_runs() {
     assert_eq!(local.count("events").await, documents - 1);
 }
 
+/// The feed delivers the document once more, as the version before the delete.
+#[tokio::test]
+async fn a_delete_that_capture_has_not_delivered_is_not_passed_over() {
+    let app = TestApp::start().await;
+    let follow = ["follow", "--mode", "all-versions", "--until-caught-up"];
+    assert_eq!(app.run(&follow).await.code, 0);
+    app.put(json!({"id": WHO, "pk": "p", "n": 1})).await;
+    assert_eq!(app.run(&follow).await.code, 0);
+    let erase = ["erase", "--id", WHO, "--pk", "p", "--live", "--settle", "0s", "--yes", "--format", "json"];
+    let first = app.run(&erase).await;
+    assert!(first.stderr.contains("capture has not delivered the delete yet"), "{first:?}");
+    assert_eq!(app.run(&follow).await.code, 0);
+    assert!(!app.versions(WHO).await.is_empty());
+    let second = app.run(&erase).await;
+    assert!(!second.stderr.contains("capture has not delivered"), "{second:?}");
+    assert_eq!((&second.json()["left"], app.versions(WHO).await.len()), (&json!(0), 0), "{second:?}");
+}
+
 #[tokio::test]
 async fn an_impossible_erasure_is_refused() {
     let app = TestApp::with_changes_key(&["/city"]).await;

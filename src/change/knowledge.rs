@@ -27,7 +27,8 @@ struct Knowledge {
     key: bool,
     /// That id and partition key are certainly the document's.
     identity: bool,
-    /// Whether its reader passed on every change, not only those that passed a filter.
+    /// Whether its reader passed on every change, not only those that passed a filter. It belongs to what happened: a
+    /// reader that only saw that the document was written says nothing about the feed of every version.
     unfiltered: bool,
 }
 
@@ -66,6 +67,11 @@ impl Knowledge {
             identity: change.get("identity").is_none(),
             unfiltered: change.get_str("via").as_deref() != Some(Via::Filter.as_str()),
         }
+    }
+
+    /// What happened, and whether its reader passed on every change of that feed.
+    fn feed(self) -> (Told, bool) {
+        (self.op, self.unfiltered)
     }
 
     fn is_everything(self) -> bool {
@@ -127,9 +133,8 @@ pub fn completed(stored: &str, new: &str) -> Result<Option<String>, CompleteErro
     let (knows, adds) = (Knowledge::of(&old_change), Knowledge::of(&new_change));
     let better = worth(adds.text) > worth(knows.text);
     let more = |what: fn(Knowledge) -> bool| what(adds) && !what(knows);
-    let facts: [fn(Knowledge) -> bool; 6] =
-        [|k| k.time, |k| k.lsn, |k| k.previous, |k| k.key, |k| k.identity, |k| k.unfiltered];
-    if !better && adds.op <= knows.op && !facts.into_iter().any(more) {
+    let facts: [fn(Knowledge) -> bool; 5] = [|k| k.time, |k| k.lsn, |k| k.previous, |k| k.key, |k| k.identity];
+    if !better && adds.feed() <= knows.feed() && !facts.into_iter().any(more) {
         return Ok(None);
     }
     let (mut text, base, mine, rest, theirs) = if better {
@@ -154,6 +159,9 @@ pub fn completed(stored: &str, new: &str) -> Result<Option<String>, CompleteErro
     if theirs.op > mine.op {
         take("op", rest.get("op"))?;
     }
+    if theirs.feed() > mine.feed() && theirs.unfiltered != mine.unfiltered {
+        take("via", rest.get("via"))?;
+    }
     if theirs.time && !mine.time {
         take("ts", rest.get("ts"))?;
         take("tsFrom", None)?;
@@ -169,9 +177,6 @@ pub fn completed(stored: &str, new: &str) -> Result<Option<String>, CompleteErro
     }
     if theirs.identity && !mine.identity {
         take("identity", None)?;
-    }
-    if theirs.unfiltered && !mine.unfiltered {
-        take("via", rest.get("via"))?;
     }
     Ok((text != stored).then_some(text))
 }
@@ -226,6 +231,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_filter_told_of_a_version_is_not_taken_for_a_feed_of_every_version() {
+        let latest = record("a", change(json!({})));
+        let filtered = record("a", change(json!({"op": "replace", "prevLsn": 3, "via": "filter"})));
+        let every = record("a", change(json!({"op": "replace", "prevLsn": 3, "via": "follow"})));
+        for (stored, new) in [(&latest, &filtered), (&filtered, &latest)] {
+            let both = after(stored, new).unwrap_or_else(|| serde_json::from_str(stored).unwrap());
+            assert_eq!((&both["_change"]["op"], &both["_change"]["via"]), (&json!("replace"), &json!("filter")));
+            assert_eq!(after(&both.to_string(), &latest), None);
+            assert_eq!(after(&both.to_string(), &every).unwrap()["_change"]["via"], "follow");
+        }
+        assert_eq!(after(&every, &filtered), None);
+        assert_eq!(after(&latest, &every).unwrap()["_change"]["via"], "trigger");
+    }
+
+    #[test]
     fn two_that_know_something_each_become_one_that_knows_both() {
         let known = json!({"op": "replace", "prevLsn": 3, "fidelity": "normalized", "key": ["p"]});
         let altered = record("altered", change(known));
@@ -267,15 +287,16 @@ mod tests {
         (
             prop_oneof![Just("exact"), Just("normalized"), Just("partial")],
             prop_oneof![Just("upsert"), Just("baseline"), Just("replace")],
-            any::<[bool; 4]>(),
+            any::<[bool; 5]>(),
         )
-            .prop_map(|(fidelity, op, [lsn, previous, time, identity])| {
+            .prop_map(|(fidelity, op, [lsn, previous, time, identity, filtered])| {
                 let mut change = json!({"v": 1, "op": op, "ts": 5, "fidelity": fidelity});
                 for (name, value, there) in [
                     ("lsn", json!(7), lsn),
                     ("prevLsn", json!(3), previous),
                     ("tsFrom", json!("capture"), !time),
                     ("identity", json!("unsure"), !identity),
+                    ("via", json!(if filtered { "filter" } else { "follow" }), true),
                 ] {
                     if there {
                         change[name] = value;
@@ -293,7 +314,8 @@ mod tests {
             let knows = |text: &str| {
                 let record = RawDocument::parse(text).unwrap();
                 let k = Knowledge::of(&change_of(&record).unwrap());
-                [worth(k.text), k.op as u8, k.time.into(), k.lsn.into(), k.previous.into(), k.identity.into()]
+                let feed = 2 * k.op as u8 + u8::from(k.unfiltered);
+                [worth(k.text), feed, k.time.into(), k.lsn.into(), k.previous.into(), k.identity.into()]
             };
             let mut stored = records[0].clone();
             for new in &records {

@@ -38,6 +38,7 @@ pub async fn run(args: CoverageArgs, ui: &Ui) -> Result<Exit, CliError> {
     let request = Request { late: args.late, shard: args.part.feed_range, ru_limit: args.part.ru_limit };
     let report = coverage::read(request, opened.careful_context(ui)).await?;
     render::coverage::print(ui, &report, args.format)?;
+    report.holes.iter().for_each(|hole| ui.note(&format!("warning: {hole}")));
     let exit = words::note_bad(ui, &report.bad);
     ui.spent("read", cosmos, started);
     Ok(exit)

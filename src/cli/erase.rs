@@ -86,6 +86,11 @@ pub async fn run(args: EraseArgs, ui: &Ui) -> Result<Exit, CliError> {
     if receipt.live_stays {
         ui.note("note: the live document stays, and its next change is captured again; --live erases it too");
     }
+    if receipt.delete_awaited {
+        ui.note(
+            "note: capture has not delivered the delete yet, which may bring versions of the document back: run the command again when it has",
+        );
+    }
     if receipt.shared > 0 {
         ui.note(&format!(
             "note: kept {} of this id: another document has it, and nobody knows which of the two was deleted",

@@ -44,9 +44,10 @@ pub async fn run(args: HistoryArgs, ui: &Ui) -> Result<Exit, CliError> {
         }
         out.end(&item, &lives.remarks(&item).await?);
     }
+    let exit = if lives.is_incomplete() { Exit::Incomplete } else { out.exit() };
     let what = out.finish(lives.asked())?;
     ui.spent(&what, cosmos, started);
-    Ok(if lives.is_incomplete() { Exit::Incomplete } else { Exit::Done })
+    Ok(exit)
 }
 
 async fn report(

@@ -49,7 +49,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
     let export = Export::start(&settings)?;
     let (told, looked) = watch::channel(false);
     let handler = handler(&settings, &config, &app_root)?.with_export(export.clone()).until(looked);
-    let (captures, names) = (handler.captures(), handler.names());
+    let (captures, noted, names) = (handler.captures(), handler.captures(), handler.names());
 
     let stop = CancellationToken::new();
     tokio::spawn(watch_signals(stop.clone()));
@@ -60,6 +60,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
         }
         if !stop.is_cancelled() {
             told.send_replace(true);
+            tokio::spawn(async move { serving::note_begun(&noted).await });
             info!(port, functions = names, version = env!("CARGO_PKG_VERSION"), "ready");
         }
         looked

@@ -74,6 +74,7 @@ pub async fn run(args: VerifyArgs, ui: &Ui) -> Result<Exit, CliError> {
     };
     let report = verify::run(args.request(since, extent), opened.careful_context(ui)).await?;
     render::verify::print(ui, &report, args.format)?;
+    report.holes.iter().for_each(|hole| ui.note(&format!("warning: {hole}")));
     if !matches!(args.format, Format::Json | Format::Jsonl) {
         if report.verdict(Check::Missing) != Verdict::Ok && !args.repair {
             ui.hint("verify --repair saves what is missing; look first whether capture runs");

@@ -25,6 +25,7 @@ use crate::{
     cosmos::{Failure, RuLimiter, Shard},
     history::{
         AnyContext, NotShared,
+        removals::Hole,
         scan::{Scan, Scope},
     },
 };
@@ -66,6 +67,9 @@ pub struct Report {
     /// Records that cannot be read.
     #[serde(skip)]
     pub bad: Vec<BadRecord>,
+    /// The times in which changes may be missing, though nothing in the history looks missing.
+    #[serde(skip)]
+    pub holes: Vec<Hole>,
 }
 
 /// What is known about a day.
@@ -88,6 +92,7 @@ pub async fn read(request: Request, cx: AnyContext<'_>) -> Result<Report, Covera
     let containers = cx.account.containers(cx.names, None).await?;
     let hash_ranges = containers.hash_ranges(request.shard).map_err(CoverageError::Shard)?;
     let pace = RuLimiter::new(cx.account.meter(), request.ru_limit);
+    let holes = cx.account.frontier(cx.names, None, &pace).await?.untold.holes;
     let scan = Scan::facts(&containers, &Scope::All, &hash_ranges, &pace);
     let step = cx.progress.begin("coverage", None);
     let mut coverage = Coverage::new(request.late);
@@ -108,5 +113,6 @@ pub async fn read(request: Request, cx: AnyContext<'_>) -> Result<Report, Covera
         periods: coverage.periods(),
         outages: coverage.outages().collect(),
         bad,
+        holes,
     })
 }

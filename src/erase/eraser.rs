@@ -40,6 +40,8 @@ pub(super) struct Traces {
     pub(super) live: bool,
     /// Whether the newest version is not a tombstone: without a live document, its delete may be on the way.
     is_open: bool,
+    /// Whether it is of a feed that delivers deletes, so that this one will come.
+    pub(super) is_awaited: bool,
 }
 
 impl Traces {
@@ -98,7 +100,7 @@ impl Eraser<'_> {
         let scope = Scope::Items(self.items.to_vec());
         let scan = Scan::facts(&self.containers, &scope, &[], &self.pace);
         let pieces: Vec<_> = scan.pieces().try_collect().await?;
-        let (mut records, mut is_open, mut shared) = (Vec::new(), false, 0);
+        let (mut records, mut is_open, mut is_awaited, mut shared) = (Vec::new(), false, false, 0);
         for found in pieces.into_iter().flat_map(|piece| piece.found) {
             let own = Some(&found.item) == self.items.first();
             let mut unkeyed: Vec<&Version> = found.unkeyed.iter().filter(|_| own).collect();
@@ -107,7 +109,9 @@ impl Eraser<'_> {
                 unkeyed.clear();
             }
             let newest = Timeline::of(&found.versions).versions().next_back();
-            is_open |= own && newest.is_some_and(|newest| !newest.op.is_some_and(Op::is_tombstone));
+            let last = newest.filter(|newest| own && !newest.op.is_some_and(Op::is_tombstone));
+            is_open |= last.is_some();
+            is_awaited |= last.is_some_and(Version::is_of_every_version);
             for version in found.versions.iter().chain(unkeyed) {
                 let gone = version.op.is_some_and(Op::is_tombstone);
                 if (own || gone)
@@ -119,7 +123,7 @@ impl Eraser<'_> {
         }
         records.sort_by_key(|(gone, ..)| *gone);
         let records = records.into_iter().map(|(_, id, key)| (id, key)).collect();
-        Ok(Traces { records, shared, is_open, ..Traces::default() })
+        Ok(Traces { records, shared, is_open, is_awaited, ..Traces::default() })
     }
 
     /// Whether the history has another document with this id.

@@ -184,6 +184,10 @@ pub struct Receipt {
     /// Whether there is a live document that was meant to stay.
     #[serde(skip)]
     pub live_stays: bool,
+    /// Whether the live document was deleted, and the history did not have its delete by then: what capture delivers with
+    /// it may bring the document back.
+    #[serde(skip)]
+    pub delete_awaited: bool,
     /// Other partition keys under which the history has this id, when nothing was found under this one.
     #[serde(skip)]
     pub other_keys: Vec<PartitionKey>,
@@ -231,6 +235,7 @@ impl Plan<'_> {
         let (erased, live) = eraser.erase(traces).await?;
         let left = eraser.look().await?;
         let with_live = eraser.request.live;
+        let delete_awaited = live && erased.is_awaited;
         let (shared, erased) = (erased.shared, erased.found(with_live));
         Ok(Receipt {
             item: digest(&eraser.request.item),
@@ -246,6 +251,7 @@ impl Plan<'_> {
             ru: eraser.cx.account.meter().total(),
             seconds: started.elapsed().as_secs_f64(),
             live_stays: left.live && !with_live,
+            delete_awaited,
             other_keys,
         })
     }

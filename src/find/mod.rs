@@ -63,7 +63,8 @@ pub async fn find(
         from: request.from.unwrap_or(PointInTime::from_epoch(i64::MIN)),
         to: request.to.unwrap_or(PointInTime::END),
     };
-    let mut report = Report::new(cx.account.frontier(cx.names, request.to, &search.pace).await?, request.to);
+    let frontier = cx.account.frontier(cx.names, request.to, &search.pace).await?;
+    let mut report = Report::new(frontier, request.from, request.to);
     let (scope, one) = search.scope(&request, whole, cx).await?;
     let step = cx.progress.begin("find", None);
     // Its facts are at hand, and only a few of its texts are needed.

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     change::{time::PointInTime, version::BadRecord},
-    history::frontier::{Evidence, Frontier},
+    history::{
+        frontier::{Evidence, Frontier},
+        removals::Hole,
+    },
 };
 
 /// Figures of a search. The writes themselves were passed on already.
@@ -41,6 +44,8 @@ pub struct Report {
     pub frontier: Frontier,
     /// Whether the history ends before the end of the requested time.
     pub ends_before: bool,
+    /// The times within the requested one in which changes may be missing, though nothing in the history looks missing.
+    pub missed: Vec<Hole>,
     /// Whether writes are waiting to be captured, when the request has no end.
     pub behind: bool,
     /// Whether the search was told to stop before its end.
@@ -54,8 +59,13 @@ fn is_behind(frontier: &Frontier) -> bool {
 }
 
 impl Report {
-    pub(super) fn new(frontier: Frontier, to: Option<PointInTime>) -> Self {
+    pub(super) fn new(frontier: Frontier, from: Option<PointInTime>, to: Option<PointInTime>) -> Self {
+        let is_asked = |hole: &Hole| {
+            from.is_none_or(|from| from.seconds() <= hole.before)
+                && to.zip(hole.after).is_none_or(|(to, after)| after < to.seconds())
+        };
         Self {
+            missed: frontier.untold.holes.iter().copied().filter(is_asked).collect(),
             found: 0,
             still: 0,
             healed: 0,

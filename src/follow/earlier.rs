@@ -2,10 +2,13 @@
 
 use serde::Deserialize;
 
-use super::Lacking;
+use super::{Checkpoint, Lacking};
 use crate::{
     config::Names,
-    cosmos::{Container, Cosmos, Failure, FeedStart, Param, RETRY_TIMEOUT, Retry, RuLimiter},
+    cosmos::{
+        Container, Cosmos, Disposition, Failure, FeedMode, FeedRange, FeedSource, FeedStart, Param, RETRY_TIMEOUT,
+        Retry, RuLimiter,
+    },
     history::{
         Account as _,
         frontier::Evidence,
@@ -53,7 +56,7 @@ impl Earlier {
     ///
     /// # Errors
     /// When source or history cannot be read.
-    pub(super) async fn lacks(&self) -> Result<Option<Lacking>, Failure> {
+    pub(super) async fn lacks(&self, source: &dyn FeedSource, own: &Checkpoint) -> Result<Option<Lacking>, Failure> {
         let history = self.account.history(&self.names).await?;
         let newest = Retry::for_at_most(RETRY_TIMEOUT).run(|| history.end(Which::NewestOfAll)).await?;
         // Nobody takes a history for complete that has no change from a feed of every version.
@@ -61,10 +64,16 @@ impl Earlier {
         // Others of that second may be missing.
         let newest = newest.ts.saturating_sub(1);
         if self.is_elsewhere {
-            return Ok(Some(Lacking::After(Some(newest))));
+            let goes_on = self.goes_on(source, own).await?;
+            return Ok((!goes_on).then_some(Lacking::After(Some(newest))));
         }
         let pace = RuLimiter::new(self.account.meter(), None);
         let frontier = self.account.frontier(&self.names, None, &pace).await?;
+        // Once there is a follower that has read so far, what the trigger passed over before it began is not looked for.
+        let noted = removals::read(&*history).await?.holes;
+        for hole in frontier.untold.holes.iter().filter(|hole| !noted.contains(hole)) {
+            removals::note_hole(&*history, *hole).await?;
+        }
         // The least of them decides, and least is a part about which nothing is known.
         let until = frontier.parts.iter().filter_map(|part| match part.evidence {
             Evidence::Reader(_) if part.sees_deletes => None,
@@ -72,6 +81,38 @@ impl Earlier {
             Evidence::NewestVersion | Evidence::None => Some(part.until.map(|until| until.seconds().min(newest))),
         });
         Ok(until.min().map(Lacking::After))
+    }
+
+    /// Whether another follower of documents elsewhere, in whose positions every range can still be read, goes on with
+    /// every version.
+    async fn goes_on(&self, source: &dyn FeedSource, own: &Checkpoint) -> Result<bool, Failure> {
+        const SQL: &str = "SELECT * FROM c WHERE STARTSWITH(c.id, 'follow.') AND c.id != @own";
+        let leases = match self.account.container(&self.names.database, &self.names.leases).await {
+            Err(f) if f.disposition == Disposition::NotFound => return Ok(false),
+            leases => leases?,
+        };
+        let (place, history) = (source.place(), self.names.history());
+        let found = leases.query_all(SQL, &[Param::new("own", own.id.as_str())], None).await?;
+        let others = found.iter().filter_map(|row| serde_json::from_str::<Checkpoint>(row.get()).ok());
+        for other in others.filter(|other| other.covers(&place, &history) && other.mode == FeedMode::AllVersions) {
+            let ranges = other.ranges.iter().map(|range| FeedRange::parse(&range.min, &range.max));
+            let Ok(ranges) = ranges.collect::<Result<Vec<_>, _>>() else { continue };
+            let mut is_readable = FeedRange::full().is_covered_by(ranges.iter());
+            for (range, position) in ranges.iter().zip(&other.ranges) {
+                let read = async || {
+                    let mut feed = source.open(range, other.mode, FeedStart::Now, Some(&position.token)).await?;
+                    feed.next().await
+                };
+                is_readable &= match Retry::for_at_most(RETRY_TIMEOUT).run(read).await {
+                    Err(f) if f.disposition == Disposition::Transient => return Err(f),
+                    read => read.is_ok(),
+                };
+            }
+            if is_readable {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Notes in the history that changes from after a second and from before the follower's start may be missing; without

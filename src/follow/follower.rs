@@ -142,7 +142,7 @@ impl Follower {
         let (is_new, earlier) = (held.checkpoint.ranges.is_empty(), self.earlier());
         if let Some(earlier) = earlier.filter(|_| is_new || held.checkpoint.lacking == Some(Lacking::Perhaps)) {
             // Saved with the start: when this ends before the note is written, the next holder writes it.
-            held.checkpoint.lacking = earlier.lacks().await?;
+            held.checkpoint.lacking = earlier.lacks(&*self.source, &held.checkpoint).await?;
         }
         if is_new {
             self.fix_starts(held, stop).await?;

@@ -1,5 +1,7 @@
 //! Reads who captures, from the leases of the trigger and the checkpoints of followers.
 
+use std::collections::HashMap;
+
 use chrono::DateTime;
 use serde::Deserialize;
 
@@ -25,6 +27,8 @@ pub struct Lease {
     pub continuation: Option<String>,
     /// Which feed it reads; older leases do not say.
     pub mode: Option<FeedMode>,
+    /// When the leases of its function were first made, epoch seconds; `None` when no document says so.
+    pub begun: Option<i64>,
 }
 
 impl Lease {
@@ -67,7 +71,7 @@ impl Lease {
         };
         let continuation = document.continuation.filter(|text| !text.is_empty());
         let at = at.map(|t| t.timestamp());
-        Some(Self { id: document.id, token: document.token, owner, at, range, continuation, mode })
+        Some(Self { id: document.id, token: document.token, owner, at, range, continuation, mode, begun: None })
     }
 
     /// What the leases of one function share: the id without the part.
@@ -82,6 +86,19 @@ impl Lease {
     }
 }
 
+/// What the change feed processor writes once it has made the leases of a function, and never changes: what their ids
+/// begin with, and when it was written.
+fn begun(text: &str) -> Option<(String, i64)> {
+    #[derive(Deserialize)]
+    struct Document {
+        id: String,
+        #[serde(rename = "_ts")]
+        ts: i64,
+    }
+    let document: Document = serde_json::from_str(text).ok()?;
+    Some((document.id.strip_suffix(".info")?.to_owned(), document.ts))
+}
+
 /// The leases of the trigger, and the checkpoints of followers; `None` when there is no lease container.
 ///
 /// # Errors
@@ -94,6 +111,8 @@ pub async fn leases(container: Result<Container, Failure>) -> Result<Option<(Vec
     let rows = Retry::for_at_most(RETRY_TIMEOUT).run(|| container.query_all("SELECT * FROM c", &[], None)).await?;
     let mut leases: Vec<Lease> = rows.iter().filter_map(|row| Lease::parse(row.get())).collect();
     leases.sort_by(|a, b| a.id.cmp(&b.id));
+    let all_begun: HashMap<String, i64> = rows.iter().filter_map(|row| begun(row.get())).collect();
+    leases.iter_mut().for_each(|lease| lease.begun = all_begun.get(lease.group()).copied());
     let mut followers: Vec<Checkpoint> =
         rows.iter().filter_map(|row| serde_json::from_str::<Checkpoint>(row.get()).ok()).collect();
     followers.sort_by(|a, b| a.id.cmp(&b.id));
@@ -115,6 +134,8 @@ mod tests {
         let free = Lease::parse(r#"{"id":"a..1","LeaseToken":"1","Owner":"","timestamp":"never"}"#).unwrap();
         assert_eq!((free.owner, free.at), (None, None));
         assert_eq!(Lease::parse(r#"{"id":"a.info"}"#), None);
+        let marker = r#"{"id":"a.info","_ts":7}"#;
+        assert_eq!((begun(marker), begun(lease)), (Some((read.group().to_owned(), 7)), None));
         assert_eq!(Lease::parse("nonsense"), None);
     }
 }

@@ -5,6 +5,7 @@ mod account;
 pub mod leases;
 #[cfg(feature = "mongodb")]
 mod mongo;
+mod passed_over;
 mod probing;
 pub mod waiting;
 
@@ -12,18 +13,18 @@ use std::collections::BTreeMap;
 
 #[cfg(feature = "mongodb")]
 pub use self::mongo::MongoAccount;
-pub use self::probing::time_of;
 use self::{
     leases::{Lease, leases},
     probing::{Group, Reader, probe},
 };
+pub use self::{passed_over::note_begun, probing::time_of};
 use crate::{
     change::{
         raw::RawDocument,
         time::{PointInTime, span_text},
     },
     config::Names,
-    cosmos::{Container, Cosmos, Failure, FeedRange, RETRY_TIMEOUT, Retry, RuLimiter},
+    cosmos::{Container, Cosmos, Failure, FeedRange, Param, RETRY_TIMEOUT, Retry, RuLimiter},
     follow::Checkpoint,
     history::{
         CosmosContainers,
@@ -46,8 +47,10 @@ pub async fn read(
 ) -> Result<Frontier, Failure> {
     let source = &containers.source;
     let mut problems = Vec::new();
-    let (readers, ranges) = readers_and_ranges(cosmos, names, source, &mut problems).await?;
+    let (readers, leases, ranges) = readers_and_ranges(cosmos, names, source, &mut problems).await?;
     let mut parts = Vec::with_capacity(ranges.len());
+    // How far each follower of every version has read, and how many parts.
+    let mut followed: BTreeMap<&Group, (PointInTime, usize)> = BTreeMap::new();
     let mut newest_anywhere = None;
     for range in ranges.iter().flat_map(|range| pieces(range, &readers)) {
         let mut groups: BTreeMap<&Group, Option<Part>> = BTreeMap::new();
@@ -66,6 +69,12 @@ pub async fn read(
                 .and_modify(|known| *known = joined(known.take(), probed.clone()))
                 .or_insert(probed);
         }
+        for (group, part) in &groups {
+            if let (Group::Follower(_), Some(Part { sees_deletes: true, until: Some(until), .. })) = (group, part) {
+                let (least, count) = followed.entry(group).or_insert((*until, 0));
+                (*least, *count) = ((*until).min(*least), *count + 1);
+            }
+        }
         let missing =
             if groups.len() > 1 { earliest_missing(containers, groups.values().flatten()).await? } else { None };
         // Readers work on other parts and nobody on this one: what they captured says nothing about this part.
@@ -76,10 +85,13 @@ pub async fn read(
             None => by_newest(range, anywhere(containers, &mut newest_anywhere).await?),
         });
     }
-    Ok(Frontier { parts, problems, untold: Untold::NOTHING, made_again: Vec::new() })
+    let whole = followed.into_values().filter(|(_, count)| *count == parts.len()).map(|(until, _)| until).max();
+    let ranges: Vec<FeedRange> = parts.iter().map(|part| part.range.clone()).collect();
+    let holes = passed_over::holes(cosmos, containers, &leases, &ranges, whole).await?;
+    Ok(Frontier { parts, problems, untold: Untold { holes, ..Untold::NOTHING }, made_again: Vec::new() })
 }
 
-/// Reads the readers of the feed, and the physical partitions of the source.
+/// Reads the readers of the feed, the leases of the trigger, and the physical partitions of the source.
 ///
 /// A query over several partitions of the lease container is not of one moment. When a partition of the source is split,
 /// the leases of its children are written before that of the parent is deleted, and such a query can miss them all. So
@@ -89,7 +101,7 @@ async fn readers_and_ranges(
     names: &Names,
     source: &Container,
     problems: &mut Vec<String>,
-) -> Result<(Vec<Reader>, Vec<FeedRange>), Failure> {
+) -> Result<(Vec<Reader>, Vec<Lease>, Vec<FeedRange>), Failure> {
     // More than one split at a time is rare.
     const MOST_READINGS: u32 = 3;
     let mut readings = 0;
@@ -102,14 +114,14 @@ async fn readers_and_ranges(
                 Default::default()
             }
         };
-        let readers = readers(source, names, leases, followers);
+        let readers = readers(source, names, &leases, followers);
         let is_whole = readers
             .iter()
             .filter(|reader| matches!(reader.group, Group::Lease(_)))
             .all(|reader| FeedRange::full().is_covered_by(of_group(&readers, &reader.group)));
         if is_whole || readings == MOST_READINGS {
             let retry = Retry::for_at_most(RETRY_TIMEOUT);
-            return Ok((readers, retry.run(|| source.feed_ranges(true)).await?));
+            return Ok((readers, leases, retry.run(|| source.feed_ranges(true)).await?));
         }
     }
 }
@@ -129,10 +141,10 @@ fn pieces(range: &FeedRange, readers: &[Reader]) -> Vec<FeedRange> {
     range.cut_at(here().map(|reader| &reader.range))
 }
 
-fn readers(source: &Container, names: &Names, leases: Vec<Lease>, followers: Vec<Checkpoint>) -> Vec<Reader> {
-    let of_source = |lease: &Lease| lease.is_of(source.rid());
+fn readers(source: &Container, names: &Names, leases: &[Lease], followers: Vec<Checkpoint>) -> Vec<Reader> {
+    let of_source = |lease: &&Lease| lease.is_of(source.rid());
     let mut readers: Vec<Reader> = leases
-        .into_iter()
+        .iter()
         .filter(of_source)
         .filter_map(|lease| {
             let (range, mode) = (lease.range.clone()?, lease.mode?);
@@ -268,19 +280,27 @@ async fn newest_of(changes: &Container, range: Option<&FeedRange>) -> Result<Opt
     let sql = format!(
         "SELECT TOP 1 c._change.ts AS t FROM c WHERE IS_NUMBER(c._change.ts) AND {CAPTURED} ORDER BY c._change.ts DESC"
     );
-    Ok(seconds(changes, &sql, range).await?.into_iter().max().map(PointInTime::from_epoch))
+    Ok(seconds(changes, &sql, &[], range).await?.into_iter().max().map(PointInTime::from_epoch))
 }
 
 /// Excludes what a restore or a repair saved, which did not come from the feed, and what passed a filter, which says
 /// nothing about other changes.
 const CAPTURED: &str = "(NOT IS_DEFINED(c._change.via) OR c._change.via IN ('trigger', 'follow'))";
 
+/// Only what the feed of every version delivered.
+const OF_EVERY_VERSION: &str = "c._change.op IN ('create', 'replace', 'delete', 'expire')";
+
 /// The times `t` that a query finds in a range of the history, or in all of it.
-async fn seconds(changes: &Container, sql: &str, range: Option<&FeedRange>) -> Result<Vec<i64>, Failure> {
+async fn seconds(
+    changes: &Container,
+    sql: &str,
+    params: &[Param],
+    range: Option<&FeedRange>,
+) -> Result<Vec<i64>, Failure> {
     let query = async || {
         let mut pages = match range {
-            Some(range) => changes.query_range(sql, &[], range).await?,
-            None => changes.query(sql, &[], None, None).await?,
+            Some(range) => changes.query_range(sql, params, range).await?,
+            None => changes.query(sql, params, None, None).await?,
         };
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
@@ -304,14 +324,14 @@ async fn seconds(changes: &Container, sql: &str, range: Option<&FeedRange>) -> R
 /// When the history cannot be read.
 pub async fn begins(containers: &CosmosContainers, range: &FeedRange) -> Result<Option<PointInTime>, Failure> {
     let change = format!(
-        "SELECT TOP 1 c._change.ts AS t FROM c WHERE IS_NUMBER(c._change.ts) AND {CAPTURED} AND c._change.op IN ('create', 'replace', 'delete', 'expire') ORDER BY c._change.ts ASC"
+        "SELECT TOP 1 c._change.ts AS t FROM c WHERE IS_NUMBER(c._change.ts) AND {CAPTURED} AND {OF_EVERY_VERSION} ORDER BY c._change.ts ASC"
     );
     let capture = format!(
         "SELECT TOP 1 c._change.at AS t FROM c WHERE IS_STRING(c._change.at) AND {CAPTURED} AND c._change.op = 'upsert' ORDER BY c._change.at ASC"
     );
     let range = Some(range).filter(|_| containers.is_aligned());
-    let mut first = seconds(&containers.changes, &change, range).await?;
-    first.extend(seconds(&containers.changes, &capture, range).await?);
+    let mut first = seconds(&containers.changes, &change, &[], range).await?;
+    first.extend(seconds(&containers.changes, &capture, &[], range).await?);
     Ok(first.into_iter().min().map(PointInTime::from_epoch))
 }
 

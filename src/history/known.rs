@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    as_of::{AsOf, Caveat, State},
+    as_of::{AsOf, Caveat, State, boundary},
     frontier::Reach,
     gone::Lost,
     live::Live,
@@ -29,17 +29,12 @@ pub struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// Whether the history may lack something from before a moment: it is not complete up to there, and has no later
-    /// version from the feed, before which everything must have been delivered. A version from latest-version mode does
-    /// not count as such while a reader of every version is behind, and one that passed a filter only when it names a
-    /// version from the moment or before as its predecessor.
+    /// Whether the history may lack something from before a moment: it is not complete up to there, and no later version
+    /// proves that everything before was delivered. While a reader of every version is behind, only such a version does.
     pub fn is_beyond(&self, at: PointInTime) -> bool {
-        let is_known = |lsn: i64| self.versions.iter().any(|v| v.lsn == Some(lsn) && v.ts <= at.seconds());
-        let is_of_feed = |v: &Version| match v.is_filtered() {
-            true => v.prev_lsn.is_some_and(is_known),
-            false => !self.reach.sees_deletes || v.is_of_every_version(),
-        };
-        !self.reach.covers(at) && !self.versions.iter().any(|v| v.ts > at.seconds() && v.lsn.is_some() && is_of_feed(v))
+        let in_force = boundary(self.versions, at);
+        let proves = |v: &Version| v.ts > at.seconds() && is_followed(in_force, v, self.reach.sees_deletes);
+        !self.reach.covers(at) && !self.versions.iter().any(proves)
     }
 
     /// Where the history ends, in words.
@@ -137,6 +132,18 @@ impl Facts<'_> {
     }
 }
 
+/// Whether a later version proves that the history lacks none between it and the one in force. A feed is delivered in
+/// order, so one from the feed does, unless it is `of_every` version that something may be missing: then it must be of the
+/// feed that delivers those. One that passed a filter only proves that the version which it names as its predecessor
+/// was in force until then. What a restore or a repair saved did not come from the feed.
+pub fn is_followed(in_force: Option<&Version>, later: &Version, of_every: bool) -> bool {
+    match (later.lsn, later.is_filtered()) {
+        (None, _) => false,
+        (Some(_), true) => later.prev_lsn.is_some() && later.prev_lsn == in_force.and_then(|version| version.lsn),
+        (Some(_), false) => !of_every || later.is_of_every_version(),
+    }
+}
+
 /// Whether it came from a feed with deletes. In an archive, a baseline only comes from such a feed, which has
 /// everything that happened since.
 fn is_of_feed_with_deletes(version: &Version) -> bool {
@@ -175,5 +182,31 @@ pub fn with_live<'a>(id: &str, versions: &'a [Version], live: Option<&Live>) -> 
             }
             None => Cow::Borrowed(versions),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_later_version_proves_what_its_feed_delivers() {
+        let version = |op: &str, lsn: Option<i64>, prev: Option<i64>, via: &str| {
+            let change = json!({"v": 1, "op": op, "ts": 5, "lsn": lsn, "prevLsn": prev, "via": via});
+            Version::parse(&json!({"id": "a~1", "_originalId": "a", "_change": change}).to_string()).unwrap()
+        };
+        let in_force = version("create", Some(3), None, "trigger");
+        let is_proof = |later: &Version| [true, false].map(|of_every| is_followed(Some(&in_force), later, of_every));
+        assert_eq!(is_proof(&version("replace", Some(9), Some(7), "trigger")), [true, true]);
+        assert_eq!(is_proof(&version("upsert", Some(9), None, "trigger")), [false, true]);
+        // It proves only that the version which it names was in force until then.
+        assert_eq!(is_proof(&version("replace", Some(9), Some(3), "filter")), [true, true]);
+        assert_eq!(is_proof(&version("replace", Some(9), Some(7), "filter")), [false, false]);
+        assert_eq!(is_proof(&version("upsert", Some(9), None, "filter")), [false, false]);
+        assert!(!is_followed(None, &version("create", Some(9), None, "filter"), false));
+        // It did not come from the feed.
+        assert_eq!(is_proof(&version("upsert", None, None, "restore")), [false, false]);
     }
 }

@@ -72,6 +72,8 @@ pub enum Which {
     OldestOfAll,
     /// The latest version of that kind.
     NewestOfAll,
+    /// The latest version of that kind from before this second.
+    NewestOfAllBefore(i64),
     /// The earliest version of a document of this container, as [`container_of`] tells it.
     ///
     /// [`container_of`]: crate::change::version::container_of

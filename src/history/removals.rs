@@ -1,7 +1,7 @@
-//! When records were last removed from the history, until when changes were passed over, and which answers that took
-//! away. One small item beside the journals says so. Without it, a creation that remains as the first version would prove
-//! that there was no document before, a plan would rely on a saved version that was pruned, and a version that arrives
-//! late would prove that its document is alive.
+//! When records were last removed from the history, when changes were passed over, and which answers that took away. One
+//! small item beside the journals says so. Without it, a creation that remains as the first version would prove that
+//! there was no document before, a plan would rely on a saved version that was pruned, and a version that arrives late
+//! would prove that its document is alive.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ use crate::{
         time::PointInTime,
         version::container_of,
     },
-    cosmos::{Disposition, Failure, RETRY_TIMEOUT, Retry, Status},
+    cosmos::{Disposition, Failure, Items, RETRY_TIMEOUT, Retry, Status},
 };
 
 /// Takes the place of a document's id; begins like a journal's, so that it is not taken for a record.
@@ -42,6 +42,19 @@ pub struct Removals {
     /// The times in which nobody captured every version of all documents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holes: Vec<Hole>,
+    /// When the trigger began, with leases that were made anew, in order: what was written before, and was not captured
+    /// by then, was passed over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub begun: Vec<Begun>,
+}
+
+/// A beginning of the trigger in all-versions mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// When its leases were made, epoch seconds.
+    pub at: i64,
+    /// A second by which each of them had a position, from which the trigger goes on whatever happens.
+    pub until: Option<i64>,
 }
 
 /// A time in which changes were missed: no reader of every version was there.
@@ -82,11 +95,19 @@ impl Removals {
     /// What both say.
     fn and(mut self, more: Self) -> Self {
         self.holes.extend(more.holes);
+        for new in more.begun {
+            match self.begun.iter_mut().find(|known| known.at == new.at) {
+                Some(known) => known.until = known.until.or(new.until),
+                None => self.begun.push(new),
+            }
+        }
+        self.begun.sort_unstable_by_key(|begun| begun.at);
         Self {
             at: self.at.max(more.at),
             dropped_before: self.dropped_before.max(more.dropped_before),
             pruned_before: self.pruned_before.max(more.pruned_before),
             holes: joined(self.holes),
+            begun: self.begun,
         }
     }
 }
@@ -95,7 +116,7 @@ impl Removals {
 ///
 /// # Errors
 /// When the service refuses.
-pub async fn read(changes: &dyn HistoryReader) -> Result<Removals, Failure> {
+pub async fn read(changes: &dyn Items) -> Result<Removals, Failure> {
     Ok(stored(changes).await?.map(|item| item.mark).unwrap_or_default())
 }
 
@@ -108,7 +129,7 @@ struct Item {
     etag: String,
 }
 
-async fn stored(changes: &dyn HistoryReader) -> Result<Option<Item>, Failure> {
+async fn stored(changes: &dyn Items) -> Result<Option<Item>, Failure> {
     let key = key_of_other(changes.key_paths(), GROUP, ID);
     let text = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.read(&key, ID)).await?;
     let item = text.map(|text| serde_json::from_str(&text)).transpose();
@@ -195,7 +216,7 @@ pub async fn note(
     now: DateTime<Utc>,
 ) -> Result<(), Failure> {
     let (at, pruned_before) = (Some(now.timestamp()), Some(pruned_before));
-    add(changes, Removals { at, dropped_before, pruned_before, holes: Vec::new() }).await
+    add(changes, Removals { at, dropped_before, pruned_before, ..Removals::default() }).await
 }
 
 /// Notes a time, by the account's clock, in which changes may be missing from the history, though nothing in it looks
@@ -207,8 +228,17 @@ pub async fn note_hole(changes: &dyn HistoryReader, hole: Hole) -> Result<(), Fa
     add(changes, Removals { holes: vec![hole], ..Removals::default() }).await
 }
 
+/// Notes when the trigger that writes this history began. The handler does that, which may not ask the
+/// history whether anything is missing: whoever reads it does.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn note_begun(changes: &dyn Items, begun: Begun) -> Result<(), Failure> {
+    add(changes, Removals { begun: vec![begun], ..Removals::default() }).await
+}
+
 /// Adds to the item what it does not say yet; somebody else may be doing so at the same time.
-async fn add(changes: &dyn HistoryReader, more: Removals) -> Result<(), Failure> {
+async fn add(changes: &dyn Items, more: Removals) -> Result<(), Failure> {
     let key = key_of_other(changes.key_paths(), GROUP, ID);
     let retry = Retry::for_at_most(RETRY_TIMEOUT);
     loop {
@@ -323,6 +353,14 @@ mod tests {
         for second in many.iter().map(|hole| hole.before - 1) {
             assert!(fewer.iter().any(|hole| hole.has(second)), "{second}");
         }
+    }
+
+    #[test]
+    fn a_beginning_is_noted_once_and_keeps_its_first_end() {
+        let mark = |at, until| Removals { begun: vec![Begun { at, until }], ..Removals::default() };
+        let all = [(9, None), (5, Some(6)), (9, Some(12)), (5, None), (9, Some(20))];
+        let all = all.into_iter().fold(Removals::default(), |all, (at, until)| all.and(mark(at, until)));
+        assert_eq!(all.begun, [Begun { at: 5, until: Some(6) }, Begun { at: 9, until: Some(12) }]);
     }
 
     #[test]

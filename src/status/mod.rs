@@ -34,7 +34,7 @@ use crate::{
         ends::is_of_another,
         frontier::Evidence,
         reading::{End, HistoryReader as _, LiveContainer as _, Which},
-        removals,
+        removals::{self, Hole},
     },
 };
 
@@ -109,12 +109,30 @@ pub struct History {
     pub restorable_from: Option<String>,
     /// Up to when everything is in the history, or `now`; `None` when unknown.
     pub complete_until: Option<String>,
+    /// The times in which changes may be missing from it, though nothing in it looks missing, oldest first.
+    pub holes: Vec<Missed>,
     /// Whether it has versions of another container of the source's name.
     pub recreated: Option<bool>,
     /// Records, if they were counted.
     pub records: Option<u64>,
     /// Their estimated size in bytes.
     pub bytes: Option<u64>,
+}
+
+/// A time in which changes may be missing: no reader of every version was there.
+#[derive(Debug, Serialize)]
+pub struct Missed {
+    /// Up to and including this second everything is in the history, RFC 3339; `None` when that is unknown.
+    pub after: Option<String>,
+    /// From this second on everything is in it again, RFC 3339.
+    pub before: String,
+}
+
+impl Missed {
+    fn of(hole: &Hole) -> Self {
+        let time = |second| PointInTime::from_epoch(second).to_string();
+        Self { after: hole.after.map(time), before: time(hole.before) }
+    }
 }
 
 /// Rounds to one decimal, as reports show request units and seconds.
@@ -151,7 +169,8 @@ pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, StatusErr
         begins = begins.max(frontier::begins(&containers, &part.range).await?);
     }
     // What was pruned is gone, even though the versions that were in force then are as old as ever.
-    let pruned = removals::read(&history).await?.pruned_before.map(PointInTime::from_epoch);
+    let removed = removals::read(&history).await?;
+    let pruned = removed.pruned_before.map(PointInTime::from_epoch);
     begins = begins.map(|begins| begins.max(pruned.unwrap_or(begins)));
     let now = cosmos.now().await.timestamp();
     let workers = match leases(cosmos.container(&names.database, &names.leases).await).await {
@@ -198,6 +217,7 @@ pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, StatusErr
             newest: time(&newest),
             restorable_from: begins.map(|begins| begins.to_string()),
             complete_until: frontier.until().map(until),
+            holes: removed.holes.iter().chain(&frontier.untold.holes).map(Missed::of).collect(),
             recreated,
             records: history_size.map(|s| s.items),
             bytes: history_size.map(|s| s.estimate()),

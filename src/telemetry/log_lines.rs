@@ -131,6 +131,12 @@ pub const LOG_LINES: &[LogLine] = &[
     ),
     line(
         "warn",
+        &["cannot note when the trigger began"],
+        "the reason; logged once. If the leases are lost, and lost again, nobody knows what the trigger passed over the \
+         first time",
+    ),
+    line(
+        "warn",
         &["waiting for what is missing"],
         "a container that is not there, or a key that the account does not know; `serve` ends with 2 when it is still so \
          ten seconds after the start",

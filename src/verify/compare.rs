@@ -52,6 +52,8 @@ pub enum Compared {
     Same,
     /// It is wrong, and how.
     Wrong(String),
+    /// It is a part of a document, on purpose, and nothing is wrong with that part.
+    Part,
     /// It changed while it was being examined.
     Moved,
 }
@@ -131,7 +133,8 @@ pub async fn rebuild(
     };
     match (&version.document, live) {
         (None, _) => Ok(Compared::Moved),
-        (Some(document), Some(etag)) if version.etag.as_deref() == Some(etag) && is_exact(&version) => {
+        _ if version.is_partial() => Ok(Compared::Part),
+        (Some(document), Some(etag)) if version.etag.as_deref() == Some(etag) && !version.is_normalized() => {
             against_live(containers, pace, item, document, etag, None).await
         }
         _ => Ok(Compared::Same),
@@ -147,10 +150,6 @@ async fn read_record(
 ) -> Result<Option<String>, Failure> {
     pace.wait().await;
     containers.record_text(item, record_id).await
-}
-
-fn is_exact(version: &Version) -> bool {
-    !version.is_normalized() && !version.is_partial()
 }
 
 /// What is wrong with a record.

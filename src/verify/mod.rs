@@ -59,6 +59,7 @@ use crate::{
         failed_writes::FailedWrites,
         live::LiveDetail,
         reading::Which,
+        removals::Hole,
         scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope},
     },
     progress::ProgressStep,
@@ -119,6 +120,9 @@ pub async fn run(request: Request, cx: AnyContext<'_>) -> Result<Report, VerifyE
         since: request.since,
         container: container_of(containers.source.rid()),
     };
+    let holes = cx.account.frontier(cx.names, None, &pace).await?.untold.holes;
+    let is_asked = |hole: &Hole| request.since.is_none_or(|since| since.seconds() < hole.before);
+    report.holes = holes.into_iter().filter(is_asked).collect();
     let step = cx.progress.begin("verify", None);
     let failed = FailedWrites::default();
     let job = Job {
@@ -277,7 +281,7 @@ impl Job<'_> {
                     report.add(&item, Finding { check: Check::Content, detail, span });
                 }
                 Compared::Moved => report.pending += 1,
-                Compared::Same => {}
+                Compared::Same | Compared::Part => {}
             }
         }
         Ok(())
@@ -292,7 +296,8 @@ impl Job<'_> {
             })
             .buffer_unordered(self.request.concurrency);
         while let Some((item, record_id, result)) = rebuilt.try_next().await? {
-            report.sampled += u64::from(result != Compared::Moved);
+            // A part of a document shows nothing about whole ones.
+            report.sampled += u64::from(!matches!(result, Compared::Moved | Compared::Part));
             if let Compared::Wrong(problem) = result {
                 let detail = format!("record {record_id}: {problem}");
                 report.add(&item, Finding { check: Check::Rebuild, detail, span: None });

@@ -9,6 +9,7 @@ use super::check::{Check, Finding, Verdict};
 use crate::{
     causes::chain,
     change::{key::ItemKey, version::BadRecord},
+    history::removals::Hole,
 };
 
 /// What was found.
@@ -30,6 +31,9 @@ pub struct Report {
     pub gone: u64,
     /// Whether the work was told to stop; the report says nothing about what was not examined.
     pub interrupted: bool,
+    /// The times in which changes may be missing, though nothing in the history looks missing.
+    #[serde(skip)]
+    pub holes: Vec<Hole>,
     /// The findings of each check, in the order of reports.
     pub checks: BTreeMap<Check, CheckReport>,
     /// Request units since the program began.
@@ -76,6 +80,7 @@ impl Report {
             repaired: 0,
             gone: 0,
             interrupted: false,
+            holes: Vec::new(),
             checks: Check::ALL.into_iter().map(|check| (check, CheckReport::default())).collect(),
             ru: 0.0,
             seconds: 0.0,

@@ -6,7 +6,11 @@ use chrono::Utc;
 use cosmos_rewind::{
     change::key::PartitionKey,
     config::{Account, Settings},
-    cosmos::Cosmos,
+    cosmos::{Container, Cosmos},
+    history::{
+        CosmosReader,
+        removals::{self, Hole},
+    },
 };
 use serde_json::{Value, json};
 
@@ -248,6 +252,10 @@ async fn the_json_output_has_exactly_the_documented_fields() {
     compare("restore", &[0, 3], &archived).await;
     let leases = world.app.cosmos.container("dev", "leases").await.unwrap();
     leases.delete(&PartitionKey::parse("follow.reader").unwrap(), "follow.reader", None).await.unwrap();
+    let history = CosmosReader::new(world.app.changes().await, Container::key_paths(&world.app.events().await));
+    for hole in [Hole { after: None, before: 7 }, Hole { after: Some(1000), before: 2000 }] {
+        removals::note_hole(&history, hole).await.unwrap();
+    }
     compare("status", &[0, 3], &["status", "--count", "--stalled-after", "0s"]).await;
     compare("erase", &[0], &["erase", "--id", "28036", "--pk", "28036", "--yes"]).await;
     compare("prune", &[0], &["prune", "--older-than", "1h", "--dry-run"]).await;

@@ -246,6 +246,9 @@ async fn the_ends_of_a_history_are_its_oldest_and_newest_version() {
         let times: Vec<i64> = told.filter_map(|change| change["ts"].as_f64()).map(|ts| ts as i64).collect();
         let ends = (end(Which::OldestOfAll).await, end(Which::NewestOfAll).await);
         assert_eq!(ends, (*times.iter().min().unwrap(), *times.iter().max().unwrap()), "{}", side.name);
+        let before = times.iter().copied().filter(|ts| *ts < ends.1).max().unwrap();
+        assert_eq!(end(Which::NewestOfAllBefore(ends.1)).await, before, "{}", side.name);
+        assert_eq!(side.containers.changes.end(Which::NewestOfAllBefore(ends.0)).await.unwrap(), None);
         // In the encoded id, the last character of the container's part includes bits of the document's first byte.
         for (container, round) in [(0xe3b5_1e00_ffff_ff4d, 0), (0xe3b5_1e00_ffff_ff4e, 2)] {
             assert_eq!(end(Which::OldestOf(container)).await, START + round * 60, "{}", side.name);

@@ -163,8 +163,23 @@ async fn what_lived_while_nobody_captured_everything_is_not_denied() {
         }
         assert_eq!(of(&unseen, "before").as_deref(), Some("keep"), "{meanwhile:?}: {unseen:?}");
         assert!(unseen.code == 3 && unseen.stderr.contains("may be missing from the history"), "{unseen:?}");
-        let shown = app.run(&["show", "--id", "short", "--at", &at]).await;
-        assert!(shown.stderr.contains("may be missing from the history"), "{meanwhile:?}: {shown:?}");
+        for id in ["short", "again"] {
+            let shown = app.run(&["show", "--id", id, "--at", &at]).await;
+            assert!(shown.stderr.contains("may be missing from the history"), "{meanwhile:?} {id}: {shown:?}");
+        }
+        for args in [&["coverage"][..], &["verify"], &["find", "--when", "doc.n > 0"]] {
+            let told = app.run(args).await;
+            assert!(told.stderr.contains("may be missing from the history"), "{meanwhile:?} {args:?}: {told:?}");
+        }
+        let before = app.run(&["find", "--when", "doc.n > 0", "--to", &early]).await;
+        assert!(!before.stderr.contains("may be missing from the history"), "{meanwhile:?}: {before:?}");
+        // It lists the time, which has the moment in it.
+        let status = app.run(&["status", "--format", "json"]).await;
+        let holes: Value = serde_json::from_str::<Value>(&status.stdout).unwrap()["history"]["holes"].take();
+        let [after, before] = ["after", "before"].map(|end| holes[0][end].as_str().unwrap_or_default());
+        assert!(after < at.as_str() && at.as_str() < before, "{meanwhile:?}: {at} {holes}: {status:?}");
+        let table = app.run(&["status"]).await;
+        assert!(table.stdout.contains("may lack changes"), "{table:?}");
 
         // Every version was captured before and after the hole.
         for (at, id) in [(&early, "known"), (&early, "short"), (&late, "later")] {

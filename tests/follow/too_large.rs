@@ -47,6 +47,9 @@ async fn nothing_is_claimed_about_a_version_that_was_too_large() {
     let listed = app.run(&["history", "--id", "over", "--format", "json"]).await.json();
     let rows = listed["versions"].as_array().or(listed.as_array()).unwrap();
     assert!(rows.iter().all(|row| row["removed"].is_null() || row["removed"] == json!([])), "{listed}");
+    // The field changed twice, and the history only has its first and its last value.
+    let changes = app.run(&["history", "--id", "over", "--changes-of", "/n"]).await;
+    assert!(changes.stderr.contains("may show a change that was made in it"), "{changes:?}");
     let compared = app.run(&["diff", "--id", "over", "--version", absent]).await;
     assert_ne!(compared.code, 0, "{compared:?}");
     // The live document is available.

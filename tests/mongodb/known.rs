@@ -86,3 +86,22 @@ async fn a_version_that_is_too_large_for_the_history_is_known_to_have_existed() 
     run(0, restore(&small)).await;
     assert_eq!(found(&orders, "a").await, Some(doc! { "_id": "a", "n": 1 }));
 }
+
+/// What another follower will still deliver is not missing.
+#[tokio::test]
+async fn a_follower_notes_a_time_that_nobody_covers_only_when_no_other_goes_on() {
+    let Some(server) = MongoServer::start() else { return };
+    let elsewhere = ["--checkpoint-file", "first.json"];
+    for (first, is_noted) in [(&[][..], false), (&elsewhere, true)] {
+        let back = Back::of(server.uri()).await;
+        let orders = orders(&back.source).await;
+        orders.drop().await.unwrap();
+        orders.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
+        let follow = ["follow", "--until-caught-up", "--poll", "50", "--from"];
+        back.ends(0, &[&follow[..], &["beginning"], first].concat()).await;
+        orders.insert_one(doc! { "_id": "b", "n": 1 }).await.unwrap();
+        back.ends(0, &[&follow[..], &["beginning"], first].concat()).await;
+        let second = back.ends(0, &[&follow[..], &["now", "--name", "second"]].concat()).await;
+        assert_eq!(second.stderr.contains("nobody captured every version"), is_noted, "{first:?}: {second:?}");
+    }
+}

@@ -4,9 +4,11 @@
 mod beside;
 mod captured;
 mod claims;
+mod counted;
 mod holes;
 mod holes_in_lives;
 mod lease_holes;
+mod leases_again;
 mod lost;
 mod odd;
 mod readers;

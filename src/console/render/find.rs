@@ -215,6 +215,9 @@ fn notes(report: &Report) -> Vec<String> {
         u64::from(report.behind),
         format!("warning: {}: what was written since is not looked at", report.frontier.describe()),
     );
+    for hole in &report.missed {
+        note(1, format!("warning: {hole}: writes of that time may be missing here"));
+    }
     note(u64::from(report.interrupted), "warning: stopped before the end".to_owned());
     note(
         tally.not_at_end,

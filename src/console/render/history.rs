@@ -2,7 +2,8 @@
 
 use super::versions::{change_columns, change_row, key_cell, remark, unknown_note, version_columns, version_row};
 use crate::{
-    console::{CliError, Ui},
+    causes::chain,
+    console::{CliError, Exit, Ui},
     figures::count_of,
     format::{Cell, Format, Rows, printable},
     history::{
@@ -21,6 +22,8 @@ pub(crate) struct Versions<'u> {
     rows: Rows,
     count: u64,
     has_legacy: bool,
+    /// Versions whose text cannot be read.
+    unreadable: u64,
     /// For the current document: when the field first changed, and whether its value before that is unknown.
     first_change: Option<(i64, bool)>,
     notes: Vec<String>,
@@ -35,13 +38,19 @@ impl<'u> Versions<'u> {
             None => version_columns(format),
         });
         let rows = ui.rows(format, &columns);
-        Self { ui, field, list, format, rows, count: 0, has_legacy: false, first_change: None, notes: Vec::new() }
+        let (count, has_legacy, unreadable, first_change, notes) = (0, false, 0, None, Vec::new());
+        Self { ui, field, list, format, rows, count, has_legacy, unreadable, first_change, notes }
     }
 
     /// Prints a version, unless it concerns another field.
     pub(crate) fn push(&mut self, item: &Item, told: &Told<'_>) -> Result<(), CliError> {
         let version = told.version;
         self.has_legacy |= version.op.is_none();
+        if let Some(problem) = &told.problem {
+            self.unreadable += 1;
+            let (id, key) = (&item.key.id, &item.key.partition_key);
+            self.notes.push(format!("warning: record {} of {id:?} ({key}): {}", version.record_id, chain(problem)));
+        }
         let row = match (self.field, &told.change) {
             (Some(_), None) => return Ok(()),
             (Some(_), Some(change)) => {
@@ -68,6 +77,11 @@ impl<'u> Versions<'u> {
         let first_change = self.first_change.take();
         self.notes.extend(self.field.and_then(|field| unknown_note(first_change, field, &of)));
         self.notes.extend(remarks.iter().map(|one| remark(one, &of)));
+    }
+
+    /// What the exit code says of the versions so far.
+    pub(crate) fn exit(&self) -> Exit {
+        if self.unreadable > 0 { Exit::Incomplete } else { Exit::Done }
     }
 
     /// Prints the remarks; returns the summary.

@@ -7,7 +7,7 @@ use crate::{
     console::{CliError, Ui},
     figures::number,
     format::Format,
-    status::Report,
+    status::{Missed, Report},
 };
 
 /// Prints the report.
@@ -32,6 +32,7 @@ pub(crate) fn print(ui: &Ui, report: &Report, format: Format) -> Result<(), CliE
         ("restorable from", text(&history.restorable_from)),
         ("complete until", text(&history.complete_until)),
         ("newest version", text(&history.newest)),
+        ("may lack changes", json!(holes(&history.holes))),
         ("records", size(history.records, history.bytes)),
         ("behind", json!(report.behind.map(span_text))),
         ("dead letters", json!(report.dead_letters)),
@@ -56,4 +57,13 @@ pub(crate) fn print(ui: &Ui, report: &Report, format: Format) -> Result<(), CliE
         ])?;
     }
     Ok(rows.finish()?)
+}
+
+/// The times in which changes may be missing; `None` when there are none.
+fn holes(all: &[Missed]) -> Option<String> {
+    let shown = all.iter().map(|hole| match &hole.after {
+        Some(after) => format!("{after} to {}", hole.before),
+        None => format!("before {}", hole.before),
+    });
+    (!all.is_empty()).then(|| shown.collect::<Vec<_>>().join(", "))
 }

@@ -56,6 +56,10 @@ pub(super) fn remark(remark: &Remark, of: &str) -> String {
             time(*ts)
         ),
         Remark::Uncaptured(ts) => format!("note: the live document, of {}, is not in the history (yet)", time(*ts)),
+        Remark::FieldUnknown(ts) => format!(
+            "note: the version{of} of {} was too large for the history: whether the field changed in it is not known, and the next version may show a change that was made in it",
+            time(*ts)
+        ),
         Remark::Doubt(doubt) => format!("note: {doubt}"),
     }
 }

@@ -62,6 +62,11 @@ impl CosmosHistory {
         Self { elsewhere: Some(paths), ..self }
     }
 
+    /// The account, and the names of the containers in it.
+    pub fn account(&self) -> (&Cosmos, &Names) {
+        (&self.cosmos, &self.names)
+    }
+
     /// Database and container of the history.
     pub fn name(&self) -> String {
         self.names.history()

@@ -39,14 +39,20 @@ const OLDEST: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM
 // The operations are those of `Op::is_of_every_version`.
 macro_rules! of_all {
     ($order:literal) => {
+        of_all!("IS_NUMBER(c._change.ts)", $order)
+    };
+    ($time:literal, $order:literal) => {
         concat!(
-            "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) AND ((c._change.op IN ('create', 'replace', 'update', 'delete', 'expire') AND (NOT IS_DEFINED(c._change.via) OR c._change.via != 'filter')) OR (c._change.op = 'baseline' AND c._change.via = 'follow')) ORDER BY c._change.ts ",
+            "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE ",
+            $time,
+            " AND ((c._change.op IN ('create', 'replace', 'update', 'delete', 'expire') AND (NOT IS_DEFINED(c._change.via) OR c._change.via != 'filter')) OR (c._change.op = 'baseline' AND c._change.via = 'follow')) ORDER BY c._change.ts ",
             $order
         )
     };
 }
 const OLDEST_OF_ALL: &str = of_all!("ASC");
 const NEWEST_OF_ALL: &str = of_all!("DESC");
+const NEWEST_OF_ALL_BEFORE: &str = of_all!("IS_NUMBER(c._change.ts) AND c._change.ts < @before", "DESC");
 const OLDEST_OF: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) AND (STARTSWITH(c._change.rid, @one) OR STARTSWITH(c._change.rid, @two) OR STARTSWITH(c._change.rid, @three) OR STARTSWITH(c._change.rid, @four)) ORDER BY c._change.ts ASC";
 const NEWEST_BEFORE: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) AND c._change.ts < @before ORDER BY c._change.ts DESC";
 const NEWEST_PART: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) AND IS_DEFINED(c._change.partial) ORDER BY c._change.ts DESC";
@@ -181,6 +187,7 @@ impl HistoryReader for CosmosReader {
             Which::Oldest => (OLDEST, Vec::new()),
             Which::OldestOfAll => (OLDEST_OF_ALL, Vec::new()),
             Which::NewestOfAll => (NEWEST_OF_ALL, Vec::new()),
+            Which::NewestOfAllBefore(second) => (NEWEST_OF_ALL_BEFORE, vec![Param::new("before", second)]),
             Which::OldestOf(container) => {
                 let names = ["one", "two", "three", "four"].into_iter().zip(beginnings_of(container));
                 (OLDEST_OF, names.map(|(name, beginning)| Param::new(name, beginning)).collect())

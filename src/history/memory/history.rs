@@ -203,6 +203,7 @@ impl HistoryReader for MemoryHistory {
                 Which::Oldest => ends.first(),
                 Which::OldestOfAll => ends.iter().find(|(_, text)| told(text)),
                 Which::NewestOfAll => ends.iter().rfind(|(_, text)| told(text)),
+                Which::NewestOfAllBefore(second) => ends.iter().rfind(|(ts, text)| *ts < second as f64 && told(text)),
                 Which::OldestOf(container) => ends.iter().find(|(_, text)| {
                     parsed(text)["_change"]["rid"].as_str().and_then(container_of) == Some(container)
                 }),

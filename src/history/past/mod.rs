@@ -45,7 +45,7 @@ use super::{
     frontier::Frontier,
     gone::{Gone, Lost},
     histories::Item,
-    known::{Facts, with_live},
+    known::{Facts, is_followed, with_live},
     live::{self, look_at},
     reading::{HistoryReader, LiveContainer},
     removals::{self, MadeAgain, Untold},
@@ -87,7 +87,7 @@ struct Past<'a> {
     pace: RuLimiter,
     /// Read once for each moment. A history that was complete up to a moment stays so.
     frontiers: Mutex<Vec<(PointInTime, Arc<Frontier>)>>,
-    /// Each is read once, when there is no frontier; the second only when it may matter.
+    /// Each is read once, when there is no source and so no frontier; the second only when it may matter.
     removed: OnceCell<Untold>,
     untold: OnceCell<Untold>,
     /// Today's source container, or the last one, which identifies versions of earlier ones.
@@ -144,10 +144,14 @@ impl<'a> Past<'a> {
         Ok(frontier)
     }
 
-    /// These versions, with the doubt that removals from the history cast on them.
+    /// These versions, with the doubt that removals from the history cast on them, and times that nobody captured.
     async fn unless_dropped(&self, versions: Vec<Version>, at: PointInTime) -> Result<Known, Failure> {
         let known = as_of(&versions, at);
-        let untold = if known.created_later() {
+        let frontier;
+        let untold = if self.source.is_ok() {
+            frontier = self.frontier(at).await?;
+            &frontier.untold
+        } else if known.created_later() {
             self.untold.get_or_try_init(|| removals::untold(&*self.changes)).await?
         } else {
             let removed = async || Ok::<_, Failure>(removals::read(&*self.changes).await?.untold());
@@ -179,16 +183,14 @@ impl<'a> Past<'a> {
             let may_be_back = matches!(known.state, as_of::State::Deleted(_)) && !known.caveats.is_empty();
             // Its container may have been gone by then.
             let is_of_before = known.version().is_some_and(|v| v.is_of_another(self.today));
-            let is_followed = known.next.is_some_and(|next| match next.is_filtered() {
-                true => next.prev_lsn.is_some() && next.prev_lsn == known.version().and_then(|v| v.lsn),
-                false => next.is_of_every_version() || !known.version().is_some_and(Version::is_of_every_version),
-            });
+            let of_every = known.version().is_some_and(Version::is_of_every_version);
+            let is_followed = known.next.is_some_and(|next| is_followed(known.version(), next, of_every));
             let is_settled = is_followed && item.unkeyed.is_empty() && !may_be_back && !is_of_before;
             (known.version().cloned(), is_settled, known.remade())
         };
         // A later version from the same feed proves that everything before it is there, unless deletes cannot be told
-        // apart, or nothing proves that a deleted document was not recreated.
-        if is_settled && chosen.is_some() {
+        // apart, or nothing proves that a deleted document was not recreated: a whole life may be missing.
+        if is_settled && chosen.as_ref().is_some_and(|chosen| !chosen.op.is_some_and(Op::is_tombstone)) {
             return Ok(Known { versions: item.versions.clone(), doubt: remade });
         }
         let source = match &self.source {

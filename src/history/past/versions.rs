@@ -44,6 +44,8 @@ pub struct Told<'i> {
     pub before: Option<Arc<str>>,
     /// What happened to the requested field; `None` when nothing did, or no field was requested.
     pub change: Option<FieldChange>,
+    /// Why its text cannot be read, which is no reason to leave out the other versions.
+    pub problem: Option<LookError>,
 }
 
 /// A field's value before and after a version. It has none in a version without a document, nor before the first
@@ -65,6 +67,9 @@ pub enum Remark {
     UnkeyedDelete(i64),
     /// The live document, written at this second, is not in the history.
     Uncaptured(i64),
+    /// Whether the requested field changed in the version of this second, epoch seconds, is not known: it was too large
+    /// for the history, and the next version that tells of the field may show a change that was made in it.
+    FieldUnknown(i64),
     /// Why the newest version may be a different one.
     Doubt(String),
 }
@@ -109,7 +114,8 @@ impl Lives<'_> {
         self.looks.incomplete
     }
 
-    /// A document's versions with their texts, of which only a few are in memory at a time.
+    /// A document's versions with their texts, of which only a few are in memory at a time. A text that cannot be read is
+    /// missing, with the reason.
     pub fn told<'s>(&'s self, item: &'s Item) -> impl Stream<Item = Result<Told<'s>, LookError>> + 's {
         let texts = stream::iter(&item.versions)
             .map(move |version| async move { (version, self.past.text_of(&item.key, version).await) })
@@ -117,12 +123,16 @@ impl Lives<'_> {
         let mut before: Option<Arc<str>> = None;
         let mut walk = FieldWalk::default();
         texts.map(move |(version, text)| {
-            let text: Option<Arc<str>> = text?.map(Arc::from);
-            // A document that was too large says nothing about the field.
-            let field = self.field.as_ref().filter(|_| !version.is_absent());
+            let (text, problem) = match text {
+                Err(problem) if problem.is_of_one_document() => (None, Some(problem)),
+                text => (text?.map(Arc::<str>::from), None),
+            };
+            // A document that was too large, or cannot be read, says nothing about the field.
+            let is_unknown = version.is_absent() || problem.is_some();
+            let field = self.field.as_ref().filter(|_| !is_unknown);
             let change = field.and_then(|field| walk.step(text.as_deref(), field));
             let before = std::mem::replace(&mut before, text.clone());
-            Ok(Told { version, text, before, change })
+            Ok(Told { version, text, before, change, problem })
         })
     }
 
@@ -139,7 +149,9 @@ impl Lives<'_> {
             _ => None,
         });
         let unkeyed = item.unkeyed.iter().map(|delete| Remark::UnkeyedDelete(delete.ts));
-        let mut remarks: Vec<Remark> = gaps.chain(unkeyed).collect();
+        let absent = item.versions.iter().filter(|version| self.field.is_some() && version.is_absent());
+        let absent = absent.map(|version| Remark::FieldUnknown(version.ts));
+        let mut remarks: Vec<Remark> = gaps.chain(unkeyed).chain(absent).collect();
         if self.is_one {
             let known = self.past.known_at(item, PointInTime::END).await?;
             let live = known.versions.iter().find(|version| version.is_live());

@@ -29,6 +29,7 @@ use crate::{
     config::Names,
     cosmos::{Container, Cosmos, Failure, Retry},
     find::{BadCondition, FindError},
+    history::predicate::IS_RECORD,
     host::functions::DEFAULT_FUNCTION,
     progress::Progress,
     restore::RestoreError,
@@ -282,10 +283,11 @@ async fn populate(source: &Container, request: &Request, progress: &dyn Progress
     Ok(written.into_iter().flatten().collect())
 }
 
-/// Returns everything in `changes` by document, in version order.
+/// Returns all versions in `changes` by document, in order.
 async fn read_history(changes: &Container) -> Result<BTreeMap<String, Vec<Version>>, DemoError> {
     let mut history: BTreeMap<String, Vec<Version>> = BTreeMap::new();
-    let mut pages = changes.query("SELECT * FROM c", &[], None, None).await?;
+    let sql = format!("SELECT * FROM c WHERE {IS_RECORD}");
+    let mut pages = changes.query(&sql, &[], None, None).await?;
     while let Some(page) = pages.next().await {
         for record in page?.documents {
             let version = Version::parse(record.get())?;

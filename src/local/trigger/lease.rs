@@ -69,12 +69,11 @@ impl LeaseStore {
             FeedMode::Latest => "Incremental Feed",
             FeedMode::AllVersions => "Full-Fidelity Feed",
         };
-        let store = Self { gateway, container, prefix, mode, owner: crate::local::guid() };
-        store.initialised().await?;
-        Ok(store)
+        Ok(Self { gateway, container, prefix, mode, owner: crate::local::guid() })
     }
 
-    /// Writes the document that marks the leases as initialized, as the change feed processor does.
+    /// Writes the document that marks the leases as initialized. The change feed processor does that once, and makes no
+    /// leases from nothing while that document is there: whoever wants them anew deletes it first.
     async fn initialised(&self) -> Result<(), LocalError> {
         self.write(&format!("{}.info", self.prefix), json!({})).await
     }
@@ -138,6 +137,9 @@ impl LeaseStore {
         }
         for lease in &made {
             self.save(lease).await?;
+        }
+        if made.iter().any(|lease| !known.iter().any(|parent| overlap(&parent.range, &lease.range))) {
+            self.initialised().await?;
         }
         leases.append(&mut made);
         for old in known.iter().filter(|old| !leases.iter().any(|lease| lease.token == old.token)) {
