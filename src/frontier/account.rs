@@ -65,10 +65,8 @@ impl Account for Cosmos {
             let containers = CosmosContainers::open(self, names).await?;
             let frontier = read(self, names, &containers, at, pace).await?;
             let changes = containers.containers().changes;
-            let mut untold = removals::untold(&*changes).await?;
-            untold.holes.extend_from_slice(&frontier.untold.holes);
             let made_again = removals::made_again(&*changes, Some(containers.source.rid())).await?;
-            Ok(Frontier { untold, made_again, ..frontier })
+            Ok(Frontier { made_again, ..frontier })
         }
         .boxed()
     }

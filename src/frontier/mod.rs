@@ -29,12 +29,12 @@ use crate::{
     history::{
         CosmosContainers,
         frontier::{Evidence, Frontier, Next, Part, TOO_DEEP, Waiting},
-        removals::{self, Untold},
+        removals,
     },
 };
 
 /// Determines the frontier. `at` is the moment that will be asked about: documents with uncaptured changes from before
-/// it are listed individually. Versions that were removed from the history are not considered.
+/// it are listed individually. Whether there was a container of this name before is not looked for.
 ///
 /// # Errors
 /// When source or history cannot be read. Leases that cannot be read are named in the answer.
@@ -87,8 +87,13 @@ pub async fn read(
     }
     let whole = followed.into_values().filter(|(_, count)| *count == parts.len()).map(|(until, _)| until).max();
     let ranges: Vec<FeedRange> = parts.iter().map(|part| part.range.clone()).collect();
-    let holes = passed_over::holes(cosmos, containers, &leases, &ranges, whole).await?;
-    Ok(Frontier { parts, problems, untold: Untold { holes, ..Untold::NOTHING }, made_again: Vec::new() })
+    let changes = containers.containers().changes;
+    let removed = removals::read(&*changes).await?;
+    let mut untold = removals::untold_of(&removed, &*changes).await?;
+    untold.holes.extend(
+        passed_over::holes(cosmos, containers, (&leases, &removed.begun), (&ranges, whole), untold.begins).await?,
+    );
+    Ok(Frontier { parts, problems, untold, made_again: Vec::new() })
 }
 
 /// Reads the readers of the feed, the leases of the trigger, and the physical partitions of the source.

@@ -36,23 +36,26 @@ fn of_source<'l>(leases: &'l [Lease], source: &str) -> impl Iterator<Item = &'l 
     leases.iter().filter(move |lease| lease.is_of(source) && lease.mode == Some(FeedMode::AllVersions))
 }
 
-/// The times that were passed over whenever the trigger began. A follower of every version that has `read` the feed up to
-/// some moment delivered what the trigger passed over before that.
+/// The times that were passed over whenever the trigger began: as today's leases tell, and those that were noted. A
+/// follower of every version that has `read` all ranges up to some moment delivered what the trigger passed over before
+/// that. `first` is the first version in the history from a feed of every version.
 ///
 /// # Errors
 /// When the history cannot be read.
 pub(super) async fn holes(
     cosmos: &Cosmos,
     containers: &CosmosContainers,
-    leases: &[Lease],
-    ranges: &[FeedRange],
-    read: Option<PointInTime>,
+    (leases, noted): (&[Lease], &[Begun]),
+    (ranges, read): (&[FeedRange], Option<PointInTime>),
+    first: Option<i64>,
 ) -> Result<Vec<Hole>, Failure> {
     let changes = containers.containers().changes;
     let now = begun(leases, containers.source.rid());
-    let mut all = removals::read(&*changes).await?.begun;
+    let mut all = noted.to_vec();
     all.extend(now.filter(|now| !all.iter().any(|known| known.at == *now)).map(|at| Begun { at, until: None }));
     let mut holes = Vec::new();
+    // Nothing was captured before the first of them began, as a rule.
+    all.retain(|begun| first.is_some_and(|first| first < begun.at));
     for Begun { at: begun, until: settled } in all {
         let before = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(Which::NewestOfAllBefore(begun))).await?;
         let Some(newest) = before else { continue };

@@ -171,7 +171,14 @@ impl Untold {
 /// # Errors
 /// When the service refuses.
 pub async fn untold(changes: &dyn HistoryReader) -> Result<Untold, Failure> {
-    let removed = read(changes).await?;
+    untold_of(&read(changes).await?, changes).await
+}
+
+/// The same, when what was removed was read already.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn untold_of(removed: &Removals, changes: &dyn HistoryReader) -> Result<Untold, Failure> {
     let begins = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(Which::OldestOfAll)).await?;
     Ok(Untold { begins: begins.map(|end| end.ts), ..removed.untold() })
 }

@@ -217,7 +217,7 @@ pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, StatusErr
             newest: time(&newest),
             restorable_from: begins.map(|begins| begins.to_string()),
             complete_until: frontier.until().map(until),
-            holes: removed.holes.iter().chain(&frontier.untold.holes).map(Missed::of).collect(),
+            holes: frontier.untold.holes.iter().map(Missed::of).collect(),
             recreated,
             records: history_size.map(|s| s.items),
             bytes: history_size.map(|s| s.estimate()),
