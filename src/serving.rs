@@ -37,8 +37,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(10);
 /// The pause between two checks for something that is missing.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// When the leases are looked at: once the trigger has made them, and from time to time since they can be lost.
-const FIRST_NOTE: Duration = Duration::from_secs(10);
+/// When the leases are looked at: soon, because a handler may not live long; and from time to time, because they can be
+/// lost. Each pause is twice as long as the one before.
+const FIRST_NOTE: Duration = Duration::from_secs(2);
 const BETWEEN_NOTES: Duration = Duration::from_secs(60);
 
 /// Why the handler does not start.
@@ -158,7 +159,7 @@ pub async fn note_begun(captures: &[Arc<Capture<CosmosHistory>>]) {
     let (mut pause, mut told) = (FIRST_NOTE, false);
     loop {
         sleep(pause).await;
-        pause = BETWEEN_NOTES;
+        pause = (pause * 2).min(BETWEEN_NOTES);
         for (capture, noted) in captures.iter().zip(&mut noted) {
             let (cosmos, names) = capture.history.account();
             match frontier::note_begun(cosmos, names, *noted).await {
