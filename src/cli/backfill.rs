@@ -64,8 +64,9 @@ pub(super) fn extent(whole: bool, settings: &Settings) -> Result<Extent, CliErro
 /// When the predicate is wrong or the account cannot be used. A document that could not be saved is reported, and makes
 /// the exit code 3.
 pub async fn run(args: BackfillArgs, ui: &Ui) -> Result<Exit, CliError> {
-    let (cosmos, names) = args.connection.open()?;
-    let extent = extent(args.whole, &args.connection.settings()?)?;
+    let settings = args.connection.settings()?;
+    let (cosmos, names) = args.connection.open_with(&settings)?;
+    let extent = extent(args.whole, &settings)?;
     let request = Request {
         predicate: args.predicate.map(|predicate| (predicate, args.param)),
         extent,

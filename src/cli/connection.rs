@@ -118,10 +118,17 @@ impl ConnectionArgs {
     /// # Errors
     /// When a setting is missing or wrong, or the source is not a container.
     pub fn open(&self) -> Result<(Cosmos, Names), CliError> {
-        let settings = self.settings()?;
-        self.refuse_mongo(&settings)?;
-        let names = Names::from_settings(&settings, None)?;
-        Ok((Cosmos::new(Account::from_settings(&settings)?), names))
+        self.open_with(&self.settings()?)
+    }
+
+    /// The same with settings that were already read.
+    ///
+    /// # Errors
+    /// As [`ConnectionArgs::open`].
+    pub(super) fn open_with(&self, settings: &Settings) -> Result<(Cosmos, Names), CliError> {
+        self.refuse_mongo(settings)?;
+        let names = Names::from_settings(settings, None)?;
+        Ok((Cosmos::new(Account::from_settings(settings)?), names))
     }
 }
 

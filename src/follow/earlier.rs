@@ -70,9 +70,8 @@ impl Earlier {
         let pace = RuLimiter::new(self.account.meter(), None);
         let frontier = self.account.frontier(&self.names, None, &pace).await?;
         // Once there is a follower that has read so far, what the trigger passed over before it began is not looked for.
-        let noted = removals::read(&*history).await?.holes;
-        for hole in frontier.untold.holes.iter().filter(|hole| !noted.contains(hole)) {
-            removals::note_hole(&*history, *hole).await?;
+        if !frontier.untold.holes.is_empty() {
+            removals::note_holes(&*history, frontier.untold.holes).await?;
         }
         // The least of them decides, and least is a part about which nothing is known.
         let until = frontier.parts.iter().filter_map(|part| match part.evidence {
@@ -128,7 +127,7 @@ impl Earlier {
             _ => now,
         };
         let hole = Hole { after, before };
-        removals::note_hole(&*self.account.history(&self.names).await?, hole).await?;
+        removals::note_holes(&*self.account.history(&self.names).await?, vec![hole]).await?;
         Ok(hole)
     }
 }

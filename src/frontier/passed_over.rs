@@ -109,20 +109,12 @@ pub async fn note_begun(cosmos: &Cosmos, names: &Names, noted: Option<Begun>) ->
     let found = leases(cosmos.container(&names.database, &names.leases).await).await?;
     let leases = found.map(|(leases, _)| leases).unwrap_or_default();
     let Some(at) = begun(&leases, source.rid()) else { return Ok(noted) };
-    if noted.is_some_and(|noted| noted.at == at && noted.until.is_some()) {
+    let is_settled = of_source(&leases, source.rid()).all(|lease| lease.continuation.is_some());
+    if noted.is_some_and(|noted| noted.at == at && (noted.until.is_some() || !is_settled)) {
         return Ok(noted);
     }
-    let is_settled = of_source(&leases, source.rid()).all(|lease| lease.continuation.is_some());
     let until = if is_settled { Some(cosmos.now().await.timestamp().saturating_add(1)) } else { None };
     let begun = Begun { at, until };
-    if noted.is_some_and(|noted| noted.at == at) && until.is_none() {
-        return Ok(noted);
-    }
-    let changes = cosmos.container(&names.database, &names.changes).await?;
-    let known = removals::read(&changes).await?.begun.into_iter().find(|known| known.at == at);
-    if let Some(known) = known.filter(|known| known.until.is_some() || until.is_none()) {
-        return Ok(Some(known));
-    }
-    removals::note_begun(&changes, begun).await?;
+    removals::note_begun(&cosmos.container(&names.database, &names.changes).await?, begun).await?;
     Ok(Some(begun))
 }

@@ -226,17 +226,17 @@ pub async fn note(
     add(changes, Removals { at, dropped_before, pruned_before, ..Removals::default() }).await
 }
 
-/// Notes a time, by the account's clock, in which changes may be missing from the history, though nothing in it looks
+/// Notes times, by the account's clock, in which changes may be missing from the history, though nothing in it looks
 /// missing.
 ///
 /// # Errors
 /// When the service refuses.
-pub async fn note_hole(changes: &dyn HistoryReader, hole: Hole) -> Result<(), Failure> {
-    add(changes, Removals { holes: vec![hole], ..Removals::default() }).await
+pub async fn note_holes(changes: &dyn Items, holes: Vec<Hole>) -> Result<(), Failure> {
+    add(changes, Removals { holes, ..Removals::default() }).await
 }
 
-/// Notes when the trigger that writes this history began. The handler does that, which may not ask the
-/// history whether anything is missing: whoever reads it does.
+/// Notes when the trigger that writes this history began. The handler does that, which may not ask the history whether
+/// anything is missing: whoever reads it does.
 ///
 /// # Errors
 /// When the service refuses.
@@ -244,13 +244,17 @@ pub async fn note_begun(changes: &dyn Items, begun: Begun) -> Result<(), Failure
     add(changes, Removals { begun: vec![begun], ..Removals::default() }).await
 }
 
-/// Adds to the item what it does not say yet; somebody else may be doing so at the same time.
+/// Adds to the item what it does not say yet, if anything; somebody else may be doing so at the same time.
 async fn add(changes: &dyn Items, more: Removals) -> Result<(), Failure> {
     let key = key_of_other(changes.key_paths(), GROUP, ID);
     let retry = Retry::for_at_most(RETRY_TIMEOUT);
     loop {
         let known = stored(changes).await?;
-        let mark = known.as_ref().map(|item| item.mark.clone()).unwrap_or_default().and(more.clone());
+        let before = known.as_ref().map(|item| item.mark.clone()).unwrap_or_default();
+        let mark = before.clone().and(more.clone());
+        if mark == before {
+            return Ok(());
+        }
         let mut entry = serde_json::to_value(mark).unwrap_or_default();
         entry["kind"] = "removals".into();
         let body = serde_json::json!({"id": ID, ORIGINAL_ID: GROUP, "_restore": entry}).to_string().into_bytes();

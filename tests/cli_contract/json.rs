@@ -253,9 +253,8 @@ async fn the_json_output_has_exactly_the_documented_fields() {
     let leases = world.app.cosmos.container("dev", "leases").await.unwrap();
     leases.delete(&PartitionKey::parse("follow.reader").unwrap(), "follow.reader", None).await.unwrap();
     let history = CosmosReader::new(world.app.changes().await, Container::key_paths(&world.app.events().await));
-    for hole in [Hole { after: None, before: 7 }, Hole { after: Some(1000), before: 2000 }] {
-        removals::note_hole(&history, hole).await.unwrap();
-    }
+    let holes = vec![Hole { after: None, before: 7 }, Hole { after: Some(1000), before: 2000 }];
+    removals::note_holes(&history, holes).await.unwrap();
     compare("status", &[0, 3], &["status", "--count", "--stalled-after", "0s"]).await;
     compare("erase", &[0], &["erase", "--id", "28036", "--pk", "28036", "--yes"]).await;
     compare("prune", &[0], &["prune", "--older-than", "1h", "--dry-run"]).await;

@@ -77,54 +77,38 @@ async fn every_write_has_the_shard_key_of_the_document_that_is_there() {
         lines.sort_by_key(ToString::to_string);
         lines
     };
+    let same = [
+        ("update", filter(2.into(), "b".into(), Bson::Null, Bson::Null)),
+        ("update", filter(3.into(), Bson::Null, Bson::Null, 5_i64.into())),
+        ("update", filter(4.into(), doc! { "b": 1, "a": 2.5 }.into(), Bson::Null, f64::NAN.into())),
+    ];
     let expected = |lines: &[(&str, Value)]| -> Vec<Value> {
+        let lines = same.iter().chain(lines);
         let mut lines: Vec<Value> =
-            lines.iter().map(|(op, q)| json!({ "op": op, "q": q, "inTransaction": *op != "insert" })).collect();
+            lines.map(|(op, q)| json!({ "op": op, "q": q, "inTransaction": *op != "insert" })).collect();
+        // The document whose `_id` is another number now is deleted and inserted in one transaction.
+        lines.push(json!({ "op": "insert", "q": null, "inTransaction": true }));
         lines.sort_by_key(ToString::to_string);
         lines
-    };
-    let same = |op| {
-        [
-            (op, filter(2.into(), "b".into(), Bson::Null, Bson::Null)),
-            (op, filter(3.into(), Bson::Null, Bson::Null, 5_i64.into())),
-            (op, filter(4.into(), doc! { "b": 1, "a": 2.5 }.into(), Bson::Null, f64::NAN.into())),
-        ]
     };
     assert_eq!(logged(), Vec::<Value>::new(), "capturing writes nothing");
     let output = back.ends(0, &["restore", "--all", "--at", &at, "--delete-newer=1", "--no-stamp", "--yes"]).await;
     assert_eq!(bytes(&orders).await, sorted(&then));
-    let mut wanted = expected(
-        &[
-            &same("update")[..],
-            &[
-                ("update", filter(1.into(), "z".into(), "Bonn".into(), 2.into())),
-                ("insert", Value::Null),
-                ("delete", filter(6.into(), "f".into(), Bson::Null, 1.into())),
-                ("delete", filter(7.into(), "g".into(), "Rome".into(), Bson::Null)),
-            ],
-        ]
-        .concat(),
-    );
-    // The document whose `_id` is another number now is deleted and inserted in one transaction.
-    wanted.push(json!({ "op": "insert", "q": null, "inTransaction": true }));
-    wanted.sort_by_key(ToString::to_string);
+    let wanted = expected(&[
+        ("update", filter(1.into(), "z".into(), "Bonn".into(), 2.into())),
+        ("insert", Value::Null),
+        ("delete", filter(6.into(), "f".into(), Bson::Null, 1.into())),
+        ("delete", filter(7.into(), "g".into(), "Rome".into(), Bson::Null)),
+    ]);
     assert_eq!(logged(), wanted);
     back.ends(0, &["undo", &undo_of(&output), "--yes"]).await;
     assert_eq!(bytes(&orders).await, sorted(&now));
-    let mut wanted = expected(
-        &[
-            &same("update")[..],
-            &[
-                ("update", filter(1.into(), "a".into(), "Oslo".into(), 1.into())),
-                ("insert", Value::Null),
-                ("delete", filter(6.into(), "f".into(), Bson::Null, 1.into())),
-                ("delete", filter(5.into(), "e".into(), Bson::Null, Bson::Null)),
-            ],
-        ]
-        .concat(),
-    );
-    wanted.push(json!({ "op": "insert", "q": null, "inTransaction": true }));
-    wanted.sort_by_key(ToString::to_string);
+    let wanted = expected(&[
+        ("update", filter(1.into(), "a".into(), "Oslo".into(), 1.into())),
+        ("insert", Value::Null),
+        ("delete", filter(6.into(), "f".into(), Bson::Null, 1.into())),
+        ("delete", filter(5.into(), "e".into(), Bson::Null, Bson::Null)),
+    ]);
     assert_eq!(logged(), wanted);
 }
 
