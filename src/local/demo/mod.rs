@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use chrono::DateTime;
@@ -270,7 +270,7 @@ async fn populate(source: &Container, request: &Request, progress: &dyn Progress
                     let etag = done
                         .etag
                         .ok_or_else(|| Failure::invalid("upsert item".into(), "the account sent no etag".into()))?;
-                    written.entry(zip.zip).or_default().push(Expected { etag, written_at: now_ms() });
+                    written.entry(zip.zip).or_default().push(Expected { etag, written_at: SystemClock.now().timestamp_millis() });
                     progress.advance(1);
                 }
                 Ok::<_, Failure>(written)
@@ -367,8 +367,4 @@ fn lags(written: &Written, history: &BTreeMap<String, Vec<Version>>) -> Vec<i64>
     }
     lags.sort_unstable();
     lags
-}
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
