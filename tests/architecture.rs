@@ -254,7 +254,8 @@ fn commands_print_only_through_the_ui() {
 /// A test that cannot set the time of what it calls cannot prove what happens at a moment.
 #[test]
 fn the_time_is_asked_of_a_clock_alone() {
-    let asks = |path: &PathBuf| ["Utc::now", "Local::now", "SystemTime::now"].iter().any(|now| code(path).contains(now));
+    let asks =
+        |path: &PathBuf| ["Utc::now", "Local::now", "SystemTime::now"].iter().any(|now| code(path).contains(now));
     let found: Vec<PathBuf> = files().into_iter().map(|(_, path)| path).filter(asks).collect();
     assert_eq!(found, [Path::new("src/clock.rs")]);
 }

@@ -270,7 +270,10 @@ async fn populate(source: &Container, request: &Request, progress: &dyn Progress
                     let etag = done
                         .etag
                         .ok_or_else(|| Failure::invalid("upsert item".into(), "the account sent no etag".into()))?;
-                    written.entry(zip.zip).or_default().push(Expected { etag, written_at: SystemClock.now().timestamp_millis() });
+                    written
+                        .entry(zip.zip)
+                        .or_default()
+                        .push(Expected { etag, written_at: SystemClock.now().timestamp_millis() });
                     progress.advance(1);
                 }
                 Ok::<_, Failure>(written)

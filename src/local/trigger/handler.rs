@@ -17,6 +17,10 @@ use super::shared::Shared;
 /// How often, and for how long, readiness is checked.
 const PING_EVERY: Duration = Duration::from_millis(25);
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// Ports below those that Linux, macOS and Windows give away by themselves (ip_local_port_range and its like).
+const NOT_GIVEN_AWAY: std::ops::Range<u16> = 20_000..32_768;
+/// The number of such ports that are tried.
+const ATTEMPTS: u32 = 20;
 /// Errors further apart than this are counted separately.
 const ERROR_WINDOW: Duration = Duration::from_secs(30 * 60);
 /// The number of errors that stops the host.
@@ -168,10 +172,7 @@ async fn kill(child: &mut Child) {
 }
 
 async fn start(program: &Program) -> Result<(Child, Url), String> {
-    // The port is released, and the handler binds it a moment later. The host picks a port in the same way.
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| format!("find a free port: {error}"))?;
-    let port = listener.local_addr().map_err(|error| format!("find a free port: {error}"))?.port();
-    drop(listener);
+    let port = free_port().await.map_err(|error| format!("find a free port: {error}"))?;
     let url = Url::parse(&format!("http://127.0.0.1:{port}/")).map_err(|error| error.to_string())?;
     let mut command = Command::new(&program.executable);
     command
@@ -188,6 +189,18 @@ async fn start(program: &Program) -> Result<(Child, Url), String> {
     let child = command.spawn();
     let child = child.map_err(|error| format!("start the handler {}: {error}", program.executable.display()))?;
     Ok((child, url))
+}
+
+/// A port that nothing listens on. The handler binds it only a moment later, and any server that answers there counts as
+/// the handler. So it is none of those that the system gives to programs that ask for any port.
+async fn free_port() -> std::io::Result<u16> {
+    for _ in 0..ATTEMPTS {
+        let port = rand::random_range(NOT_GIVEN_AWAY);
+        if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
+            return Ok(port);
+        }
+    }
+    TcpListener::bind(("127.0.0.1", 0)).await?.local_addr().map(|address| address.port())
 }
 
 /// Any HTTP answer counts as ready.
@@ -220,5 +233,17 @@ async fn forward(output: impl AsyncRead + Unpin, is_stderr: bool) {
         } else {
             tracing::error!(target: "handler", "{text}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_handlers_port_is_given_to_nobody_who_asks_for_any_port() {
+        let given_away = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        let ends: Vec<u16> = given_away.split_whitespace().map(|end| end.parse().unwrap()).collect();
+        let port = super::free_port().await.unwrap();
+        assert!(!(ends[0]..=ends[1]).contains(&port), "{port}, given away {given_away}");
     }
 }
