@@ -91,13 +91,13 @@ kilobytes() { # how many
     for (i = 0; i < n; i++) printf "{\"id\":\"doc-%07d\",\"pk\":\"key-%06d\",\"n\":%d,\"text\":\"%s\"}\n", i, i / 10, i, pad }'
 }
 
-# Waits until the history has this many items.
+# Waits until the history has this many versions. Beside them it may have notes, about a restore or the trigger.
 captured() { # how many
   local count=0
   until [ "$count" = "$1" ]; do
     sleep 2
     kill -0 $local_pid
-    count=$("$bin" query --in changes --count "SELECT c.id FROM c" 2>/dev/null | grep -oE '[0-9,]+' | tr -d , | head -n 1)
+    count=$("$bin" query --in changes --count "SELECT c.id FROM c WHERE NOT IS_DEFINED(c._restore)" 2>/dev/null | grep -oE '[0-9,]+' | tr -d , | head -n 1)
   done
 }
 

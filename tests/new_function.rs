@@ -171,7 +171,9 @@ async fn local_watches_all_functions_and_each_history_gets_its_own() {
     local.wait_for_count("orders-changes", 10).await;
     local.wait_for_count("changes", 3).await;
     local.wait_for_count("again", 3).await;
-    let output = local.run(&["query", "--in", "orders-changes", "SELECT * FROM c", "--format", "json"]).await.json();
+    // Beside the records there may be the note of when the trigger began.
+    let records = "SELECT * FROM c WHERE NOT IS_DEFINED(c._restore)";
+    let output = local.run(&["query", "--in", "orders-changes", records, "--format", "json"]).await.json();
     let ops: Vec<&str> =
         output.as_array().unwrap().iter().map(|record| record["_change"]["op"].as_str().unwrap()).collect();
     assert_eq!(ops.iter().filter(|op| **op == "delete").count(), 5, "{ops:?}");
