@@ -57,10 +57,13 @@ pub async fn look_at(
     with_text: bool,
 ) -> Result<Option<Live>, Failure> {
     let live = read_live(container, pace, item).await?;
-    Ok(live.and_then(|text| {
-        let ts = RawDocument::parse(&text).ok()?.get_i64("_ts");
-        Some(Live { etag: etag_of(&text)?, ts, text: with_text.then_some(text) })
-    }))
+    Ok(live.as_deref().and_then(of_text).map(|found| Live { text: live.filter(|_| with_text), ..found }))
+}
+
+/// What a live document's text with system properties tells, without the text itself; `None` when it has no etag.
+pub(super) fn of_text(text: &str) -> Option<Live> {
+    let ts = RawDocument::parse(text).ok()?.get_i64("_ts");
+    Some(Live { etag: etag_of(text)?, ts, text: None })
 }
 
 /// Every document of a container by item, with its etag.

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
 
-use crate::support::{Handler, Output, TestApp};
+use crate::support::{Handler, Kind, Output, TestApp};
 
 /// 2023-11-14T22:13:20Z, the second in which each history begins.
 const START: i64 = 1_700_000_000;
@@ -212,6 +212,9 @@ async fn diff_compares_the_live_document_and_reports_what_the_history_lacks() {
     let same = diff().await;
     assert_eq!((same.code, same.stdout.as_str()), (0, ""), "{same:?}");
     assert!(same.stderr.contains("no difference") && !same.stderr.contains("not in the history"), "{same:?}");
+    // Both states are judged by one read of it.
+    app.run_through_proxy(&["diff", "--id", "a", "--from", &ts.to_string()]).await;
+    assert_eq!(app.proxy.seen(Kind::LiveRead), 1);
 
     // A live version that changes within the same second would count as in force then.
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;

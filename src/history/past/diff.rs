@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    AnyContext, Known, LookError, Past,
+    AnyContext, Known, LiveText, LookError, Past,
     documents::{Looks, Matching, Selection},
 };
 use crate::{
@@ -167,14 +167,15 @@ pub async fn diff<'a>(request: &DiffRequest, cx: &AnyContext<'a>) -> Result<Diff
 }
 
 async fn look(past: Arc<Past<'_>>, item: Item, sides: (Side, Side)) -> Result<Comparison, LookError> {
-    let from = seen(&past, &item, &sides.0).await?;
-    let to = seen(&past, &item, &sides.1).await?;
+    let live = LiveText::new();
+    let from = seen(&past, (&item, &live), &sides.0).await?;
+    let to = seen(&past, (&item, &live), &sides.1).await?;
     Ok(Comparison { item, from, to })
 }
 
-async fn seen(past: &Past<'_>, item: &Item, side: &Side) -> Result<Seen, LookError> {
+async fn seen(past: &Past<'_>, (item, live): (&Item, &LiveText), side: &Side) -> Result<Seen, LookError> {
     match side {
-        Side::Live => live(past, item).await.map(Seen::Live),
+        Side::Live => live_side(past, item, live).await.map(Seen::Live),
         Side::Version(wanted) => {
             let version = named(&item.versions, wanted)?;
             let text = past.text_of(&item.key, version).await?;
@@ -183,7 +184,7 @@ async fn seen(past: &Past<'_>, item: &Item, side: &Side) -> Result<Seen, LookErr
         Side::At(at) => {
             let known = match *at {
                 PointInTime::END => Known { versions: item.versions.clone(), doubt: None },
-                at => past.known_at(item, at).await?,
+                at => past.known_at(item, live, at).await?,
             };
             let text = match as_of(&known.versions, *at).version() {
                 Some(version) => past.text_of(&item.key, version).await?,
@@ -194,15 +195,15 @@ async fn seen(past: &Past<'_>, item: &Item, side: &Side) -> Result<Seen, LookErr
     }
 }
 
-async fn live(past: &Past<'_>, item: &Item) -> Result<LiveSide, LookError> {
+async fn live_side(past: &Past<'_>, item: &Item, live: &LiveText) -> Result<LiveSide, LookError> {
     let source = past.source()?;
     let newest = item.versions.last();
-    let Some(text) = read_live(&**source, &past.pace, &item.key).await? else {
+    let Some(text) = live.get_or_try_init(|| read_live(&**source, &past.pace, &item.key)).await? else {
         let is_uncaptured = newest.is_some_and(|version| !version.op.is_some_and(Op::is_tombstone));
         return Ok(LiveSide { is_uncaptured, ..LiveSide::default() });
     };
-    let document = RawDocument::parse(&text).map_err(LookError::NotJson)?;
-    let own = own_text(&text).map_err(LookError::NotJson)?;
+    let document = RawDocument::parse(text).map_err(LookError::NotJson)?;
+    let own = own_text(text).map_err(LookError::NotJson)?;
     let is_uncaptured = newest.is_none_or(|version| !is_version(version, &document, &own));
     Ok(LiveSide { ts: document.get_i64("_ts"), text: Some(own), is_uncaptured })
 }

@@ -46,7 +46,7 @@ use super::{
     gone::{Gone, Lost},
     histories::Item,
     known::{Facts, is_followed, with_live},
-    live::{self, look_at},
+    live::{self, read_live},
     reading::{HistoryReader, LiveContainer},
     removals::{self, MadeAgain, Untold},
     scan::ScannedItem,
@@ -76,6 +76,10 @@ pub struct Known {
     /// Why the truth may be different.
     pub doubt: Option<String>,
 }
+
+/// What a container has of a document, with its system properties. It is read at most once for a document, so that two of
+/// its states are judged by the same.
+type LiveText = OnceCell<Option<String>>;
 
 /// A history, and its source if it still exists.
 struct Past<'a> {
@@ -177,7 +181,7 @@ impl<'a> Past<'a> {
     }
 
     /// Adds to a document's history what its live document tells about a moment.
-    async fn known_at(&self, item: &Item, at: PointInTime) -> Result<Known, LookError> {
+    async fn known_at(&self, item: &Item, live: &LiveText, at: PointInTime) -> Result<Known, LookError> {
         let (chosen, is_settled, remade) = {
             let known = as_of(&item.versions, at);
             let may_be_back = matches!(known.state, as_of::State::Deleted(_)) && !known.caveats.is_empty();
@@ -197,9 +201,8 @@ impl<'a> Past<'a> {
             Ok(source) if !is_settled => source,
             _ => return Ok(self.unless_dropped(item.versions.clone(), at).await?),
         };
-        let live = look_at(&**source, &self.pace, &item.key, true).await?;
-        let own = |text: &str| own_text(text).ok();
-        let live = live.map(|live| live::Live { text: live.text.as_deref().and_then(own), ..live });
+        let live = live.get_or_try_init(|| read_live(&**source, &self.pace, &item.key)).await?.as_deref();
+        let live = live.and_then(|text| Some(live::Live { text: own_text(text).ok(), ..live::of_text(text)? }));
         let mut versions = with_live(&item.key.id, &item.versions, live.as_ref()).into_owned();
         let proved = {
             let (now, _) = Timeline::of(&versions).at(at);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    AnyContext, Known, LookError, Past,
+    AnyContext, Known, LiveText, LookError, Past,
     documents::{Looks, Matching, Selection},
 };
 use crate::{
@@ -102,7 +102,7 @@ pub async fn show<'a>(request: &ShowRequest, cx: &AnyContext<'a>) -> Result<Show
 
 async fn look(past: Arc<Past<'_>>, item: Item, at: PointInTime, version: Option<String>) -> Result<Shown, LookError> {
     let (known, version) = match version {
-        None => (past.known_at(&item, at).await?, None),
+        None => (past.known_at(&item, &LiveText::new(), at).await?, None),
         Some(wanted) => {
             let record_id = named(&item.versions, &wanted)?.record_id.clone();
             (Known { versions: item.versions.clone(), doubt: None }, Some(record_id))

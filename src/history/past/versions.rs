@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt as _, stream};
 
 use super::{
-    AnyContext, LookError, Past,
+    AnyContext, LiveText, LookError, Past,
     documents::{Looks, Matching, Selection},
 };
 use crate::{
@@ -153,7 +153,7 @@ impl Lives<'_> {
         let absent = absent.map(|version| Remark::FieldUnknown(version.ts));
         let mut remarks: Vec<Remark> = gaps.chain(unkeyed).chain(absent).collect();
         if self.is_one {
-            let known = self.past.known_at(item, PointInTime::END).await?;
+            let known = self.past.known_at(item, &LiveText::new(), PointInTime::END).await?;
             let live = known.versions.iter().find(|version| version.is_live());
             remarks.extend(live.map(|live| Remark::Uncaptured(live.ts)));
             remarks.extend(known.doubt.map(Remark::Doubt));
