@@ -83,7 +83,7 @@ pub enum NewFunctionError {
     #[error("{0:?} is not a function name")]
     Name(String),
     /// A name with a `-` cannot be the prefix of app settings on Linux.
-    #[error("{0:?} has a - in it, which names of app settings on Linux must not have")]
+    #[error("{0:?} has a - in it, which app settings on Linux cannot have in their names")]
     Dash(String),
     /// The all-versions feed cannot be read from the past.
     #[error("the all-versions feed cannot be read from the past")]

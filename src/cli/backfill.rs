@@ -83,7 +83,7 @@ pub async fn run(args: BackfillArgs, ui: &Ui) -> Result<Exit, CliError> {
             Ok(Exit::Incomplete)
         }
         None if report.failed > 0 => {
-            ui.hint("run the command again when that is mended; what is saved already is left alone");
+            ui.hint("run the command again when that is fixed; what is saved already is left alone");
             Ok(Exit::Incomplete)
         }
         None => Ok(words::note_bad(ui, &report.bad)),

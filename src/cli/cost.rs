@@ -19,7 +19,7 @@ enum CostedFeed {
 
 /// Flags of `cost`.
 #[derive(Debug, Args)]
-#[command(after_help = "Contacts nobody. Example:
+#[command(after_help = "Connects to no account. Example:
   cosmos-rewind cost --docs-per-day 2000000 --size 2048 --index-paths 2 --retention 90")]
 pub struct CostArgs {
     /// Changes of the source a day, deletes included

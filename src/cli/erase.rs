@@ -22,7 +22,7 @@ const ANSWER: &str = "erase";
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cosmos-rewind erase --id 28036 --pk 28036 --live
-Backups and saved plans are not looked at.")]
+It does not look into backups and saved plans.")]
 pub struct EraseArgs {
     /// The document
     #[arg(long, value_name = "ID")]
@@ -93,7 +93,7 @@ pub async fn run(args: EraseArgs, ui: &Ui) -> Result<Exit, CliError> {
     }
     if receipt.shared > 0 {
         ui.note(&format!(
-            "note: kept {} of this id: another document has it, and nobody knows which of the two was deleted",
+            "note: kept {} of this id: another document has it, and it is not known which of the two was deleted",
             count_of(receipt.shared, "delete")
         ));
     }

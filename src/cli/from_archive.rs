@@ -32,6 +32,6 @@ pub(super) fn damaged(flag: &str, damage: &Damage) -> CliError {
     }
     CliError::failed(what).hint(
         "nothing was written: the newest version of a document may be what is missing; take another copy of it, \
-         or move away what is no part of the archive",
+         or move away files that do not belong to the archive",
     )
 }

@@ -36,7 +36,7 @@ pub async fn run(args: ManArgs, ui: &Ui) -> Result<Exit, CliError> {
     };
     let failed = |path: &Path, e: std::io::Error| {
         let error = CliError::failed(format!("cannot write {}", path.display())).because(e);
-        error.hint("name a folder in which you may write, and in which there is room")
+        error.hint("name a folder that you may write to and that has room")
     };
     std::fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
     let mut written = 0;

@@ -52,7 +52,7 @@ pub async fn run(args: PruneArgs, ui: &Ui) -> Result<Exit, CliError> {
     match report.fatal {
         Some(failure) => Err(failure.into()),
         None if report.sums.failed > 0 || report.interrupted => {
-            ui.hint("run the command again: it goes on with what is left");
+            ui.hint("run the command again: it continues with what is left");
             Ok(Exit::Incomplete)
         }
         None => Ok(exit),

@@ -43,7 +43,7 @@ impl From<FollowError> for CliError {
             ),
             FollowError::OtherSource { ref checkpoint, .. } => {
                 let fix = format!(
-                    "give this container a history of its own (--changes); if that follower is given up, delete the item {checkpoint} of the lease container"
+                    "give this container a history of its own (--changes); if that follower is no longer used, delete the item {checkpoint} of the lease container"
                 );
                 Self::usage(error.to_string(), fix)
             }
@@ -65,7 +65,7 @@ impl From<FollowError> for CliError {
                 Self::usage(format!("--sink blob:{container}"), "check the URL").because(error)
             }
             FollowError::Source(f) if f.disposition == Disposition::Poison => Self::from(f).hint(
-                "a checkpoint may be older than what the feed still has: another --name (or --checkpoint-file) starts anew, \
+                "a checkpoint may be older than what the feed still has: another --name (or --checkpoint-file) starts again, \
                  without what was lost",
             ),
             FollowError::Open(f) | FollowError::Source(f) | FollowError::Store(CheckpointError::Service(f)) => f.into(),

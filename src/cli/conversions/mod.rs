@@ -138,11 +138,11 @@ impl From<EraseError> for CliError {
                 Self::failed(message).because(error).hint("--journal names their folder")
             }
             EraseError::Archive(damage) => Self::failed(format!("--archive: {}", chain(&damage))).hint(
-                "whose it is cannot be told; move away what is no part of the archive, and run the command again",
+                "it cannot be read, so it may name the document; move away files that do not belong to the archive, and run the command again",
             ),
             EraseError::Delete { .. } | EraseError::Interrupted => Self::failed(message)
                 .leaving("what was erased before stays erased")
-                .hint("run the command again when that is mended: it goes on"),
+                .hint("run the command again when that is fixed: it continues where it stopped"),
         }
     }
 }
@@ -155,7 +155,7 @@ impl From<VersionError> for CliError {
                 "history --format json lists the records, LSNs and times of its versions",
             ),
             VersionError::Several { wanted, records } => Self::usage(
-                format!("--version {wanted}: {} versions are called so", records.len()),
+                format!("--version {wanted}: it names {} versions", records.len()),
                 format!("name one of the records: {}", records.join(", ")),
             ),
         }
@@ -275,7 +275,7 @@ impl From<RestoreError> for CliError {
             }
             RestoreError::MaskedFork => Self::usage(
                 format!("--prefer fork: {message}"),
-                "a mask would come into live documents: make a fork without --mask",
+                "masked values would be written into live documents: make a fork without --mask",
             ),
             RestoreError::NoFilter(_) => Self::usage(format!("--filter: {message}"), "look at the names it uses"),
             RestoreError::EachFromArchive => Self::usage(

@@ -21,7 +21,7 @@ impl From<NewFunctionError> for CliError {
                 "use a letter, then letters, digits and _, 128 at most: --name CaptureOrders",
             ),
             NewFunctionError::Dash(name) => Self::usage(
-                format!("--name: {name:?} has a - in it, which names of app settings on Linux must not have"),
+                format!("--name: {name:?} has a - in it, which app settings on Linux cannot have in their names"),
                 format!("use letters, digits and _: --name {}", name.replace('-', "_")),
             ),
             NewFunctionError::NoPast => Self::usage(

@@ -25,12 +25,10 @@ pub(crate) fn show(ui: &Ui, report: Report, existing: Existing, format: Format) 
         ],
     )?;
     let again = match existing {
-        Existing::Leave => "run the command again when that is mended: documents that exist are left alone",
-        Existing::ReplaceOlder => {
-            "run the command again when that is mended: what is newer than the file is left alone"
-        }
+        Existing::Leave => "run the command again when that is fixed: documents that exist are left alone",
+        Existing::ReplaceOlder => "run the command again when that is fixed: what is newer than the file is left alone",
         Existing::Replace => {
-            "documents were replaced; run the command again when that is mended, which replaces what was changed since as well"
+            "documents were replaced; run the command again when that is fixed, which replaces what was changed since as well"
         }
     };
     if let Some(failure) = report.refused {
