@@ -48,6 +48,8 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// Whether the client library had sent the request before: an earlier attempt may have been carried out.
     pub sent_before: bool,
+    /// The next step for a person, when it is not the usual one of Cosmos DB.
+    pub remedy: Option<&'static str>,
 }
 
 impl Failure {
@@ -69,6 +71,7 @@ impl Failure {
             message: one_line(&message),
             retry_after: response.and_then(|r| r.headers().retry_after_ms).map(Duration::from_millis),
             sent_before: error.diagnostics().is_some_and(|d| d.request_count() > 1),
+            remedy: None,
         }
     }
 
@@ -81,6 +84,7 @@ impl Failure {
             message: one_line(message),
             retry_after,
             sent_before: false,
+            remedy: None,
         }
     }
 
@@ -93,6 +97,7 @@ impl Failure {
             message: one_line(&message),
             retry_after: None,
             sent_before: false,
+            remedy: None,
         }
     }
 
@@ -121,6 +126,7 @@ impl Failure {
             message: one_line(&message),
             retry_after: None,
             sent_before: false,
+            remedy: None,
         }
     }
 
@@ -133,12 +139,14 @@ impl Failure {
             message: one_line(&message),
             retry_after: None,
             sent_before: false,
+            remedy: None,
         }
     }
 
-    /// The usual next step for a person, if there is one.
+    /// The next step for a person, if there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self.disposition {
+            _ if self.remedy.is_some() => self.remedy,
             _ if self.status == Status::NO_HTTP_CLIENT => Some(
                 "it is made with the system's certificate authorities, also for addresses without TLS: install them \
                  (the package ca-certificates), or name a file that has them in SSL_CERT_FILE",

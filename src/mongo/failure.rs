@@ -7,6 +7,12 @@ use mongodb::error::{Error, ErrorKind, WriteFailure};
 use super::Address;
 use crate::cosmos::{Disposition, Failure, Status};
 
+/// `Unauthorized`: the user, or nobody, is not allowed to do this.
+const UNAUTHORIZED: i32 = 13;
+/// `AuthenticationFailed`.
+const AUTHENTICATION_FAILED: i32 = 18;
+/// `AtlasError`: either of the two.
+const OF_ATLAS: i32 = 8000;
 /// `NamespaceNotFound`.
 const NO_NAMESPACE: i32 = 26;
 /// `ChangeStreamHistoryLost`.
@@ -53,11 +59,27 @@ pub(super) fn is_unknown_command(error: &Error) -> bool {
 pub(super) fn failure(address: &Address, context: &str, error: &Error) -> Failure {
     let (status, message) = understood(error);
     let mut failure = Failure::from_status(context.into(), status, &address.without_secrets(&message), pause_of(error));
+    failure.remedy = remedy(error);
     if code_of(error) == Some(NO_NAMESPACE) {
         // It may be created at any time; the stream then begins with its first document.
         failure.disposition = Disposition::Transient;
     }
     failure
+}
+
+/// What helps a user whom the server refuses.
+fn remedy(error: &Error) -> Option<&'static str> {
+    const USER: &str = "look at the user, the password and the authSource of the address";
+    const ROLES: &str = "the address needs a user with the role read on what is followed (readAnyDatabase for a whole \
+                         deployment), and readWrite on a collection that is restored";
+    const EITHER: &str = "look at the user, the password and the roles: read on what is followed (readAnyDatabase for a \
+                          whole deployment), and readWrite on a collection that is restored";
+    match (&*error.kind, code_of(error)) {
+        (ErrorKind::Authentication { .. }, _) | (_, Some(AUTHENTICATION_FAILED)) => Some(USER),
+        (_, Some(UNAUTHORIZED)) => Some(ROLES),
+        (_, Some(OF_ATLAS)) => Some(EITHER),
+        _ => None,
+    }
 }
 
 /// The status that Cosmos DB would return in this case, and the message.
@@ -74,9 +96,7 @@ fn understood(error: &Error) -> (Status, String) {
         ErrorKind::Write(WriteFailure::WriteConcernError(write)) => {
             (status(503), told(write.code, &write.code_name, &write.message))
         }
-        ErrorKind::Authentication { message, .. } => {
-            (status(401), format!("{message}; look at the user, the password and the authSource of the address"))
-        }
+        ErrorKind::Authentication { message, .. } => (status(401), message.clone()),
         ErrorKind::IncompatibleServer { message, .. } => (
             Status::new(400, 0),
             format!(
@@ -113,8 +133,7 @@ fn is_retryable(error: &Error) -> bool {
 /// The codes by name: <https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml>.
 fn by_code(code: i32, error: &Error) -> Status {
     let code = match code {
-        // Unauthorized, AuthenticationFailed, Atlas' own.
-        13 | 18 | 8000 => 401,
+        UNAUTHORIZED | AUTHENTICATION_FAILED | OF_ATLAS => 401,
         NO_NAMESPACE => 404,
         11000 | 11001 | 12582 => 409,
         // WriteConflict.
