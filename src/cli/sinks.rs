@@ -90,11 +90,11 @@ impl SinkArg {
             Self::Changes => SinkTarget::Changes,
             Self::Stdout if args.pretty => {
                 let coloured = ui.is_coloured();
-                let render = move |event: &Event, out: &mut String| out.push_str(&pretty(event, coloured));
+                let render = move |event: &Event<'_'>, out: &mut String| out.push_str(&pretty(event, coloured));
                 SinkTarget::Stream(StreamSink::new(ui.stream(), Arc::new(render)))
             }
             Self::Stdout => {
-                let render = |event: &Event, out: &mut String| {
+                let render = |event: &Event<'_'>, out: &mut String| {
                     event.push_line(out);
                     out.push('\n');
                 };

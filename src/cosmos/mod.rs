@@ -8,6 +8,7 @@ mod container;
 mod credentials;
 mod failure;
 mod feed;
+mod feed_page;
 mod feed_range;
 mod gate;
 mod hash_range;
@@ -34,11 +35,12 @@ use azure_data_cosmos_driver::{
 };
 use futures::FutureExt as _;
 
-pub use change_feed::{ChangeFeed, FeedMode, FeedPage, FeedStart};
+pub use change_feed::{ChangeFeed, FeedMode, FeedStart};
 pub use container::{Container, Page, Written};
 pub(crate) use credentials::token as token_credential;
 pub use failure::{Disposition, Failure, RETRY_TIMEOUT, Retry, RuMeter};
 pub use feed::{Feed, FeedSource};
+pub use feed_page::{FeedItem, FeedPage};
 pub use feed_range::FeedRange;
 pub use gate::Gate;
 pub use hash_range::{HashPlace, HashRange, HashSpace, Shard, Walk};
