@@ -90,15 +90,11 @@ impl Failure {
 
     /// Something this product refuses before it is sent.
     pub fn invalid(context: String, message: String) -> Self {
-        Self {
-            context,
-            disposition: Disposition::Poison,
-            status: Status::NOT_SENT,
-            message: one_line(&message),
-            retry_after: None,
-            sent_before: false,
-            remedy: None,
-        }
+        Self::unsent(context, Disposition::Poison, &message)
+    }
+
+    fn unsent(context: String, disposition: Disposition, message: &str) -> Self {
+        Self { disposition, ..Self::from_status(context, Status::NOT_SENT, message, None) }
     }
 
     /// An answer that the service did not give: nobody knows what it has done.
@@ -119,28 +115,12 @@ impl Failure {
 
     /// The caller could not authenticate.
     pub fn denied(context: String, message: String) -> Self {
-        Self {
-            context,
-            disposition: Disposition::Denied,
-            status: Status::NOT_SENT,
-            message: one_line(&message),
-            retry_after: None,
-            sent_before: false,
-            remedy: None,
-        }
+        Self::unsent(context, Disposition::Denied, &message)
     }
 
     /// What is known of a container is out of date.
     pub fn stale(context: String, message: String) -> Self {
-        Self {
-            context,
-            disposition: Disposition::Stale,
-            status: Status::NOT_SENT,
-            message: one_line(&message),
-            retry_after: None,
-            sent_before: false,
-            remedy: None,
-        }
+        Self::unsent(context, Disposition::Stale, &message)
     }
 
     /// The next step for a person, if there is one.
