@@ -238,8 +238,7 @@ fn events(name: &str, data: &[u8]) {
         let text = event.to_line();
         assert!(!text.contains('\n'));
         let again = archive::events_in("b.json", text.as_bytes()).expect("an event as follow writes it");
-        let flat =
-            |text: &Option<Cow<'_, str>>| text.as_ref().map(|text| text.replace(['\n', '\r'], " ").into());
+        let flat = |text: &Option<Cow<'_, str>>| text.as_ref().map(|text| text.replace(['\n', '\r'], " ").into());
         let mut flattened = event.clone();
         (flattened.doc, flattened.previous) = (flat(&event.doc), flat(&event.previous));
         assert_eq!(again, [(0, flattened)]);
