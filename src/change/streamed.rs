@@ -131,6 +131,8 @@ pub struct Span {
     to: usize,
 }
 
+/// Nearly all are changes.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 enum Entry {
     Item(Span),

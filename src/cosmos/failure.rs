@@ -11,7 +11,7 @@ use std::{
 use azure_data_cosmos_driver::CosmosError;
 use tokio::time::Instant;
 
-use super::Status;
+use super::{Remedy, Status};
 
 /// What a caller does about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +48,8 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// Whether the client library had sent the request before: an earlier attempt may have been carried out.
     pub sent_before: bool,
-    /// The next step for a person, when it is not the usual one of Cosmos DB.
-    pub remedy: Option<&'static str>,
+    /// What helps, when it is not what usually helps with Cosmos DB.
+    pub remedy: Option<Remedy>,
 }
 
 impl Failure {
@@ -126,7 +126,7 @@ impl Failure {
     /// The next step for a person, if there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self.disposition {
-            _ if self.remedy.is_some() => self.remedy,
+            _ if self.remedy.is_some() => self.remedy.map(Remedy::hint),
             _ if self.status == Status::NO_HTTP_CLIENT => Some(
                 "it is made with the system's certificate authorities, also for addresses without TLS: install them \
                  (the package ca-certificates), or name a file that has them in SSL_CERT_FILE",

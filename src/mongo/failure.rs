@@ -5,7 +5,7 @@ use std::time::Duration;
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
 use super::Address;
-use crate::cosmos::{Disposition, Failure, Status};
+use crate::cosmos::{Disposition, Failure, Remedy, Status};
 
 /// `Unauthorized`: the user, or nobody, is not allowed to do this.
 const UNAUTHORIZED: i32 = 13;
@@ -68,16 +68,11 @@ pub(super) fn failure(address: &Address, context: &str, error: &Error) -> Failur
 }
 
 /// What helps a user whom the server refuses.
-fn remedy(error: &Error) -> Option<&'static str> {
-    const USER: &str = "look at the user, the password and the authSource of the address";
-    const ROLES: &str = "the address needs a user with the role read on what is followed (readAnyDatabase for a whole \
-                         deployment), and readWrite on a collection that is restored";
-    const EITHER: &str = "look at the user, the password and the roles: read on what is followed (readAnyDatabase for a \
-                          whole deployment), and readWrite on a collection that is restored";
+fn remedy(error: &Error) -> Option<Remedy> {
     match (&*error.kind, code_of(error)) {
-        (ErrorKind::Authentication { .. }, _) | (_, Some(AUTHENTICATION_FAILED)) => Some(USER),
-        (_, Some(UNAUTHORIZED)) => Some(ROLES),
-        (_, Some(OF_ATLAS)) => Some(EITHER),
+        (ErrorKind::Authentication { .. }, _) | (_, Some(AUTHENTICATION_FAILED)) => Some(Remedy::User),
+        (_, Some(UNAUTHORIZED)) => Some(Remedy::Roles),
+        (_, Some(OF_ATLAS)) => Some(Remedy::UserOrRoles),
         _ => None,
     }
 }
