@@ -85,6 +85,10 @@ async fn a_backup_is_loaded_exactly() {
     let refused = app.run(&["backup", "--all", "--out", &text]).await;
     assert!(refused.code == 2 && refused.stderr.contains("exists already"), "{refused:?}");
     assert_eq!(std::fs::read(&path).unwrap(), old);
+    // Neither is one called - written, which elsewhere is standard input.
+    let refused = app.run(&["backup", "--all", "--out", "-"]).await;
+    assert!(refused.code == 2 && refused.stderr.contains("standard output"), "{refused:?}");
+    assert!(!app.folder.path().join("-").exists());
 
     let (_, some) = file(&app, "some.jsonl");
     let args = ["backup", "--where", "c.id = @id -- one", "--param", "id=d7", "--out", &some, "--format", "json"];
@@ -238,6 +242,12 @@ async fn the_array_of_the_original_demo_is_loaded_without_its_system_properties(
     std::fs::write(path, array).unwrap();
     let refused = app.run(&["load", &text]).await;
     assert!(refused.code == 1 && refused.stderr.contains("--no-trailer"), "{refused:?}");
+    // Advice that was followed is not given again.
+    let (torn, torn_text) = file(&app, "torn.json");
+    std::fs::write(torn, "{\"id\":").unwrap();
+    let refused = app.run(&["load", "--no-trailer", &torn_text]).await;
+    let hint = refused.stderr.lines().find(|line| line.starts_with("hint:")).unwrap_or_default();
+    assert!(refused.code != 0 && !hint.contains("--no-trailer"), "{refused:?}");
     let loaded = app.run(&["load", "--no-trailer", &text, "--format", "json"]).await;
     assert!(loaded.code == 3 && loaded.stderr.contains("document 2"), "{loaded:?}");
     let summary: Value = serde_json::from_str(&loaded.stdout).unwrap();

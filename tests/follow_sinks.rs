@@ -206,7 +206,7 @@ async fn a_holder_that_wakes_up_late_overwrites_no_segment() {
     assert_eq!(numbers(&letterbox), [wanted, vec![100, 101]].concat());
 }
 
-fn event(n: u64) -> Event {
+fn event(n: u64) -> Event<'static> {
     Event {
         op: Op::Create,
         id: "x".into(),
@@ -214,7 +214,7 @@ fn event(n: u64) -> Event {
         ts: Some(1_700_000_000),
         lsn: Some(n as i64),
         version: format!("x~{n}"),
-        doc: Some(json!({"id": "x", "n": n}).to_string()),
+        doc: Some(json!({"id": "x", "n": n}).to_string().into()),
         previous: None,
         changed: None,
         partial: None,

@@ -238,14 +238,14 @@ fn events(name: &str, data: &[u8]) {
         let text = event.to_line();
         assert!(!text.contains('\n'));
         let again = archive::events_in("b.json", text.as_bytes()).expect("an event as follow writes it");
-        let flat = |text: &Option<String>| text.as_ref().map(|text| text.replace(['\n', '\r'], " "));
+        let flat = |text: &Option<Cow<'_, str>>| text.as_ref().map(|text| text.replace(['\n', '\r'], " ").into());
         let mut flattened = event.clone();
         (flattened.doc, flattened.previous) = (flat(&event.doc), flat(&event.previous));
         assert_eq!(again, [(0, flattened)]);
 
         let position =
             Position { ts: event.ts.expect("an index needs times"), lsn: event.lsn, record_id: &event.version };
-        let item = (event.id.clone(), event.pk.to_json().to_string());
+        let item = (event.id.clone().into_owned(), event.pk.to_json().to_string());
         match expected.get(&item) {
             Some((best, _)) if *best >= position => {}
             _ => drop(expected.insert(item, (position, *line))),

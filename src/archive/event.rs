@@ -81,11 +81,11 @@ impl<'a> Head<'a> {
     }
 
     /// The whole event.
-    pub(super) fn event(&self) -> Result<Event, NoDocument> {
-        let text = |raw: Option<&RawValue>| raw.map(|raw| raw.get().to_owned());
+    pub(super) fn event(&self) -> Result<Event<'static>, NoDocument> {
+        let text = |raw: Option<&RawValue>| raw.map(|raw| raw.get().to_owned().into());
         Ok(Event {
             op: self.op,
-            id: self.id.clone().into_owned(),
+            id: self.id.clone().into_owned().into(),
             pk: self.key()?,
             ts: self.ts,
             lsn: self.lsn,
@@ -94,7 +94,7 @@ impl<'a> Head<'a> {
             previous: text(self.previous),
             changed: self.changed.clone(),
             partial: text(self.partial),
-            etag: self.etag.as_deref().map(str::to_owned),
+            etag: self.etag.as_deref().map(|etag| etag.to_owned().into()),
             native: self.ns.as_deref().map(|ns| Native {
                 ns: ns.to_owned().into(),
                 to: None,

@@ -39,7 +39,7 @@ impl Kind {
 /// # Errors
 /// When an entry is not an event.
 #[doc(hidden)]
-pub fn events_in(name: &str, bytes: &[u8]) -> Result<Vec<(u64, Event)>, Damage> {
+pub fn events_in(name: &str, bytes: &[u8]) -> Result<Vec<(u64, Event<'static>)>, Damage> {
     let mut events = Vec::new();
     each_event(name, Kind::of(name).unwrap_or(Kind::Lines), bytes, |line, text| {
         let event = Head::read(name, line, text)?.event();

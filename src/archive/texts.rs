@@ -2,6 +2,7 @@
 //! the history.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     fs::File,
     io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _},
@@ -83,7 +84,7 @@ impl KeptTexts {
         let unwritable = |e: io::Error| Damage::new("a temporary file", Problem::Write(e));
         let mut keeping = Keeping::new().map_err(unwritable)?;
         let mut no_answer = 0;
-        let (out, mut read) = mpsc::channel::<(Wanted, Option<Event>)>(IN_FLIGHT);
+        let (out, mut read) = mpsc::channel::<(Wanted, Option<Event<'static>>)>(IN_FLIGHT);
         // When it is no event any more, nobody can tell whose it was; whoever asks for it will not find it.
         let make = |wanted: &Wanted, head: Result<Head<'_>, NoDocument>| {
             (wanted.clone(), head.and_then(|head| head.event()).ok())
@@ -100,7 +101,7 @@ impl KeptTexts {
                 }
                 Some(Err(e)) => return Err(Damage::new("the filter", Problem::Filter(e))),
             }
-            let item = ItemKey { id: event.id, partition_key: event.pk };
+            let item = ItemKey { id: event.id.into_owned(), partition_key: event.pk };
             match own(event.doc, &item, keys) {
                 Ok(text) => keeping.add(&item, &wanted.version, &text).map_err(unwritable)?,
                 Err(problem) => {
@@ -180,11 +181,11 @@ impl Keeping {
 }
 
 /// The event's document, when the event is about the item.
-fn own(doc: Option<String>, item: &ItemKey, keys: &KeyPaths) -> Result<String, NoDocument> {
+fn own(doc: Option<Cow<'_, str>>, item: &ItemKey, keys: &KeyPaths) -> Result<String, NoDocument> {
     let text = doc.ok_or(NoDocument::None)?;
     let document = RawDocument::parse(&text).map_err(|_| NoDocument::NoObject)?;
     if document.get_str("id").as_deref() != Some(item.id.as_str()) || keys.extract(&document) != item.partition_key {
         return Err(NoDocument::Other);
     }
-    Ok(text)
+    Ok(text.into_owned())
 }

@@ -131,6 +131,8 @@ pub enum LoadError {
     File {
         /// The file.
         name: PathBuf,
+        /// Whether it was to be a backup.
+        is_backup: bool,
         /// What is wrong with it.
         #[source]
         problem: FileError,
@@ -230,7 +232,7 @@ async fn load_file(
     how: Writing,
     cx: &Context<'_>,
 ) -> Result<(Written, Option<BrokenOff>), LoadError> {
-    let refused = |problem| LoadError::File { name: name.clone(), problem };
+    let refused = |problem| LoadError::File { name: name.clone(), is_backup, problem };
     let mut trailer = None;
     if is_backup && matches!(source, Source::Seekable(_)) {
         let checked = cx.stop.run_until_cancelled(checked(source, cx)).await;

@@ -15,18 +15,23 @@ use super::{
 /// The text that identifies a value.
 pub(super) fn text_of(kind: u8, value: &[u8]) -> String {
     let mut out = String::with_capacity(32);
+    push_text(&mut out, kind, value);
+    out
+}
+
+/// Appends that text.
+pub(super) fn push_text(out: &mut String, kind: u8, value: &[u8]) {
     match kind {
         // Symbols compare as strings.
         STRING | SYMBOL if let Some(text) = string(value) => match is_plain(text) {
             true => out.push_str(text),
-            false => push_string(&mut out, text),
+            false => push_string(out, text),
         },
-        OBJECT_ID => push_hex(&mut out, value),
+        OBJECT_ID => push_hex(out, value),
         // These types cannot be an `_id`. If one were, a string could have the same text.
-        ARRAY => push_bson(&mut out, kind, value),
-        _ => Writer::new(&mut out, Numbers::Compared).element(kind, value, 1),
+        ARRAY => push_bson(out, kind, value),
+        _ => Writer::new(out, Numbers::Compared).element(kind, value, 1),
     }
-    out
 }
 
 /// The type and the bytes of a value that has this text.

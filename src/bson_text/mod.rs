@@ -71,6 +71,21 @@ pub fn id_text(id: bson::raw::RawBsonRef<'_>) -> String {
     element.map_or_else(String::new, |element| id::text_of(element.kind, element.value))
 }
 
+/// Appends the text that identifies a document, or whatever has its `_id`; false when there is no `_id`.
+pub fn push_id(out: &mut String, bson: &[u8]) -> bool {
+    let id = elements::id_of(bson);
+    if let Some(id) = &id {
+        id::push_text(out, id.kind, id.value);
+    }
+    id.is_some()
+}
+
+/// Whether two documents have the same `_id`, byte for byte.
+pub fn is_same_id(one: &[u8], other: &[u8]) -> bool {
+    let id = |bson| elements::id_of(bson).map(|id| (id.kind, id.value));
+    id(one) == id(other)
+}
+
 /// A value that MongoDB takes for the `_id` that a text identifies.
 ///
 /// # Errors
@@ -105,10 +120,15 @@ fn no_value() -> NoBson {
 /// A fingerprint that stands for a document's bytes as an etag does: the first 32 hex digits of their SHA-256, in
 /// double quotes.
 pub fn fingerprint(bson: &[u8]) -> String {
-    let sum = Sha256::digest(bson);
     let mut text = String::with_capacity(34);
-    text.push('"');
-    elements::push_hex(&mut text, sum.get(..16).unwrap_or_default());
-    text.push('"');
+    push_fingerprint(&mut text, bson);
     text
+}
+
+/// Appends a [`fingerprint`].
+pub fn push_fingerprint(out: &mut String, bson: &[u8]) {
+    let sum = Sha256::digest(bson);
+    out.push('"');
+    elements::push_hex(out, sum.get(..16).unwrap_or_default());
+    out.push('"');
 }

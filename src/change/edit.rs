@@ -124,7 +124,19 @@ fn array<'e>(elements: impl IntoIterator<Item = &'e str>) -> String {
 
 /// A string as JSON text.
 pub fn quote(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let mut out = String::with_capacity(text.len() + 2);
+    push_quoted(&mut out, text);
+    out
+}
+
+/// Appends a string as JSON text.
+pub fn push_quoted(out: &mut String, text: &str) {
+    // Hardly any string needs an escape; those that do are left to the library.
+    if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+        out.extend(["\"", text, "\""]);
+    } else {
+        out.push_str(&serde_json::Value::from(text).to_string());
+    }
 }
 
 #[cfg(test)]

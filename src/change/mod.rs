@@ -19,6 +19,7 @@ mod provenance;
 pub mod raw;
 pub mod record;
 pub mod shape;
+pub mod streamed;
 pub mod time;
 pub mod version;
 
@@ -208,7 +209,7 @@ impl Native<'_> {
     }
 }
 
-impl Change<'_> {
+impl<'a> Change<'a> {
     /// Whether it is the image from before a MongoDB change, which says neither when it was written nor which version
     /// it was.
     pub fn is_image_alone(&self) -> bool {
@@ -216,12 +217,12 @@ impl Change<'_> {
     }
 
     /// The document's etag with its quotes, as JSON text.
-    pub fn etag_text(&self) -> Option<&str> {
+    pub fn etag_text(&self) -> Option<&'a str> {
         self.document.get("_etag").map(RawValue::get).filter(|t| t.starts_with('"') && t.len() > 2)
     }
 
     /// The document's etag.
-    pub fn etag(&self) -> Option<Cow<'_, str>> {
+    pub fn etag(&self) -> Option<Cow<'a, str>> {
         self.etag_text().map(raw::unescape)
     }
 }

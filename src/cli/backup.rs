@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
 
-use super::{ConnectionArgs, connection::ru_limit, lookup, restore};
+use super::{ConnectionArgs, connection::ru_limit, files, lookup, restore};
 use crate::{
     backup::{self, BackupError, Interruption, Request},
     console::{CliError, Exit, Hint, Ui, render, room},
@@ -40,7 +40,7 @@ pub struct BackupArgs {
     #[arg(long, value_name = "I/N")]
     feed_range: Option<Shard>,
     /// File to write, one document per line; compressed when its name ends in .gz
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = files::to_write())]
     out: PathBuf,
     /// Versions read at the same time, with --at
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Instant};
 use clap::Args;
 
 use super::{
-    ConnectionArgs,
+    ConnectionArgs, files,
     restore_args::DeleteLimit,
     selection::paths,
     together::{names_of, save_parts},
@@ -27,7 +27,7 @@ pub struct ForkArgs {
     #[arg(long, value_name = "URL", conflicts_with_all = ["which", "from", "version", "to"])]
     pub(super) fork: Option<String>,
     /// Save the plan in a file, for `restore --plan`
-    #[arg(long, value_name = "FILE", requires = "fork")]
+    #[arg(long, value_name = "FILE", requires = "fork", value_parser = files::to_write())]
     plan_out: Option<PathBuf>,
     /// Delete documents that were deleted in the fork; with a number, at most that many
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "none",

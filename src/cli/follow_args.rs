@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::{ConnectionArgs, lookup};
+use super::{ConnectionArgs, files, lookup};
 use crate::{
     change::{key::parse_path, shape::Redact},
     console::{CliError, Ui},
@@ -71,7 +71,7 @@ pub struct FollowArgs {
     #[arg(long, value_name = "NAME", default_value = "default", value_parser = name)]
     name: String,
     /// Keep the checkpoint in this file instead of the lease container
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = files::to_write())]
     pub(super) checkpoint_file: Option<PathBuf>,
     /// Read only the i-th of n equal parts of the container; every machine takes another i
     #[arg(long, value_name = "I/N")]

@@ -16,6 +16,7 @@ mod diff;
 mod diff_fork;
 mod doctor;
 mod erase;
+mod files;
 mod find;
 mod find_args;
 mod follow;

@@ -8,7 +8,7 @@ use super::{
     ConnectionArgs,
     applying::ApplyArgs,
     connection::container,
-    lookup,
+    files, lookup,
     selection::{full_key, list_text, parse_list},
 };
 use crate::{
@@ -76,7 +76,7 @@ pub struct RestoreArgs {
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Save the plan in a file
-    #[arg(long, value_name = "FILE", conflicts_with = "plan")]
+    #[arg(long, value_name = "FILE", conflicts_with = "plan", value_parser = files::to_write())]
     pub(super) plan_out: Option<PathBuf>,
     /// Apply a saved plan, exactly that one
     #[arg(long, value_name = "FILE", group = "scope")]

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{
     ConnectionArgs,
     applying::ApplyArgs,
-    lookup,
+    files, lookup,
     restore_args::DeleteLimit,
     selection::{SelectionArgs, full_key, paths},
 };
@@ -69,7 +69,7 @@ pub struct RevertArgs {
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Save the plan in a file, for `restore --plan`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = files::to_write())]
     pub(super) plan_out: Option<std::path::PathBuf>,
     /// Wait until capture has passed the end of the window
     #[arg(long)]

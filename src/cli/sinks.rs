@@ -1,8 +1,13 @@
 //! `--sink`: parses where `follow` passes changes on to.
 
-use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
-use super::follow_args::FollowArgs;
+use super::{files, follow_args::FollowArgs};
 use crate::{
     config::{BlobUrl, DeadLetterLocation, without_secrets},
     console::{CliError, Ui},
@@ -25,7 +30,7 @@ impl FromStr for SinkArg {
         match text.split_once(':') {
             None if text == "changes" => Ok(Self::Changes),
             None if text == "stdout" => Ok(Self::Stdout),
-            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(files::named(path.into())?)),
             Some(("blob", url)) => match DeadLetterLocation::parse("--sink blob", url, std::path::Path::new("")) {
                 Ok(DeadLetterLocation::Blob(url)) => Ok(Self::Blob(url)),
                 Ok(DeadLetterLocation::Directory(_)) => {
@@ -53,7 +58,7 @@ impl std::fmt::Display for SinkArg {
 /// message would quote a signature.
 ///
 /// # Errors
-/// When one is malformed or given twice, or a flag belongs to a sink that is not there.
+/// When one is malformed, two write to one place, or a flag belongs to a sink that is not there.
 pub(super) fn targets(ui: &Ui, args: &FollowArgs) -> Result<Vec<SinkTarget>, CliError> {
     let mut sinks = Vec::with_capacity(args.sinks.len().max(1));
     for text in &args.sinks {
@@ -64,10 +69,24 @@ pub(super) fn targets(ui: &Ui, args: &FollowArgs) -> Result<Vec<SinkTarget>, Cli
         if sinks.contains(&sink) {
             return Err(CliError::usage(format!("--sink {sink} is given twice"), "give each sink once"));
         }
+        if let Some(same) = sinks.iter().find(|other| sink.writes_where(other)) {
+            return Err(CliError::usage(
+                format!("--sink {same} and --sink {sink} are the same place, which would have everything twice"),
+                "give each place once",
+            ));
+        }
         sinks.push(sink);
     }
     if sinks.is_empty() {
         sinks.push(SinkArg::Changes);
+    }
+    if let Some(checkpoint) = &args.checkpoint_file
+        && let Some(sink) = sinks.iter().find(|sink| sink.writes_where(&SinkArg::File(checkpoint.clone())))
+    {
+        return Err(CliError::usage(
+            format!("--sink {sink} is the file of the checkpoint"),
+            "name another one with --checkpoint-file",
+        ));
     }
     for (flag, given, wanted) in [
         ("--pretty", args.pretty, sinks.contains(&SinkArg::Stdout)),
@@ -85,16 +104,34 @@ pub(super) fn targets(ui: &Ui, args: &FollowArgs) -> Result<Vec<SinkTarget>, Cli
 }
 
 impl SinkArg {
+    /// Whether it writes to the place of another one.
+    fn writes_where(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Blob(one), Self::Blob(other)) => one.is_at(other),
+            _ => self.file().zip(other.file()).is_some_and(|(one, other)| files::are_one(one, other)),
+        }
+    }
+
+    /// The file that it writes to, if it does.
+    fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            // Output may be redirected to a file.
+            Self::Stdout => Some(Path::new("/dev/stdout")),
+            Self::Changes | Self::Blob(_) => None,
+        }
+    }
+
     fn target(self, ui: &Ui, args: &FollowArgs) -> SinkTarget {
         match self {
             Self::Changes => SinkTarget::Changes,
             Self::Stdout if args.pretty => {
                 let coloured = ui.is_coloured();
-                let render = move |event: &Event, out: &mut String| out.push_str(&pretty(event, coloured));
+                let render = move |event: &Event<'_>, out: &mut String| out.push_str(&pretty(event, coloured));
                 SinkTarget::Stream(StreamSink::new(ui.stream(), Arc::new(render)))
             }
             Self::Stdout => {
-                let render = |event: &Event, out: &mut String| {
+                let render = |event: &Event<'_>, out: &mut String| {
                     event.push_line(out);
                     out.push('\n');
                 };

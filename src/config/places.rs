@@ -55,6 +55,18 @@ impl BlobUrl {
         container.set_path(&parts[..at].join("/"));
         (Self(container), parts[at..].join("/"))
     }
+
+    /// Whether another URL leads to the same container and folder, whatever its signature and its spelling.
+    pub fn is_at(&self, other: &Self) -> bool {
+        let place = |url: &Self| {
+            let (container, folder) = url.split();
+            let host = if is_loopback(&url.0) { None } else { url.0.host_str().map(str::to_owned) };
+            let path = format!("{}/{folder}", container.0.path());
+            let path = percent_encoding::percent_decode_str(&path).decode_utf8_lossy().into_owned();
+            (host, url.0.port_or_known_default(), path)
+        };
+        place(self) == place(other)
+    }
 }
 
 impl fmt::Display for BlobUrl {

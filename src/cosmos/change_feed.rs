@@ -16,9 +16,8 @@ use azure_data_cosmos_driver::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
-use super::{Container, Failure, FeedRange, HashRange, Status, container::is_the_services};
+use super::{Container, Failure, FeedPage, FeedRange, HashRange, Status, container::is_the_services};
 use crate::change::{
     key::{KeyPaths, PartitionKey, render_path},
     time::PointInTime,
@@ -65,50 +64,6 @@ pub enum FeedStart {
 pub(super) fn definition_of(paths: &KeyPaths) -> PartitionKeyDefinition {
     let paths = paths.segments().iter().map(|path| render_path(path).into());
     PartitionKeyDefinition::new(paths.collect::<Vec<_>>())
-}
-
-/// One page of the feed.
-#[derive(Debug)]
-pub struct FeedPage {
-    body: String,
-    /// Request units charged for it.
-    pub charge: f64,
-    /// The LSN that the physical partition had reached when it answered, if it says.
-    pub partition_lsn: Option<i64>,
-}
-
-impl FeedPage {
-    /// The beginning of a page from another source; its items follow, separated by commas.
-    pub const OPEN: &'static str = "{\"Documents\":[";
-
-    /// Ends a page that begins with [`FeedPage::OPEN`].
-    pub fn of(mut body: String) -> Self {
-        body.push_str("]}");
-        Self { body, charge: 0.0, partition_lsn: None }
-    }
-
-    /// The items as slices of the page: envelopes of `current`, `previous` and `metadata`, in both modes.
-    ///
-    /// # Errors
-    /// When the service sent something else.
-    pub fn items(&self) -> Result<Vec<&RawValue>, Failure> {
-        #[derive(Deserialize)]
-        struct Body<'a> {
-            #[serde(borrow, rename = "Documents")]
-            documents: Vec<&'a RawValue>,
-        }
-        if self.body.is_empty() {
-            return Ok(Vec::new());
-        }
-        serde_json::from_str::<Body<'_>>(&self.body)
-            .map(|body| body.documents)
-            .map_err(|e| Failure::invalid("read change feed".into(), format!("the page is not understood: {e}")))
-    }
-
-    /// Size of the page's text in bytes.
-    pub fn bytes(&self) -> usize {
-        self.body.len()
-    }
 }
 
 /// A reader of one span. It never ends: an empty page only means that there is nothing new in **one** of the physical
@@ -245,7 +200,7 @@ impl ChangeFeed {
         self.container.cosmos().meter().add(charge);
         let partition_lsn = response.headers().lsn.and_then(|lsn| i64::try_from(lsn).ok());
         if u16::from(response.status().status_code()) == 304 {
-            return Ok(FeedPage { body: String::new(), charge, partition_lsn });
+            return Ok(FeedPage::of_body(String::new(), charge, partition_lsn));
         }
         if !is_the_services(response.headers()) {
             return Err(Failure::of_another(context()));
@@ -253,7 +208,7 @@ impl ChangeFeed {
         let bytes = response.into_body().single().map_err(fail)?;
         let body = String::from_utf8(bytes.into())
             .map_err(|_| Failure::invalid(context(), "the service sent text that is not UTF-8".into()))?;
-        Ok(FeedPage { body, charge, partition_lsn })
+        Ok(FeedPage::of_body(body, charge, partition_lsn))
     }
 
     /// Where the reader stands: everything returned so far is before it. Valid in another process, and after splits

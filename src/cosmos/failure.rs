@@ -11,7 +11,7 @@ use std::{
 use azure_data_cosmos_driver::CosmosError;
 use tokio::time::Instant;
 
-use super::Status;
+use super::{Remedy, Status};
 
 /// What a caller does about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// Whether the client library had sent the request before: an earlier attempt may have been carried out.
     pub sent_before: bool,
+    /// What helps, when it is not what usually helps with Cosmos DB.
+    pub remedy: Option<Remedy>,
 }
 
 impl Failure {
@@ -69,6 +71,7 @@ impl Failure {
             message: one_line(&message),
             retry_after: response.and_then(|r| r.headers().retry_after_ms).map(Duration::from_millis),
             sent_before: error.diagnostics().is_some_and(|d| d.request_count() > 1),
+            remedy: None,
         }
     }
 
@@ -81,19 +84,17 @@ impl Failure {
             message: one_line(message),
             retry_after,
             sent_before: false,
+            remedy: None,
         }
     }
 
     /// Something this product refuses before it is sent.
     pub fn invalid(context: String, message: String) -> Self {
-        Self {
-            context,
-            disposition: Disposition::Poison,
-            status: Status::NOT_SENT,
-            message: one_line(&message),
-            retry_after: None,
-            sent_before: false,
-        }
+        Self::unsent(context, Disposition::Poison, &message)
+    }
+
+    fn unsent(context: String, disposition: Disposition, message: &str) -> Self {
+        Self { disposition, ..Self::from_status(context, Status::NOT_SENT, message, None) }
     }
 
     /// An answer that the service did not give: nobody knows what it has done.
@@ -114,31 +115,18 @@ impl Failure {
 
     /// The caller could not authenticate.
     pub fn denied(context: String, message: String) -> Self {
-        Self {
-            context,
-            disposition: Disposition::Denied,
-            status: Status::NOT_SENT,
-            message: one_line(&message),
-            retry_after: None,
-            sent_before: false,
-        }
+        Self::unsent(context, Disposition::Denied, &message)
     }
 
     /// What is known of a container is out of date.
     pub fn stale(context: String, message: String) -> Self {
-        Self {
-            context,
-            disposition: Disposition::Stale,
-            status: Status::NOT_SENT,
-            message: one_line(&message),
-            retry_after: None,
-            sent_before: false,
-        }
+        Self::unsent(context, Disposition::Stale, &message)
     }
 
-    /// The usual next step for a person, if there is one.
+    /// The next step for a person, if there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self.disposition {
+            _ if self.remedy.is_some() => self.remedy.map(Remedy::hint),
             _ if self.status == Status::NO_HTTP_CLIENT => Some(
                 "it is made with the system's certificate authorities, also for addresses without TLS: install them \
                  (the package ca-certificates), or name a file that has them in SSL_CERT_FILE",

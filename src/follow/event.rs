@@ -1,6 +1,6 @@
 //! One change as an event, for every sink but the history.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -9,23 +9,19 @@ use crate::change::{
     Change, Native, Op,
     decode::{NotAChange, decode},
     diff,
-    edit::quote,
     key::{KeyPaths, KeyValue, PartitionKey},
-    raw::without_line_ends,
     record,
     shape::Redactor,
+    streamed::{Image, Streamed},
 };
-
-/// The usual size of a line without its documents.
-const LINE_OVERHEAD: usize = 512;
 
 /// A change, ready to be written.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Event {
+pub struct Event<'a> {
     /// What happened.
     pub op: Op,
     /// The document's id.
-    pub id: String,
+    pub id: Cow<'a, str>,
     /// Its partition key in the source container.
     pub pk: PartitionKey,
     /// The source's `_ts`, epoch seconds.
@@ -35,17 +31,17 @@ pub struct Event {
     /// Id of the version, the same however often it is delivered; the id of its record in `changes`.
     pub version: String,
     /// The document's text without system properties; `None` for a tombstone.
-    pub doc: Option<String>,
+    pub doc: Option<Cow<'a, str>>,
     /// The document before, if the feed delivers it.
-    pub previous: Option<String>,
+    pub previous: Option<Cow<'a, str>>,
     /// Paths that differ between the two (JSON Pointers), when both are known.
     pub changed: Option<Vec<String>>,
     /// What was left out of the documents or hashed, if anything was: the JSON text of `_change.partial`.
-    pub partial: Option<String>,
+    pub partial: Option<Cow<'a, str>>,
     /// For a MongoDB document: the fingerprint of its bytes, in double quotes.
-    pub etag: Option<String>,
+    pub etag: Option<Cow<'a, str>>,
     /// What MongoDB adds.
-    pub native: Option<Native<'static>>,
+    pub native: Option<Native<'a>>,
 }
 
 /// Why a feed item is not an event.
@@ -62,12 +58,12 @@ pub enum EventError {
     Key(#[from] record::Unrecordable),
 }
 
-impl Event {
+impl<'a> Event<'a> {
     /// Makes the event of a feed item.
     ///
     /// # Errors
     /// When the item is not a change, or a tombstone that does not say whose.
-    pub fn of(item: &RawValue, paths: &KeyPaths) -> Result<Self, EventError> {
+    pub fn of(item: &'a RawValue, paths: &KeyPaths) -> Result<Self, EventError> {
         Self::of_changes(&changes_of(item)?, paths)
     }
 
@@ -75,23 +71,16 @@ impl Event {
     ///
     /// # Errors
     /// When there is no change, or a tombstone that does not say whose.
-    pub(super) fn of_changes(changes: &[Change<'_>], paths: &KeyPaths) -> Result<Self, EventError> {
+    pub(super) fn of_changes(changes: &[Change<'a>], paths: &KeyPaths) -> Result<Self, EventError> {
         let change = changes.last().ok_or(EventError::Empty)?;
-        let previous = changes.iter().find(|c| c.healed).and_then(record::document_text);
-        let doc = record::document_text(change);
-        // The paths that an update names itself: the texts may be from other moments.
-        let told = change.native.as_ref().and_then(|native| serde_json::from_str(native.changed?).ok());
-        let changed = match (&previous, &doc) {
-            _ if told.is_some() => told,
-            (Some(before), Some(after)) => {
-                Some(diff::between(before, after).iter().map(diff::Difference::pointer).collect())
-            }
-            _ => None,
-        };
-        let native = change.native.as_ref().map(Native::of);
+        let previous = changes.iter().find(|c| c.healed).and_then(record::document_text).map(Cow::Owned);
+        let doc = record::document_text(change).map(Cow::Owned);
+        let changed =
+            changed(change.native.as_ref().and_then(|native| native.changed), previous.as_deref(), doc.as_deref());
+        let native = change.native.as_ref().map(|native| Native { changed: None, ..native.clone() });
         Ok(Self {
             op: change.op,
-            id: change.id.to_string(),
+            id: change.id.clone(),
             pk: record::source_key(change, paths)?,
             ts: change.ts,
             lsn: change.lsn,
@@ -100,9 +89,32 @@ impl Event {
             previous,
             changed,
             partial: None,
-            etag: native.as_ref().and(change.etag()).map(Cow::into_owned),
+            etag: native.as_ref().and(change.etag()),
             native,
         })
+    }
+
+    /// The same for a change in parts, which are not looked at again.
+    pub(super) fn of_streamed(change: &Streamed<&'a str>) -> Self {
+        // Where fields are left out, nothing tells which version the document before was.
+        let previous = change.previous.filter(|image| image.etag.is_some());
+        let own = change.current.or(change.previous.filter(|_| change.op.is_tombstone()));
+        let text = |image: Image<&'a str>| image.text;
+        let (doc, previous) = (change.current.filter(|_| !change.op.is_tombstone()).map(text), previous.map(text));
+        Self {
+            op: change.op,
+            id: Cow::Borrowed(change.id),
+            pk: PartitionKey(vec![KeyValue::String(change.id.to_owned())]),
+            ts: change.ts,
+            lsn: change.lsn,
+            version: record::id_of_version(change.id, change.version),
+            doc: doc.map(Cow::Borrowed),
+            previous: previous.map(Cow::Borrowed),
+            changed: changed(change.changed, previous, doc),
+            partial: None,
+            etag: own.and_then(|image| image.etag).map(Cow::Borrowed),
+            native: Some(Native { changed: None, ..change.native() }),
+        }
     }
 
     /// Something that happened to a collection, or to a document whose text is not known: an item that already is an
@@ -110,7 +122,7 @@ impl Event {
     ///
     /// # Errors
     /// When it is malformed.
-    pub(super) fn bare(item: &RawValue) -> Result<Option<Self>, EventError> {
+    pub(super) fn bare(item: &'a RawValue) -> Result<Option<Self>, EventError> {
         /// The beginning of such an item.
         const MARK: &str = "{\"event\":";
         #[derive(Deserialize)]
@@ -140,24 +152,43 @@ impl Event {
         let Item { event } = serde_json::from_str(item.get()).map_err(|e| NotAChange { reason: e.to_string() })?;
         let native = Native {
             to: event.to.map(Cow::Owned),
-            ns: event.ns.into_owned().into(),
+            ns: event.ns,
             looked_up: !event.op.is_of_collection(),
             ..Native::default()
         };
         Ok(Some(Self {
             op: event.op,
             pk: PartitionKey(vec![KeyValue::String(event.id.clone().into_owned())]),
-            id: event.id.into_owned(),
+            id: event.id,
             ts: event.ts,
             lsn: event.lsn,
             version: event.version.into_owned(),
             doc: None,
-            previous: event.previous.map(|text| text.get().to_owned()),
+            previous: event.previous.map(|text| Cow::Borrowed(text.get())),
             changed: event.changed,
             partial: None,
             etag: None,
             native: Some(native),
         }))
+    }
+
+    /// The same, with texts of its own.
+    pub(super) fn into_owned(self) -> Event<'static> {
+        let owned = |text: Option<Cow<'a, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Event {
+            op: self.op,
+            id: Cow::Owned(self.id.into_owned()),
+            pk: self.pk,
+            ts: self.ts,
+            lsn: self.lsn,
+            version: self.version,
+            doc: owned(self.doc),
+            previous: owned(self.previous),
+            changed: self.changed,
+            partial: owned(self.partial),
+            etag: owned(self.etag),
+            native: self.native.as_ref().map(Native::of),
+        }
     }
 
     /// An event of [`Event::bare`], reduced to what may be shown.
@@ -168,86 +199,20 @@ impl Event {
         if self.op.is_of_collection() {
             return Ok(self);
         }
-        let previous = self.previous.as_deref().map(|text| shape.shaped(text)).transpose()?;
+        let previous = self.previous.as_deref().map(|text| shape.shaped(text)).transpose()?.map(Cow::Owned);
         let changed = self.changed.map(|paths| shape.told(paths));
-        Ok(Self { previous, changed, partial: Some(shape.note().to_owned()), ..self })
-    }
-
-    /// The event as one JSON object on one line, without a line end. Unknown members are null; `partial` only appears
-    /// when something was left out.
-    pub fn to_line(&self) -> String {
-        let texts = [&self.doc, &self.previous, &self.partial].into_iter().flatten().map(String::len);
-        let bytes = self.native.as_ref().and_then(|native| native.bson.as_ref()).map_or(0, |bson| bson.len());
-        let mut line = String::with_capacity(texts.sum::<usize>() + bytes + LINE_OVERHEAD);
-        self.push_line(&mut line);
-        line
-    }
-
-    /// Appends the same line to a text.
-    pub fn push_line(&self, out: &mut String) {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{{\"op\":\"{}\",\"id\":{},\"pk\":", self.op, quote(&self.id));
-        out.push_str(&key_text(&self.pk));
-        push_number(out, ",\"ts\":", self.ts);
-        push_number(out, ",\"lsn\":", self.lsn);
-        out.extend([",\"version\":", &quote(&self.version)]);
-        push_known(out, ",\"doc\":", self.doc.as_deref());
-        push_known(out, ",\"previous\":", self.previous.as_deref());
-        out.push_str(",\"changed\":");
-        match &self.changed {
-            Some(paths) => {
-                out.push('[');
-                for (place, path) in paths.iter().enumerate() {
-                    out.extend([if place > 0 { "," } else { "" }, &quote(path)]);
-                }
-                out.push(']');
-            }
-            None => out.push_str("null"),
-        }
-        if let Some(note) = &self.partial {
-            out.extend([",\"partial\":", note]);
-        }
-        if let Some(native) = &self.native {
-            self.push_native(native, out);
-        }
-        out.push('}');
-    }
-
-    fn push_native(&self, native: &Native<'_>, out: &mut String) {
-        out.extend([",\"ns\":", &quote(&native.ns)]);
-        if let Some(etag) = &self.etag {
-            out.extend([",\"etag\":", &quote(etag)]);
-        }
-        if let Some(bson) = &native.bson {
-            // Base64 needs no escapes.
-            out.extend([",\"bson\":\"", bson, "\""]);
-        }
-        if let Some(to) = &native.to {
-            out.extend([",\"to\":", &quote(to)]);
-        }
-        if native.looked_up {
-            out.push_str(",\"lookedUp\":true");
-        }
+        Ok(Self { previous, changed, partial: Some(shape.note().to_owned().into()), ..self })
     }
 }
 
-fn push_number(out: &mut String, name: &str, number: Option<i64>) {
-    out.push_str(name);
-    let _ = match number {
-        Some(number) => write!(out, "{number}"),
-        None => out.write_str("null"),
-    };
-}
-
-fn push_known(out: &mut String, name: &str, text: Option<&str>) {
-    out.push_str(name);
-    out.push_str(&text.map_or("null".into(), without_line_ends));
-}
-
-pub(super) fn key_text(key: &PartitionKey) -> String {
-    match key.0.as_slice() {
-        [one] => one.to_json().to_string(),
-        _ => key.to_json().to_string(),
+/// The paths that an update names itself, since its texts may be from other moments; otherwise those that differ.
+fn changed(told: Option<&str>, previous: Option<&str>, doc: Option<&str>) -> Option<Vec<String>> {
+    match (told.and_then(|told| serde_json::from_str(told).ok()), previous, doc) {
+        (Some(told), ..) => Some(told),
+        (None, Some(before), Some(after)) => {
+            Some(diff::between(before, after).iter().map(diff::Difference::pointer).collect())
+        }
+        _ => None,
     }
 }
 
@@ -260,9 +225,12 @@ pub(super) fn changes_of(item: &RawValue) -> Result<Vec<Change<'_>>, NotAChange>
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
 
-    fn event(text: &str) -> Event {
+    use super::*;
+    use crate::change::edit::quote;
+
+    fn event(text: &str) -> Event<'_> {
         Event::of(serde_json::from_str(text).unwrap(), &KeyPaths::parse(&["/pk"]).unwrap()).unwrap()
     }
 
@@ -299,5 +267,43 @@ mod tests {
         let event = event(text);
         assert_eq!((event.op, event.doc.as_deref()), (Op::Upsert, Some(r#"{"id":"x","pk":null}"#)));
         assert_eq!(event.changed, None);
+    }
+
+    proptest! {
+        /// A change in parts and the item that is made of it are the same event.
+        #[test]
+        fn an_event_of_parts_is_the_event_of_the_item(
+            (id, ns, etag) in (".{1,12}", ".{0,9}", any::<bool>()),
+            op in prop::sample::select(vec![Op::Create, Op::Update, Op::Replace, Op::Upsert, Op::Baseline, Op::Delete]),
+            (ts, lsn) in (any::<Option<i64>>(), any::<Option<i64>>()),
+            (after, before) in (".{0,9}", proptest::option::of(".{0,9}")),
+            changed in proptest::option::of(prop::collection::vec("/[a-c~.]{0,4}", 0..3)),
+            (bson, looked_up) in (proptest::option::of("[A-Za-z0-9+/]{8}"), any::<bool>()),
+        ) {
+            let document = |text: &String| format!("{{\"id\":{},\"_id\":1,\"~_ts\":{}}}", quote(&id), quote(text));
+            let (after, before) = (document(&after), before.as_ref().map(document));
+            let changed = changed.map(|paths| serde_json::to_string(&paths).unwrap());
+            let image = |text| Image { text, etag: etag.then_some("\"e\"") };
+            let change = Streamed {
+                op,
+                ts,
+                lsn,
+                id: id.as_str(),
+                named: Some(id.as_str()),
+                version: "17-0000001-00000",
+                ns: ns.as_str(),
+                current: (op != Op::Delete).then(|| image(after.as_str())),
+                previous: before.as_deref().map(image),
+                changed: changed.as_deref(),
+                bson: bson.as_deref(),
+                looked_up,
+            };
+            let mut text = String::new();
+            change.push_item(&mut text);
+            let item = RawValue::from_string(text).unwrap();
+            let (whole, parts) = (Event::of(&item, &KeyPaths::id()).unwrap(), Event::of_streamed(&change));
+            prop_assert_eq!(whole.to_line(), parts.to_line());
+            prop_assert_eq!(whole, parts);
+        }
     }
 }

@@ -87,7 +87,7 @@ impl Filter {
     ///
     /// # Errors
     /// When the expression has no answer, or one that is neither true nor false.
-    pub fn matches(&self, event: &Event) -> Result<bool, NoAnswer> {
+    pub fn matches(&self, event: &Event<'_>) -> Result<bool, NoAnswer> {
         self.answer(&Subject {
             op: event.op,
             id: &event.id,
@@ -121,7 +121,7 @@ impl Filter {
         context.add_variable_from_value("ts", number(of.ts));
         context.add_variable_from_value("lsn", number(of.lsn));
         context.add_variable_from_value("id", of.id);
-        context.add_variable_from_value("pk", json(Some(&super::event::key_text(of.pk)), &Members::All, false)?);
+        context.add_variable_from_value("pk", json(Some(&super::line::key_text(of.pk)), &Members::All, false)?);
         if self.needs_previous {
             context.add_variable_from_value("previous", json(of.previous, &self.previous, of.extended)?);
             // The paths that an update names itself: its texts may be from other moments.
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
     use crate::follow::values::MAX_DEPTH;
 
-    fn event(op: Op, previous: Option<&str>, doc: Option<&str>) -> Event {
+    fn event(op: Op, previous: Option<&str>, doc: Option<&str>) -> Event<'static> {
         Event {
             op,
             id: "28036".into(),
@@ -267,8 +267,8 @@ mod tests {
             ts: Some(1_700_000_000),
             lsn: Some(7),
             version: "28036~1".into(),
-            doc: doc.map(str::to_owned),
-            previous: previous.map(str::to_owned),
+            doc: doc.map(|text| text.to_owned().into()),
+            previous: previous.map(|text| text.to_owned().into()),
             changed: None,
             partial: None,
             etag: None,
@@ -288,7 +288,7 @@ mod tests {
         }
     }
 
-    fn answer(filter: &str, event: &Event) -> Result<bool, NoAnswer> {
+    fn answer(filter: &str, event: &Event<'_>) -> Result<bool, NoAnswer> {
         Filter::compile(filter).unwrap().matches(event)
     }
 

@@ -220,7 +220,7 @@ impl Follower {
         if let Some(page) = page {
             let range = span.to_string();
             // The token behind the page is saved, so no sink may hold anything of it back.
-            if !self.pipeline.deliver(&page, page.items()?, &range, fence, stop).await?
+            if !self.pipeline.deliver(&page, page.changes()?, &range, fence, stop).await?
                 || !self.pipeline.flush(&range, true, fence, stop).await?
             {
                 return Err(FollowError::Interrupted);

@@ -57,6 +57,7 @@ mod fence;
 mod filter;
 mod follower;
 pub mod health;
+mod line;
 mod members;
 mod metrics;
 mod options;

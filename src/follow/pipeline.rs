@@ -21,9 +21,9 @@ use super::{
 use crate::{
     capture::Summary,
     causes::chain,
-    change::{Via, fidelity::Delivery, key::KeyPaths, shape::Redactor},
+    change::{Via, fidelity::Delivery, key::KeyPaths, shape::Redactor, streamed::Streamed},
     clock::Clock,
-    cosmos::FeedPage,
+    cosmos::{FeedItem, FeedPage},
     dead_letters::{DeadLetter, DeadLetterStore},
 };
 
@@ -37,7 +37,7 @@ const LETTERS: usize = 16;
 struct Prepared<'a> {
     /// `None` for something that is only an event.
     item: Option<Cow<'a, RawValue>>,
-    event: Option<Event>,
+    event: Option<Event<'a>>,
 }
 
 /// Why an item is not passed on.
@@ -133,21 +133,32 @@ impl Pipeline {
     pub(super) async fn deliver(
         &self,
         page: &FeedPage,
-        items: Vec<&RawValue>,
+        items: Vec<FeedItem<'_>>,
         range: &str,
         fence: &Fence,
         stop: &CancellationToken,
     ) -> Result<bool, FollowError> {
         Metrics::add(&self.metrics.changes, items.len() as u64);
         Metrics::add(&self.metrics.bytes, page.bytes() as u64);
-        let mut kept = Vec::with_capacity(items.len());
+        let items = self.given(items)?;
+        let (mut texts, mut events) = (Vec::new(), Vec::with_capacity(items.len()));
+        let mut count = 0;
         let mut newest = (None, None);
         let mut poison = Vec::new();
-        for item in items {
-            match self.prepare(item, &mut newest) {
-                Ok(prepared) => kept.extend(prepared),
-                Err(Problem::Filter(e)) => return Err(FollowError::Filter(e)),
-                Err(e @ (Problem::Event(_) | Problem::Shape(_))) => poison.push((item, e.to_string())),
+        for item in &items {
+            let prepared = match item {
+                FeedItem::Item(item) => self.prepare(item, &mut newest).map_err(|problem| (&**item, problem)),
+                FeedItem::Change(change) => Ok(self.event_of(change, &mut newest)?),
+            };
+            match prepared {
+                Ok(prepared) => {
+                    count += u64::from(prepared.is_some());
+                    let (text, event) = prepared.map_or((None, None), |prepared| (prepared.item, prepared.event));
+                    texts.extend(text);
+                    events.extend(event);
+                }
+                Err((_, Problem::Filter(e))) => return Err(FollowError::Filter(e)),
+                Err((item, e @ (Problem::Event(_) | Problem::Shape(_)))) => poison.push((item, e.to_string())),
             }
         }
         let puts: Vec<_> = poison.iter().map(|(item, reason)| self.dead_letter(item, reason, range, stop)).collect();
@@ -155,10 +166,7 @@ impl Pipeline {
         if put.contains(&false) {
             return Ok(false);
         }
-        let count = kept.len() as u64;
-        let events = kept.iter_mut().filter_map(|one| one.event.take()).collect();
-        let items = kept.iter().filter_map(|one| one.item.as_deref()).collect();
-        let batch = Batch { items, events, range, fence };
+        let batch = Batch { items: texts.iter().map(|text| &**text).collect(), events, range, fence };
         if count > 0 && !self.write(&batch, stop).await? {
             return Ok(false);
         }
@@ -172,6 +180,27 @@ impl Pipeline {
         Ok(true)
     }
 
+    /// The items as they are needed: a history and a shape want their texts, for everything else their parts do.
+    fn given<'p>(&self, items: Vec<FeedItem<'p>>) -> Result<Vec<FeedItem<'p>>, FollowError> {
+        if self.shape.is_none() && self.sinks.iter().all(Sink::wants_events) {
+            return Ok(items);
+        }
+        Ok(items.into_iter().map(|item| item.whole().map(FeedItem::Item)).collect::<Result<_, _>>()?)
+    }
+
+    /// A change in parts as the sinks receive it; nothing when the filter drops it. Updates `newest`, see
+    /// [`Self::prepare`].
+    fn event_of<'a>(
+        &self,
+        change: &Streamed<&'a str>,
+        newest: &mut (Option<i64>, Option<i64>),
+    ) -> Result<Option<Prepared<'a>>, FollowError> {
+        *newest = (newest.0.max(change.ts), newest.1.max(change.lsn));
+        let event = Event::of_streamed(change);
+        let passes = self.passes(&event).map_err(FollowError::Filter)?;
+        Ok(passes.then_some(Prepared { item: None, event: Some(event) }))
+    }
+
     /// An item as the sinks receive it; nothing when the filter drops it. Updates `newest`, the time and LSN of the
     /// newest one so far.
     fn prepare<'a>(
@@ -181,7 +210,7 @@ impl Pipeline {
     ) -> Result<Option<Prepared<'a>>, Problem> {
         if let Some(event) = Event::bare(item)? {
             newest.0 = newest.0.max(event.ts);
-            if !self.passes(&event)? {
+            if !self.passes(&event).map_err(Problem::Filter)? {
                 return Ok(None);
             }
             let event = match &self.shape {
@@ -199,14 +228,15 @@ impl Pipeline {
             event = Some(Event::of_changes(&changes, &self.paths)?);
         }
         if let Some(event) = &event
-            && !self.passes(event)?
+            && !self.passes(event).map_err(Problem::Filter)?
         {
             return Ok(None);
         }
         let Some(shape) = &self.shape else { return Ok(Some(Prepared { item: Some(Cow::Borrowed(item)), event })) };
         let shaped = shape.apply(item)?;
         let event = if wants_events {
-            Some(Event { partial: Some(shape.note().to_owned()), ..Event::of(&shaped, &self.paths)? })
+            let event = Event::of(&shaped, &self.paths)?.into_owned();
+            Some(Event { partial: Some(shape.note().to_owned().into()), ..event })
         } else {
             None
         };
@@ -214,7 +244,7 @@ impl Pipeline {
     }
 
     /// Whether the filter lets an event pass. Without an answer it is dropped.
-    fn passes(&self, event: &Event) -> Result<bool, Problem> {
+    fn passes(&self, event: &Event<'_>) -> Result<bool, NoAnswer> {
         let Some(filter) = &self.filter else { return Ok(true) };
         match filter.matches(event) {
             Ok(answer) => Ok(answer),
@@ -227,7 +257,7 @@ impl Pipeline {
                 }
                 Ok(false)
             }
-            Err(e @ NoAnswer::Undeclared(_)) => Err(Problem::Filter(e)),
+            Err(e @ NoAnswer::Undeclared(_)) => Err(e),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::change::{Op, diff, pointer, raw::RawDocument};
 const MAX_VALUE: usize = 80;
 
 /// The event as text, line ends included, without control characters from the document.
-pub fn pretty(event: &Event, colour: bool) -> String {
+pub fn pretty(event: &Event<'_>, colour: bool) -> String {
     let time = event
         .ts
         .and_then(|ts| DateTime::from_timestamp(ts, 0))
@@ -91,7 +91,7 @@ mod tests {
             ts: Some(1_795_250_680),
             lsn: Some(659),
             version: String::new(),
-            doc: Some(format!(r#"{{"seq":2,"long":"{}","new":null}}"#, "x".repeat(200))),
+            doc: Some(format!(r#"{{"seq":2,"long":"{}","new":null}}"#, "x".repeat(200)).into()),
             previous: Some(r#"{"seq":1,"long":"","old":true}"#.into()),
             changed: None,
             partial: None,

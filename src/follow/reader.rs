@@ -129,7 +129,7 @@ impl Reader {
             let Some(reader) = &feed else { continue };
             let token = reader.position()?;
             let waits = reader.waits();
-            let items = page.items()?;
+            let items = page.changes()?;
             let nothing = items.is_empty();
             self.pipeline.metrics.range(range, |state| {
                 (state.caught_up, state.failing, state.moved) = (nothing, false, Some(Instant::now()));

@@ -5,8 +5,14 @@ use std::time::Duration;
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
 use super::Address;
-use crate::cosmos::{Disposition, Failure, Status};
+use crate::cosmos::{Disposition, Failure, Remedy, Status};
 
+/// `Unauthorized`: the user, or nobody, is not allowed to do this.
+const UNAUTHORIZED: i32 = 13;
+/// `AuthenticationFailed`.
+const AUTHENTICATION_FAILED: i32 = 18;
+/// `AtlasError`: either of the two.
+const OF_ATLAS: i32 = 8000;
 /// `NamespaceNotFound`.
 const NO_NAMESPACE: i32 = 26;
 /// `ChangeStreamHistoryLost`.
@@ -53,11 +59,22 @@ pub(super) fn is_unknown_command(error: &Error) -> bool {
 pub(super) fn failure(address: &Address, context: &str, error: &Error) -> Failure {
     let (status, message) = understood(error);
     let mut failure = Failure::from_status(context.into(), status, &address.without_secrets(&message), pause_of(error));
+    failure.remedy = remedy(error);
     if code_of(error) == Some(NO_NAMESPACE) {
         // It may be created at any time; the stream then begins with its first document.
         failure.disposition = Disposition::Transient;
     }
     failure
+}
+
+/// What helps a user whom the server refuses.
+fn remedy(error: &Error) -> Option<Remedy> {
+    match (&*error.kind, code_of(error)) {
+        (ErrorKind::Authentication { .. }, _) | (_, Some(AUTHENTICATION_FAILED)) => Some(Remedy::User),
+        (_, Some(UNAUTHORIZED)) => Some(Remedy::Roles),
+        (_, Some(OF_ATLAS)) => Some(Remedy::UserOrRoles),
+        _ => None,
+    }
 }
 
 /// The status that Cosmos DB would return in this case, and the message.
@@ -74,9 +91,7 @@ fn understood(error: &Error) -> (Status, String) {
         ErrorKind::Write(WriteFailure::WriteConcernError(write)) => {
             (status(503), told(write.code, &write.code_name, &write.message))
         }
-        ErrorKind::Authentication { message, .. } => {
-            (status(401), format!("{message}; look at the user, the password and the authSource of the address"))
-        }
+        ErrorKind::Authentication { message, .. } => (status(401), message.clone()),
         ErrorKind::IncompatibleServer { message, .. } => (
             Status::new(400, 0),
             format!(
@@ -113,8 +128,7 @@ fn is_retryable(error: &Error) -> bool {
 /// The codes by name: <https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml>.
 fn by_code(code: i32, error: &Error) -> Status {
     let code = match code {
-        // Unauthorized, AuthenticationFailed, Atlas' own.
-        13 | 18 | 8000 => 401,
+        UNAUTHORIZED | AUTHENTICATION_FAILED | OF_ATLAS => 401,
         NO_NAMESPACE => 404,
         11000 | 11001 | 12582 => 409,
         // WriteConflict.

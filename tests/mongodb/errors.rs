@@ -72,7 +72,14 @@ async fn a_password_is_never_printed_whether_right_or_wrong() {
     let other = Work::new();
     let output = fails(&other, &server.uri_of("user", "wR%40ng"), &[], &["wR%40ng", "wR@ng"]).await;
     assert!(output.stderr.to_lowercase().contains("authent"), "{output:?}");
-    fails(&Work::new(), &server.uri(), &[], &[]).await;
+    assert!(hint(&output).contains("the user, the password and the authSource"), "{output:?}");
+    let output = fails(&Work::new(), &server.uri(), &[], &[]).await;
+    assert!(hint(&output).contains("a user with the role read"), "{output:?}");
+}
+
+/// The line that says what to do.
+fn hint(output: &Output) -> &str {
+    output.stderr.lines().find(|line| line.starts_with("hint:")).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -148,8 +155,8 @@ async fn a_damaged_checkpoint_is_reported_and_neither_used_nor_replaced() {
         std::fs::write(&file, bad).unwrap();
         let output = work.follow(&server.uri(), &args).await;
         assert_eq!(output.code, 2, "{output:?}");
-        let hint = output.stderr.lines().find(|line| line.starts_with("hint:")).unwrap_or_default();
-        assert!(output.stderr.contains("checkpoint.json") && hint.contains("--checkpoint-file"), "{output:?}");
+        let advised = hint(&output).contains("--checkpoint-file");
+        assert!(output.stderr.contains("checkpoint.json") && advised, "{output:?}");
         assert_eq!(std::fs::read(&file).unwrap(), bad);
     }
     std::fs::write(&file, good).unwrap();

@@ -113,6 +113,35 @@ async fn a_partition_without_documents_does_not_keep_the_follower_from_ending() 
     assert_eq!(newest(&work.events()), all(0..1, 1));
 }
 
+/// The number of a delete is above that of every change that the feed shows.
+#[tokio::test]
+async fn a_partition_in_which_a_delete_came_last_does_not_keep_the_follower_from_ending() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "customer", 2);
+    put(&server, 0..20, 1);
+    let orders = super::client(&server.uri()).await.database("shop").collection::<bson::Document>("orders");
+    let delete = async |numbers: std::ops::Range<i32>| {
+        for n in numbers {
+            assert_eq!(orders.delete_one(doc! { "_id": n }).await.unwrap().deleted_count, 1);
+        }
+    };
+    let work = Work::new();
+    let read = async || {
+        let before = work.events().len();
+        work.catch_up(&server.uri(), &args("beginning")).await;
+        newest(&work.events()[before..])
+    };
+    // In one partition, then in both of them; and what comes after the deletes is not passed over.
+    delete(7..8).await;
+    assert_eq!(read().await, all(0..7, 1).into_iter().chain(all(8..20, 1)).collect());
+    put(&server, 30..40, 2);
+    delete(8..20).await;
+    assert_eq!(read().await, all(30..40, 2));
+    assert_eq!(read().await, all(0..0, 1));
+    put(&server, 40..45, 1);
+    assert_eq!(read().await, all(40..45, 1));
+}
+
 /// After an empty page without a token, the driver has lost its position and would start at a new "now".
 #[tokio::test]
 async fn a_connection_that_breaks_after_a_quiet_time_loses_nothing() {

@@ -7,10 +7,11 @@ use super::{
     compress::pack,
     ids::{key_of, record_id},
     members::{own_members, render},
-    text::{bare, change_object, push_member, push_string, push_tail},
+    text::{bare, change_object, push_member, push_tail},
 };
 use crate::change::{
     Change, Op, TextOrigin, Via,
+    edit::push_quoted,
     raw::{self, RawDocument, Reserved},
 };
 
@@ -89,7 +90,7 @@ pub fn build(
         if member.reserved() == Some(Reserved::Id) {
             has_id = true;
             body.push_str("\"id\":");
-            push_string(&mut body, &record.id);
+            push_quoted(&mut body, &record.id);
         } else {
             push_member(&mut body, member.key.get(), member.value.get());
         }
@@ -99,7 +100,7 @@ pub fn build(
             body.push(',');
         }
         body.push_str("\"id\":");
-        push_string(&mut body, &record.id);
+        push_quoted(&mut body, &record.id);
     }
     push_tail(&mut body, &original_id, &metadata);
     if body.len() > MAX_ITEM_BYTES {

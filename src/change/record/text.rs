@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{CHANGE, FORMAT_VERSION, ORIGINAL_ID, Record, RecordContext, RecordFidelity, compress::Packed};
 use crate::change::{
     Change,
+    edit::push_quoted,
     key::{KeyPaths, KeyValue, PartitionKey},
     raw::{Member, Reserved},
 };
@@ -52,7 +53,7 @@ pub(super) fn change_object(
     }
     if let Some(native) = &change.native {
         out.push_str(",\"ns\":");
-        push_string(&mut out, &native.ns);
+        push_quoted(&mut out, &native.ns);
         // A record that would be too large keeps only the text; the bytes can be made from it.
         if let (Some(bson), None) = (&native.bson, packed) {
             out.extend([",\"bson\":\"", bson, "\""]);
@@ -73,7 +74,7 @@ pub(super) fn push_key(out: &mut String, key: &PartitionKey) {
             out.push(',');
         }
         match part {
-            KeyValue::String(text) => push_string(out, text),
+            KeyValue::String(text) => push_quoted(out, text),
             other => out.push_str(&other.to_json().to_string()),
         }
     }
@@ -129,10 +130,10 @@ pub(super) fn bare(record: &Record, original_id: &str, paths: &KeyPaths, metadat
     }
     let mut body = String::with_capacity(metadata.len() + 256);
     body.push_str("{\"id\":");
-    push_string(&mut body, &record.id);
+    push_quoted(&mut body, &record.id);
     for (name, value) in &keys {
         body.push(',');
-        push_string(&mut body, name);
+        push_quoted(&mut body, name);
         body.push(':');
         body.push_str(&value.to_string());
     }
@@ -176,15 +177,4 @@ pub(super) fn push_member(out: &mut String, key: &str, value: &str) {
     out.push_str(key);
     out.push(':');
     out.push_str(value);
-}
-
-pub(super) fn push_string(out: &mut String, text: &str) {
-    // Ids rarely need escapes; serde_json handles the rest.
-    if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
-        out.push('"');
-        out.push_str(text);
-        out.push('"');
-    } else {
-        out.push_str(&serde_json::Value::from(text).to_string());
-    }
 }

@@ -97,6 +97,8 @@ pub enum ShapeError {
 pub struct Redactor {
     fields: Option<Tree>,
     redacted: Tree,
+    /// The same paths with each name cut at its dots.
+    undotted: Tree,
     key: Option<Secret>,
     note: String,
     hashes: bool,
@@ -122,12 +124,14 @@ impl Redactor {
             });
             own || paths.segments().iter().any(|key| key.starts_with(path) || path.starts_with(key))
         };
-        let mut redacted = Tree::default();
+        let (mut redacted, mut undotted) = (Tree::default(), Tree::default());
         for redact in redactions {
             if needed(&redact.path) {
                 return Err(ShapeError::Needed(render_path(&redact.path)));
             }
             redacted.add(&redact.path, redact.action);
+            let parts: Vec<String> = redact.path.iter().flat_map(|name| name.split('.')).map(str::to_owned).collect();
+            undotted.add(&parts, redact.action);
         }
         if key.is_none() && redactions.iter().any(Redact::is_hash) {
             return Err(ShapeError::NoKey);
@@ -153,7 +157,7 @@ impl Redactor {
             }
         }
         let hashes = redactions.iter().any(Redact::is_hash);
-        Ok(Some(Self { fields: tree, redacted, key, note: format!("{{{}}}", note.join(",")), hashes }))
+        Ok(Some(Self { fields: tree, redacted, undotted, key, note: format!("{{{}}}", note.join(",")), hashes }))
     }
 
     /// Whether values are hashed: then the output no longer shows how the text was spelled.

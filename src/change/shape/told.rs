@@ -5,22 +5,31 @@ use serde_json::value::RawValue;
 use super::{Redactor, Tree};
 use crate::change::{
     edit::quote,
+    extended::escaped,
     pointer::{index, names},
     raw::RawDocument,
 };
 
 impl Redactor {
-    /// JSON Pointers, truncated at what is redacted, and without what is not kept.
+    /// JSON Pointers, truncated at what is redacted or kept, and without what is not kept. Where a name with a dot makes
+    /// them ambiguous, whatever they may mean is hidden.
     pub fn told(&self, changed: Vec<String>) -> Vec<String> {
         let mut told: Vec<String> = Vec::with_capacity(changed.len());
         for path in changed {
             let parts: Vec<&str> = path.split('/').skip(1).collect();
             let names: Vec<String> = names(&path).collect();
-            if self.fields.as_ref().is_some_and(|tree| !is_kept(tree, &names)) {
+            // A MongoDB document's own member may have another name in its text.
+            let in_text = match names.split_first() {
+                Some((first, rest)) => [std::slice::from_ref(&escaped(first).into_owned()), rest].concat(),
+                None => Vec::new(),
+            };
+            let Some(kept) = self.fields.as_ref().map_or(Some(parts.len()), |tree| kept(tree, &in_text)) else {
                 continue;
-            }
-            let seen = parts.get(..seen(&self.redacted, &names)).unwrap_or_default();
-            let path: String = seen.iter().flat_map(|part| ["/", part]).collect();
+            };
+            let trees = [&self.redacted, &self.undotted];
+            let seen =
+                trees.into_iter().flat_map(|tree| [seen(tree, &names), seen(tree, &in_text)]).fold(kept, usize::min);
+            let path: String = parts.iter().take(seen).flat_map(|part| ["/", part]).collect();
             if !told.contains(&path) {
                 told.push(path);
             }
@@ -44,12 +53,13 @@ impl Redactor {
     }
 }
 
-/// Whether something at or below a path is kept.
-fn is_kept(tree: &Tree, path: &[String]) -> bool {
-    let Some((first, rest)) = path.split_first() else { return true };
-    tree.action.is_some()
-        || tree.inner.get(first).is_some_and(|inner| is_kept(inner, rest))
-        || (index(first).is_some() && is_kept(tree, rest))
+/// How many names of a path may be shown; `None` when nothing at or below it is kept. The source separates names with
+/// dots, which a name may have as well: what follows a kept field may be the rest of another field's name.
+fn kept(tree: &Tree, path: &[String]) -> Option<usize> {
+    let Some((first, rest)) = path.split_first().filter(|_| tree.action.is_none()) else { return Some(0) };
+    let named = tree.inner.get(first).and_then(|inner| kept(inner, rest));
+    let counted = index(first).and_then(|_| kept(tree, rest));
+    named.into_iter().chain(counted).min().map(|below| below + 1)
 }
 
 /// How many names of a path may be shown; the redacted field's own is the last.
@@ -89,8 +99,17 @@ mod tests {
     }
 
     #[test]
+    fn a_name_with_a_dot_hides_whatever_it_may_mean() {
+        // The field "a.b", the field "c.d" in "m", and a member "id" of the document's own.
+        let redact = ["/a.b", "/m/c.d", "/~id"];
+        let changed = ["/a/b/x@y", "/a/c", "/m/c/d/x@y", "/m/c", "/m/0/c/d/z", "/id/x@y", "/a/b"];
+        assert_eq!(told(&[], &redact, &changed), ["/a/b", "/a/c", "/m/c/d", "/m/c", "/m/0/c/d", "/id"]);
+    }
+
+    #[test]
     fn what_is_not_kept_is_not_named() {
-        let changed = ["/n", "/n/x", "/secret/x@y", "/a/b/c", "/a/d", "/a", "/list/3/x", "/list/3/y"];
-        assert_eq!(told(&["/n", "/a/b", "/list/x"], &[], &changed), ["/n", "/n/x", "/a/b/c", "/a", "/list/3/x"]);
+        // "/n/x" may be a field "n.x", and "/id" a member of the document's own.
+        let changed = ["/id", "/id/x", "/n", "/n/x", "/secret/x@y", "/a/b/c", "/a/d", "/a", "/list/3/x", "/list/3/y"];
+        assert_eq!(told(&["/n", "/a/b", "/list/x"], &[], &changed), ["/n", "/a/b", "/a", "/list/3/x"]);
     }
 }

@@ -18,7 +18,7 @@ impl From<LoadError> for CliError {
                 "--mode if-newer needs the moment of the backup, which is at the end of the file",
                 "save the input in a file and name that",
             ),
-            LoadError::File { name, problem } => {
+            LoadError::File { name, is_backup, problem } => {
                 let hint = match &problem {
                     FileError::NoTrailer => {
                         "JSON that another program made is loaded with --no-trailer; a backup that was cut off is not whole"
@@ -32,9 +32,12 @@ impl From<LoadError> for CliError {
                     | FileError::Count { .. }
                     | FileError::Checksum
                     | FileError::Time(_)
-                    | FileError::Stopped => {
-                        "nothing was written; take another copy of the file, or what can be read of it with --no-trailer"
-                    }
+                    | FileError::Stopped => match is_backup {
+                        true => {
+                            "nothing was written; take another copy of the file, or what can be read of it with --no-trailer"
+                        }
+                        false => "nothing was written; take another copy of the file",
+                    },
                 };
                 Self::failed(format!("{} {}", name.display(), chain(&problem))).hint(hint)
             }

@@ -32,7 +32,7 @@ impl BlobSink {
     }
 
     /// A version that exists already is the same one, delivered before.
-    pub(super) async fn write(&self, events: &[Event]) -> Result<(), SinkError> {
+    pub(super) async fn write(&self, events: &[Event<'_>]) -> Result<(), SinkError> {
         let blobs: Vec<(String, Vec<u8>)> =
             events.iter().map(|event| (joined(&self.folder, &name_of(event)), event.to_line().into_bytes())).collect();
         stream::iter(blobs)
@@ -54,9 +54,9 @@ pub(super) fn joined(folder: &str, name: &str) -> String {
 }
 
 /// `<pk>/<id>/<version>.json`, each part percent-encoded.
-fn name_of(event: &Event) -> String {
+fn name_of(event: &Event<'_>) -> String {
     // The version's id begins with the document's, unless it was too long and is a digest.
-    let version = event.version.strip_prefix(&event.id).and_then(|rest| rest.strip_prefix('~'));
+    let version = event.version.strip_prefix(&*event.id).and_then(|rest| rest.strip_prefix('~'));
     let version = version.unwrap_or(&event.version);
     format!("{}/{}/{}.json", part(&event.pk.to_string()), part(&event.id), part(version))
 }
@@ -76,10 +76,10 @@ mod tests {
     use super::*;
     use crate::change::{Op, key::PartitionKey};
 
-    fn event(pk: &str, id: &str, version: &str) -> Event {
+    fn event(pk: &str, id: &str, version: &str) -> Event<'static> {
         Event {
             op: Op::Create,
-            id: id.into(),
+            id: id.to_owned().into(),
             pk: PartitionKey::parse(pk).unwrap(),
             ts: None,
             lsn: None,

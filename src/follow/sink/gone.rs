@@ -44,7 +44,7 @@ impl Collection {
     }
 
     /// Whether an event says that this collection is gone, or that another one has taken its name.
-    pub(super) fn ends_with(&self, event: &Event) -> bool {
+    pub(super) fn ends_with(&self, event: &Event<'_>) -> bool {
         let own = self.namespace();
         let is_own = |native: &Native<'_>| native.ns == own || native.to.as_deref() == Some(&own);
         event.op.ends_collection() && event.native.as_ref().is_some_and(is_own)
@@ -56,7 +56,7 @@ impl Collection {
     /// When the history cannot be read or written.
     pub(super) async fn delete_all(
         &self,
-        event: &Event,
+        event: &Event<'_>,
         capture: &Capture<CosmosHistory>,
         range: &str,
     ) -> Result<(), SinkError> {

@@ -23,7 +23,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Appends the text of an event, including the line end.
-pub type Render = Arc<dyn Fn(&Event, &mut String) + Send + Sync>;
+pub type Render = Arc<dyn Fn(&Event<'_>, &mut String) + Send + Sync>;
 
 /// A stream that somebody reads. "Written" means handed over: what happens behind the pipe is not known here.
 pub struct StreamSink {
@@ -43,8 +43,8 @@ impl StreamSink {
         Self { out: Arc::new(Mutex::new(out)), render }
     }
 
-    pub(super) async fn write(&self, events: &[Event]) -> Result<(), SinkError> {
-        let mut text = String::new();
+    pub(super) async fn write(&self, events: &[Event<'_>]) -> Result<(), SinkError> {
+        let mut text = String::with_capacity(events.iter().map(Event::usual_size).sum());
         for event in events {
             (self.render)(event, &mut text);
         }
@@ -96,8 +96,8 @@ impl FileSink {
             .map_err(|error: io::Error| Refused::File { path: self.path.clone(), error }.into())
     }
 
-    pub(super) async fn write(&self, events: &[Event]) -> Result<(), SinkError> {
-        let mut text = String::new();
+    pub(super) async fn write(&self, events: &[Event<'_>]) -> Result<(), SinkError> {
+        let mut text = String::with_capacity(events.iter().map(Event::usual_size).sum());
         for event in events {
             event.push_line(&mut text);
             text.push('\n');
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
     use crate::change::{Op, key::PartitionKey};
 
-    fn event(id: &str) -> Event {
+    fn event(id: &str) -> Event<'_> {
         Event {
             op: Op::Create,
             id: id.into(),

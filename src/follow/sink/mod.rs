@@ -30,7 +30,7 @@ pub struct Batch<'a> {
     /// The items as the feed delivers them, or reshaped.
     pub items: Vec<&'a RawValue>,
     /// The same as events; empty when no sink wants any.
-    pub events: Vec<Event>,
+    pub events: Vec<Event<'a>>,
     /// The range they come from, for logs and dead letters.
     pub range: &'a str,
     /// The term of the holder that read them.

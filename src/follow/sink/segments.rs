@@ -70,7 +70,7 @@ impl SegmentSink {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    pub(super) fn add(&self, range: &str, events: &[Event], fence: &Fence) -> Result<(), SinkError> {
+    pub(super) fn add(&self, range: &str, events: &[Event<'_>], fence: &Fence) -> Result<(), SinkError> {
         let Some(first) = events.first() else { return Ok(()) };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let segment = open.entry(range.to_owned()).or_insert_with(|| Segment {
@@ -146,7 +146,7 @@ impl SegmentSink {
 const ENDING: &str = ".jsonl.gz";
 
 /// Time of the first version, follower, range, LSN, a digest that is unique to that version, and the holder's term.
-fn name_of(follower: &str, range: &str, first: &Event, term: &str) -> String {
+fn name_of(follower: &str, range: &str, first: &Event<'_>, term: &str) -> String {
     let time = DateTime::from_timestamp(first.ts.unwrap_or(0), 0).unwrap_or_default().format("%Y%m%dT%H%M%SZ");
     let digest = hex(&Sha256::digest(first.version.as_bytes())[..4]);
     format!("{time}-{:012}-{follower}-{range}-{digest}-{term}", first.lsn.unwrap_or(0))

@@ -9,12 +9,15 @@ use mongodb::raw_batch_cursor::RawBatchCursor;
 use super::{
     Scope,
     batch::Batch,
-    event::{Facts, Manner, Odd, lsn, push_bytes, push_image, push_odd},
+    event::{Manner, lsn, push_bytes, push_image, push_odd},
     position::Time,
 };
 use crate::{
-    bson_text::{fingerprint, id_text},
-    change::Op,
+    bson_text::{fingerprint, push_id},
+    change::{
+        Op,
+        streamed::{Sheet, Streamed},
+    },
     cosmos::Failure,
     mongo::Mongo,
 };
@@ -65,35 +68,29 @@ impl Baseline {
         Self { left, cursor: None, batch: None, start, is_of_several: true, time }
     }
 
-    /// Appends the items of the next part, up to this many bytes, and returns their number; `None` when everything was
-    /// read.
+    /// Adds the documents of the next part, up to this many bytes; false when everything was read.
     pub async fn push(
         &mut self,
         mongo: &Mongo,
         manner: Manner,
-        out: &mut String,
+        page: &mut Sheet,
         most: usize,
-    ) -> Result<Option<usize>, Failure> {
+    ) -> Result<bool, Failure> {
         let fail = |e: mongodb::error::Error| mongo.fail("read the collection", &e);
-        let mut count = 0;
         while let Some((database, collection)) = self.left.front() {
             let ns = format!("{database}.{collection}");
             let place = Place { ns: &ns, start: self.start, is_one_of_several: self.is_of_several };
             if let Some(batch) = &mut self.batch {
-                while out.len() < most {
+                while page.bytes() < most {
                     let Some(document) = batch.next()? else {
                         self.time = batch.operation_time().unwrap_or(self.time);
                         self.batch = None;
                         break;
                     };
-                    if count > 0 {
-                        out.push(',');
-                    }
-                    push(document, &place, self.time, manner, out);
-                    count += 1;
+                    push(document, &place, self.time, manner, page);
                 }
-                if count > 0 {
-                    return Ok(Some(count));
+                if !page.is_empty() {
+                    return Ok(true);
                 }
                 continue;
             }
@@ -105,14 +102,14 @@ impl Baseline {
                 }
             };
             match cursor.next().await {
-                Some(batch) => self.batch = Some(Batch::new(batch.map_err(fail)?)),
+                Some(batch) => self.batch = Some(Batch::new(batch.map_err(fail)?)?),
                 None => {
                     self.cursor = None;
                     self.left.pop_front();
                 }
             }
         }
-        Ok(None)
+        Ok(false)
     }
 }
 
@@ -143,24 +140,32 @@ impl Place<'_> {
     }
 }
 
-/// Appends an existing document.
-fn push(document: &RawDocument, place: &Place<'_>, time: Time, manner: Manner, out: &mut String) {
-    let begin = out.len();
-    let id = document.get("_id").ok().flatten().map(id_text);
-    // After the change of that very time, which the text includes.
-    let (ts, lsn) = (Some(i64::from(time.0)), Some(lsn(time, u32::MAX)));
-    let facts = Facts { op: Op::Baseline, ts, lsn, id, ns: place.ns.to_owned(), looked_up: false };
-    let version = place.version_of(document, time, manner);
-    out.push_str("{\"current\":");
-    if let Err(problem) = push_image(out, document, manner) {
-        out.truncate(begin);
-        push_odd(out, document, &Odd(problem.to_string()));
-        return;
-    }
-    out.push(',');
-    facts.push(out, &version);
-    if manner.with_bytes {
-        push_bytes(out, document);
-    }
-    out.push_str("}}");
+/// Adds an existing document.
+fn push(document: &RawDocument, place: &Place<'_>, time: Time, manner: Manner, page: &mut Sheet) {
+    let begin = page.bytes();
+    let current = match push_image(page, document, manner) {
+        Ok(current) => current,
+        Err(problem) => {
+            page.take_back(begin);
+            return push_odd(page, document, &problem);
+        }
+    };
+    // Its text is there, so it has one.
+    let id = page.write(|out| _ = push_id(out, document.as_bytes()));
+    let change = Streamed {
+        op: Op::Baseline,
+        ts: Some(i64::from(time.0)),
+        // After the change of that very time, which the text includes.
+        lsn: Some(lsn(time, u32::MAX)),
+        id,
+        named: Some(id),
+        version: page.write(|out| out.push_str(&place.version_of(document, time, manner))),
+        ns: page.write(|out| out.push_str(place.ns)),
+        current: Some(current),
+        previous: None,
+        changed: None,
+        bson: manner.with_bytes.then(|| page.write(|out| push_bytes(out, document))),
+        looked_up: false,
+    };
+    page.push(change);
 }

@@ -1,5 +1,7 @@
 //! An answer of the server, consumed in parts.
 
+use std::ops::Range;
+
 use bson::{RawDocument, Timestamp};
 use mongodb::raw_batch_cursor::RawBatch;
 
@@ -9,53 +11,62 @@ use crate::cosmos::Failure;
 /// A batch of documents, and how far it was consumed.
 pub(super) struct Batch {
     batch: RawBatch,
-    /// How many bytes of the array were consumed.
-    passed: usize,
+    /// Where in the answer the rest of the array of documents is.
+    rest: Range<usize>,
 }
 
 /// The bytes of a document's or array's length.
 const LENGTH: usize = 4;
 
 impl Batch {
-    pub fn new(batch: RawBatch) -> Self {
-        Self { batch, passed: LENGTH }
+    pub fn new(batch: RawBatch) -> Result<Self, Failure> {
+        let array = batch.doc_slices().map_err(|e| damaged(&e.kind.to_string()))?.as_bytes();
+        // The array is a slice of the answer, so the difference of the addresses is its offset.
+        let begin = array.as_ptr() as usize - batch.as_raw_document().as_bytes().as_ptr() as usize;
+        let rest = begin + LENGTH..begin + array.len();
+        Ok(Self { batch, rest })
     }
 
-    fn bytes(&self) -> Result<&[u8], Failure> {
-        let array = self.batch.doc_slices().map_err(|e| damaged(&e.kind.to_string()))?;
-        Ok(array.as_bytes())
+    /// The bytes of the documents that are left.
+    pub fn left(&self) -> usize {
+        self.rest.len()
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.batch.as_raw_document().as_bytes().get(self.rest.clone()).unwrap_or_default()
     }
 
     /// Whether it is exhausted.
     pub fn is_empty(&mut self) -> Result<bool, Failure> {
-        let passed = self.passed;
+        let rest = self.rest.clone();
         let is_empty = self.next()?.is_none();
-        self.passed = passed;
+        self.rest = rest;
         Ok(is_empty)
     }
 
     /// The next document; `None` at the end.
     pub fn next(&mut self) -> Result<Option<&RawDocument>, Failure> {
         let wrong = || damaged("its batch is cut off");
-        let start = self.passed;
-        let bytes = self.bytes()?;
-        let kind = *bytes.get(start).ok_or_else(wrong)?;
-        if kind == 0 {
+        let bytes = self.rest();
+        let (kind, named) = bytes.split_first().ok_or_else(wrong)?;
+        if *kind == 0 {
             return Ok(None);
         }
-        let name = memchr::memchr(0, bytes.get(start + 1..).ok_or_else(wrong)?).ok_or_else(wrong)?;
-        let begin = start + 1 + name + 1;
+        let name = memchr::memchr(0, named).ok_or_else(wrong)?;
+        let begin = 1 + name + 1;
         let length = bytes.get(begin..begin + LENGTH).and_then(|length| length.first_chunk()).ok_or_else(wrong)?;
         let length = usize::try_from(i32::from_le_bytes(*length)).map_err(|_| wrong())?;
-        if kind != 3 || length <= LENGTH {
+        if *kind != 3 || length <= LENGTH {
             return Err(wrong());
         }
         let end = begin + length;
         if bytes.len() < end {
             return Err(wrong());
         }
-        self.passed = end;
-        let document = self.bytes()?.get(begin..end).ok_or_else(wrong)?;
+        let from = self.rest.start;
+        self.rest.start += end;
+        let whole = self.batch.as_raw_document().as_bytes();
+        let document = whole.get(from + begin..from + end).ok_or_else(wrong)?;
         RawDocument::from_bytes(document).map(Some).map_err(|e| damaged(&e.to_string()))
     }
 

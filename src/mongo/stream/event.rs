@@ -1,4 +1,4 @@
-//! Turns an event of a change stream into an item of this program's feed: from raw bytes to text, without a tree of
+//! Turns an event of a change stream into a change of this program's feed: from raw bytes to text, without a tree of
 //! values.
 
 use std::fmt::Write as _;
@@ -9,8 +9,13 @@ use serde_json::value::RawValue;
 
 use super::position::{Position, Time, time};
 use crate::{
-    bson_text::{NotADocument, fingerprint, id_text, push_text},
-    change::{Op, edit::quote, pointer::escaped},
+    bson_text::{NotADocument, fingerprint, is_same_id, push_fingerprint, push_id, push_text},
+    change::{
+        Op,
+        edit::{push_quoted, quote},
+        pointer::escaped,
+        streamed::{Image, Sheet, Span, Streamed},
+    },
 };
 
 /// The members of an event that decide what becomes of it.
@@ -48,12 +53,15 @@ fn odd(problem: NotADocument) -> Odd {
     Odd(problem.to_string())
 }
 
-/// Appends an item that stands for an event that cannot become one: it becomes a dead letter, with all its bytes.
-pub(super) fn push_odd(out: &mut String, event: &RawDocument, problem: &Odd) {
-    out.push_str("{\"problem\":");
-    out.push_str(&quote(&problem.0));
-    push_bytes(out, event);
-    out.push('}');
+/// Adds an item that stands for an event that cannot become one: it becomes a dead letter, with all its bytes.
+pub(super) fn push_odd(page: &mut Sheet, event: &RawDocument, problem: &Odd) {
+    page.push_item(|out| {
+        out.push_str("{\"problem\":");
+        push_quoted(out, &problem.0);
+        out.push_str(",\"bson\":\"");
+        push_bytes(out, event);
+        out.push_str("\"}");
+    });
 }
 
 impl<'a> Event<'a> {
@@ -111,97 +119,96 @@ impl<'a> Event<'a> {
         to.get_str("db").ok().zip(to.get_str("coll").ok())
     }
 
-    /// Appends the item, if the event is one. `position` numbers it.
-    pub fn push(&self, out: &mut String, manner: Manner, position: &mut Position) -> Result<bool, Odd> {
+    /// Adds the change, if the event is one. `position` numbers it.
+    pub fn push(&self, page: &mut Sheet, manner: Manner, position: &mut Position) -> Result<bool, Odd> {
         let Some(op) = self.op() else { return Ok(false) };
         let number = self.time.map_or(0, |time| position.number(time));
-        let ts = self.time.map(|(seconds, _)| i64::from(seconds)).or(self.wall);
-        let lsn = self.time.map(|time| lsn(time, number));
-        let id = self.key.or(self.document).and_then(|key| key.get("_id").ok().flatten());
-        let is_bare = op.is_of_collection() || (self.document.is_none() && op != Op::Delete);
-        let facts =
-            Facts { op, ts, lsn, id: id.map(id_text), ns: self.ns(), looked_up: manner.looks_up && op == Op::Update };
-        let version = match self.time {
-            // With zeros: when a second has more changes than an LSN can tell apart, this text orders them.
-            Some((seconds, increment)) => format!("{seconds}-{increment:07}-{number:05}"),
-            None => self.version_of_page(manner),
+        let version = page.write(|out| match self.time {
+            // With zeros: when a second has more changes than an LSN can tell apart, this text orders them. Writing to a
+            // String cannot fail.
+            Some((seconds, increment)) => _ = write!(out, "{seconds}-{increment:07}-{number:05}"),
+            None => out.push_str(&self.version_of_page(manner)),
+        });
+        let of_document = |page: &mut Sheet, document: &RawDocument| {
+            let mut is_there = false;
+            let id = page.write(|out| is_there = push_id(out, document.as_bytes()));
+            is_there.then_some(id)
         };
-        if is_bare {
-            self.push_bare(out, &facts, &version)?;
+        let named = self.key.or(self.document).and_then(|key| of_document(page, key));
+        let own = match (self.document, self.key) {
+            (Some(document), Some(key)) if !is_same_id(document.as_bytes(), key.as_bytes()) => {
+                of_document(page, document)
+            }
+            _ => named,
+        };
+        let change = Streamed {
+            op,
+            ts: self.time.map(|(seconds, _)| i64::from(seconds)).or(self.wall),
+            lsn: self.time.map(|time| lsn(time, number)),
+            id: own.unwrap_or_default(),
+            named,
+            version,
+            ns: page.write(|out| self.push_ns(out)),
+            current: None,
+            previous: None,
+            changed: self.update.map(|update| page.write(|out| push_changed(out, update))),
+            bson: None,
+            looked_up: manner.looks_up && op == Op::Update,
+        };
+        if op.is_of_collection() || (self.document.is_none() && op != Op::Delete) {
+            let item = self.bare(&page.read(&change))?;
+            page.push_item(|out| out.push_str(&item));
             return Ok(true);
         }
-        out.push('{');
-        if let Some(document) = self.document {
-            out.push_str("\"current\":");
-            push_image(out, document, manner)?;
-            out.push(',');
+        let change = Streamed {
+            current: self.document.map(|document| push_image(page, document, manner)).transpose()?,
+            previous: self.before.map(|before| push_image(page, before, manner)).transpose()?,
+            bson: self.document.filter(|_| manner.with_bytes).map(|own| page.write(|out| push_bytes(out, own))),
+            ..change
+        };
+        match own {
+            Some(_) => page.push(change),
+            None => push_whole(page, &change),
         }
-        if let Some(before) = self.before {
-            out.push_str("\"previous\":");
-            push_image(out, before, manner)?;
-            out.push(',');
-        }
-        facts.push(out, &version);
-        self.push_changed(out);
-        if let (Some(document), true) = (self.document, manner.with_bytes) {
-            push_bytes(out, document);
-        }
-        out.push_str("}}");
         Ok(true)
     }
 
     /// An event that stands for itself: of a collection, or of a document whose text is not available.
-    fn push_bare(&self, out: &mut String, facts: &Facts, version: &str) -> Result<(), Odd> {
-        let id = facts.id.as_deref().unwrap_or_default();
-        // Writing to a String cannot fail.
-        let _ = write!(
-            out,
-            "{{\"event\":{{\"op\":\"{}\",\"id\":{},\"ns\":{},\"version\":{}",
-            facts.op,
+    fn bare(&self, change: &Streamed<&str>) -> Result<String, Odd> {
+        let (id, ns) = (change.named.unwrap_or_default(), change.ns);
+        let version = quote(&format!("{}~{}", if id.is_empty() { ns } else { id }, change.version));
+        let mut out = format!(
+            "{{\"event\":{{\"op\":\"{}\",\"id\":{},\"ns\":{},\"version\":{version}",
+            change.op,
             quote(id),
-            quote(&facts.ns),
-            quote(&format!("{}~{version}", if id.is_empty() { &facts.ns } else { id }))
+            quote(ns),
         );
-        push_number(out, "ts", facts.ts);
-        push_number(out, "lsn", facts.lsn);
-        if let Some(to) = self.to {
-            let _ = write!(out, ",\"to\":{}", quote(&namespace(to)));
-        }
-        self.push_changed(out);
-        if let Some(before) = self.before {
-            out.push_str(",\"previous\":");
-            push_text(out, before.as_bytes()).map_err(odd)?;
-        }
-        out.push_str("}}");
-        Ok(())
-    }
-
-    /// The paths that an update names as changed, as JSON Pointers.
-    fn push_changed(&self, out: &mut String) {
-        let Some(update) = self.update else { return };
-        let mut paths = Vec::new();
-        for name in ["updatedFields", "removedFields", "truncatedArrays"] {
-            match update.get(name) {
-                Ok(Some(RawBsonRef::Document(fields))) => {
-                    paths.extend(fields.iter().flatten().map(|(path, _)| path.as_str().to_owned()));
-                }
-                Ok(Some(RawBsonRef::Array(fields))) => {
-                    paths.extend(fields.into_iter().flatten().filter_map(|field| match field {
-                        RawBsonRef::String(path) => Some(path.to_owned()),
-                        RawBsonRef::Document(field) => field.get_str("field").ok().map(str::to_owned),
-                        _ => None,
-                    }))
-                }
-                _ => {}
+        for (name, number) in [("ts", change.ts), ("lsn", change.lsn)] {
+            if let Some(number) = number {
+                // Writing to a String cannot fail.
+                let _ = write!(out, ",\"{name}\":{number}");
             }
         }
-        // A dotted path; a dot within a name cannot be recognised.
-        let pointer = |path: &String| quote(&format!("/{}", escaped(path).replace('.', "/")));
-        let _ = write!(out, ",\"changed\":[{}]", paths.iter().map(pointer).collect::<Vec<_>>().join(","));
+        if let Some(to) = self.to {
+            let mut name = String::new();
+            push_namespace(&mut name, to);
+            out.extend([",\"to\":", &quote(&name)]);
+        }
+        if let Some(changed) = change.changed {
+            out.extend([",\"changed\":", changed]);
+        }
+        if let Some(before) = self.before {
+            out.push_str(",\"previous\":");
+            push_text(&mut out, before.as_bytes()).map_err(odd)?;
+        }
+        out.push_str("}}");
+        Ok(out)
     }
 
-    fn ns(&self) -> String {
-        self.namespace.map(namespace).unwrap_or_default()
+    fn push_ns(&self, out: &mut String) {
+        if let Some(namespace) = self.namespace {
+            push_namespace(out, namespace);
+        }
     }
 
     /// Azure Cosmos DB for MongoDB gives no time. All changes of a page share one token, and a document appears only
@@ -231,31 +238,27 @@ pub(super) fn lsn((seconds, increment): Time, number: u32) -> i64 {
     (seconds << (INCREMENTS + NUMBERS)) | (most(increment, INCREMENTS) << NUMBERS) | most(number, NUMBERS)
 }
 
-/// What an item says beside its documents.
-pub(super) struct Facts {
-    pub op: Op,
-    pub ts: Option<i64>,
-    pub lsn: Option<i64>,
-    pub id: Option<String>,
-    pub ns: String,
-    pub looked_up: bool,
-}
-
-impl Facts {
-    /// Appends the metadata, leaving the object open.
-    pub fn push(&self, out: &mut String, version: &str) {
-        let _ = write!(out, "\"metadata\":{{\"operationType\":\"{}\",\"version\":{}", self.op, quote(version));
-        let _ = write!(out, ",\"ns\":{}", quote(&self.ns));
-        push_number(out, "crts", self.ts);
-        push_number(out, "lsn", self.lsn);
-        if let Some(id) = &self.id {
-            let id = quote(id);
-            let _ = write!(out, ",\"id\":{id},\"partitionKey\":{{\"id\":{id}}}");
-        }
-        if self.looked_up {
-            out.push_str(",\"lookedUp\":true");
+/// The paths that an update names as changed, as an array of JSON Pointers.
+fn push_changed(out: &mut String, update: &RawDocument) {
+    let mut paths = Vec::new();
+    for name in ["updatedFields", "removedFields", "truncatedArrays"] {
+        match update.get(name) {
+            Ok(Some(RawBsonRef::Document(fields))) => {
+                paths.extend(fields.iter().flatten().map(|(path, _)| path.as_str().to_owned()));
+            }
+            Ok(Some(RawBsonRef::Array(fields))) => {
+                paths.extend(fields.into_iter().flatten().filter_map(|field| match field {
+                    RawBsonRef::String(path) => Some(path.to_owned()),
+                    RawBsonRef::Document(field) => field.get_str("field").ok().map(str::to_owned),
+                    _ => None,
+                }))
+            }
+            _ => {}
         }
     }
+    // A dotted path; a dot within a name cannot be recognised.
+    let pointer = |path: &String| quote(&format!("/{}", escaped(path).replace('.', "/")));
+    out.extend(["[", &paths.iter().map(pointer).collect::<Vec<_>>().join(","), "]"]);
 }
 
 /// The item of a delete that no event reports: the document was in a collection when that ended.
@@ -267,40 +270,51 @@ pub fn delete_item(
     (ns, version): (&str, &str),
     (ts, lsn): (Option<i64>, Option<i64>),
 ) -> serde_json::Result<Box<RawValue>> {
-    let facts = Facts { op: Op::Delete, ts, lsn, id: Some(id.to_owned()), ns: ns.to_owned(), looked_up: false };
-    let mut item = String::from("{");
-    facts.push(&mut item, version);
-    item.push_str("}}");
+    let delete = Streamed {
+        op: Op::Delete,
+        ts,
+        lsn,
+        id,
+        named: Some(id),
+        version,
+        ns,
+        current: None,
+        previous: None,
+        changed: None,
+        bson: None,
+        looked_up: false,
+    };
+    let mut item = String::new();
+    delete.push_item(&mut item);
     RawValue::from_string(item)
 }
 
-fn push_number(out: &mut String, name: &str, number: Option<i64>) {
-    if let Some(number) = number {
-        let _ = write!(out, ",\"{name}\":{number}");
-    }
+/// Adds a change as the item that is made of it.
+fn push_whole(page: &mut Sheet, change: &Streamed<Span>) {
+    let mut item = String::new();
+    page.read(change).push_item(&mut item);
+    page.push_item(|out| out.push_str(&item));
 }
 
 /// A document's text, with the fingerprint of its bytes as its etag.
-pub(super) fn push_image(out: &mut String, document: &RawDocument, manner: Manner) -> Result<(), Odd> {
-    push_text(out, document.as_bytes()).map_err(odd)?;
-    if manner.with_bytes {
-        out.pop();
-        let _ = write!(out, ",\"_etag\":{}}}", quote(&fingerprint(document.as_bytes())));
-    }
-    Ok(())
+pub(super) fn push_image(page: &mut Sheet, document: &RawDocument, manner: Manner) -> Result<Image<Span>, Odd> {
+    let bytes = document.as_bytes();
+    let mut done = Ok(());
+    let text = page.write(|out| done = push_text(out, bytes));
+    done.map_err(odd)?;
+    Ok(Image { text, etag: manner.with_bytes.then(|| page.write(|out| push_fingerprint(out, bytes))) })
 }
 
+/// Appends a document's bytes, base64.
 pub(super) fn push_bytes(out: &mut String, document: &RawDocument) {
-    out.push_str(",\"bson\":\"");
     STANDARD.encode_string(document.as_bytes(), out);
-    out.push('"');
 }
 
-fn namespace(ns: &RawDocument) -> String {
+fn push_namespace(out: &mut String, ns: &RawDocument) {
     let part = |name| ns.get_str(name).ok();
-    match (part("db"), part("coll")) {
-        (Some(database), Some(collection)) => format!("{database}.{collection}"),
-        (database, _) => database.unwrap_or_default().to_owned(),
+    out.push_str(part("db").unwrap_or_default());
+    if let (Some(_), Some(collection)) = (part("db"), part("coll")) {
+        out.extend([".", collection]);
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
     ru,
 };
 use crate::{
+    change::streamed::Sheet,
     cosmos::{Failure, Feed, FeedPage},
     mongo::{Dialect, Mongo},
 };
@@ -142,9 +143,9 @@ impl StreamFeed {
             });
         }
         let Some(baseline) = &mut self.baseline else { return Ok(None) };
-        let mut body = FeedPage::OPEN.to_owned();
-        if baseline.push(&self.watched.mongo, self.watched.manner, &mut body, PAGE).await?.is_some() {
-            return Ok(Some(FeedPage::of(body)));
+        let mut page = Sheet::default();
+        if baseline.push(&self.watched.mongo, self.watched.manner, &mut page, PAGE).await? {
+            return Ok(Some(FeedPage::of_sheet(page)));
         }
         self.baseline = None;
         self.position.filled();
@@ -185,21 +186,21 @@ impl StreamFeed {
 
     fn answer(&self, next: Option<mongodb::error::Result<RawBatch>>) -> Result<Option<Batch>, Failure> {
         let batch = next.transpose().map_err(|e| self.watched.mongo.fail("read the change stream", &e))?;
-        Ok(batch.map(Batch::new))
+        batch.map(Batch::new).transpose()
     }
 
     /// Makes a page of the rest of an answer.
     fn page(&mut self, mut batch: Batch) -> Result<FeedPage, Failure> {
-        let mut body = FeedPage::OPEN.to_owned();
+        // A document's text is a little longer than its bytes, and these are in it a second time, as base64.
+        let mut page = Sheet::with_room((batch.left() * 3).min(PAGE + PAGE / 4));
         // All documents in an answer of Azure share one token, which is after the last of them.
         let most = if self.watched.is_ru() { usize::MAX } else { PAGE };
-        let mut is_empty = true;
         self.quiet = if batch.is_empty()? { self.quiet } else { 0 };
         // The documents that a rename brought are read before the events after it.
-        while body.len() < most && !self.position.baseline {
+        while page.bytes() < most && !self.position.baseline {
             let Some(raw) = batch.next()? else {
                 self.end_of(&batch);
-                return Ok(FeedPage::of(body));
+                return Ok(FeedPage::of_sheet(page));
             };
             let event = Event::read(raw);
             let several = event.as_ref().ok().and_then(|event| event.part).filter(|(_, of)| *of > 1);
@@ -216,22 +217,14 @@ impl StreamFeed {
                     (&*whole, Event::read(&whole))
                 }
             };
-            let begin = body.len();
-            if !is_empty {
-                body.push(',');
-            }
             let brought = event.as_ref().ok().and_then(|event| self.watched.brought_by(event));
-            if push(raw, event, &mut body, self.watched.manner, &mut self.position) {
-                is_empty = false;
-            } else {
-                body.truncate(begin);
-            }
+            push(raw, event, &mut page, self.watched.manner, &mut self.position);
             if let Some((time, collection)) = brought {
                 self.position.fill(time, collection);
             }
         }
         self.batch = Some(batch);
-        Ok(FeedPage::of(body))
+        Ok(FeedPage::of_sheet(page))
     }
 
     /// The whole answer was consumed.
@@ -243,32 +236,21 @@ impl StreamFeed {
     }
 }
 
-/// Appends the item of an event and advances past it; returns whether there is one.
-fn push(
-    raw: &RawDocument,
-    event: Result<Event<'_>, Odd>,
-    body: &mut String,
-    manner: Manner,
-    position: &mut Position,
-) -> bool {
-    let begin = body.len();
+/// Adds the change that an event is, if it is one, and advances past it.
+fn push(raw: &RawDocument, event: Result<Event<'_>, Odd>, page: &mut Sheet, manner: Manner, position: &mut Position) {
+    let begin = page.bytes();
     let event = match event {
         Ok(event) => event,
-        Err(problem) => {
-            push_odd(body, raw, &problem);
-            return true;
-        }
+        Err(problem) => return push_odd(page, raw, &problem),
     };
-    let pushed = event.push(body, manner, position).unwrap_or_else(|problem: Odd| {
-        body.truncate(begin);
-        push_odd(body, raw, &problem);
-        true
-    });
+    if let Err(problem) = event.push(page, manner, position) {
+        page.take_back(begin);
+        push_odd(page, raw, &problem);
+    }
     if let Some(token) = event.token {
         position.pass(token);
         position.ended = event.is_end();
     }
-    pushed
 }
 
 /// Adds the members of a part to the earlier ones.
@@ -299,7 +281,7 @@ impl Feed for StreamFeed {
                 return Ok(page);
             }
         }
-        Ok(FeedPage::of(FeedPage::OPEN.to_owned()))
+        Ok(FeedPage::default())
     }
 
     /// An empty page from Azure may be one that was throttled.

@@ -69,7 +69,9 @@ impl Position {
 
     /// Everything up to a token was delivered.
     pub fn pass(&mut self, token: &RawDocument) {
-        self.after = Some(STANDARD.encode(token.as_bytes()));
+        let after = self.after.get_or_insert_default();
+        after.clear();
+        STANDARD.encode_string(token.as_bytes(), after);
         (self.start, self.baseline, self.renamed, self.ended) = (None, false, None, false);
     }
 

@@ -116,12 +116,13 @@ impl Collection {
         Ok((false, false))
     }
 
-    /// Removes one or all matching documents. The feed does not show it.
+    /// Removes one or all matching documents. The feed does not show it, but a delete has a number as well.
     pub fn remove(&mut self, filter: &Document, one: bool) -> Result<i32, String> {
         let (mut removed, filter) = (0, Filter::new(filter)?);
         for partition in &mut self.partitions {
             while let Some(at) = filter.find(partition) {
                 partition.documents.remove(at);
+                partition.next();
                 removed += 1;
                 if one {
                     return Ok(removed);
