@@ -48,6 +48,28 @@ async fn a_storm_of_429_only_delays_planning_applying_and_undoing() {
 }
 
 #[tokio::test]
+async fn an_undo_reads_live_documents_together_unless_that_is_refused() {
+    let damage = Damage::done(30).await;
+    let proxy = &damage.app.proxy;
+    let restored = damage.app.run_through_proxy(&damage.args(&["--yes"])).await;
+    assert_eq!(restored.code, 0, "{restored:?}");
+    let id = report(&restored)["restore"].as_str().unwrap().to_owned();
+    // A key that may only read is refused a request that could write.
+    for (refusal, least, most) in [(None, 0, 45), (Some(400), 60, 120), (Some(403), 60, 120)] {
+        proxy.refuse_bulk(refusal);
+        let before = proxy.reads();
+        let planned = damage.app.run_through_proxy(&["undo", &id, "--dry-run", "--format", "json"]).await;
+        assert_eq!(planned.code, 0, "{planned:?}");
+        let steps = report(&planned)["plan"]["steps"].as_array().unwrap().len();
+        let reads = proxy.reads() - before;
+        assert!(steps == 90 && (least..=most).contains(&reads), "{refusal:?}: {reads} reads for {steps} steps");
+    }
+    proxy.refuse_bulk(None);
+    assert_eq!(damage.app.run_through_proxy(&["undo", &id, "--yes"]).await.code, 0);
+    assert_eq!(damage.live().await, damage.before);
+}
+
+#[tokio::test]
 async fn a_write_whose_answer_was_lost_is_done_and_can_be_undone() {
     for fault in [Fault::FailAfterWrite, Fault::CutAfterWrite, Fault::Cut] {
         let damage = Damage::done(3).await;

@@ -11,7 +11,7 @@ use crate::{
     history::{
         as_of::{AsOf, State, as_of, boundary},
         histories::{Item, Texts},
-        live::read_live,
+        live::{assumed, read_live},
         version::named,
     },
 };
@@ -197,7 +197,7 @@ async fn seen(past: &Past<'_>, item: &Item, side: &Side) -> Result<Seen, LookErr
 async fn live(past: &Past<'_>, item: &Item) -> Result<LiveSide, LookError> {
     let source = past.source()?;
     let newest = item.versions.last();
-    let Some(text) = read_live(&**source, &past.pace, &item.key).await? else {
+    let Some(text) = read_live(&**source, &past.pace, &item.key, assumed(&item.versions)).await? else {
         let is_uncaptured = newest.is_some_and(|version| !version.op.is_some_and(Op::is_tombstone));
         return Ok(LiveSide { is_uncaptured, ..LiveSide::default() });
     };

@@ -197,7 +197,7 @@ impl<'a> Past<'a> {
             Ok(source) if !is_settled => source,
             _ => return Ok(self.unless_dropped(item.versions.clone(), at).await?),
         };
-        let live = look_at(&**source, &self.pace, &item.key, true).await?;
+        let live = look_at(&**source, &self.pace, &item.key, live::assumed(&item.versions), true).await?;
         let own = |text: &str| own_text(text).ok();
         let live = live.map(|live| live::Live { text: live.text.as_deref().and_then(own), ..live });
         let mut versions = with_live(&item.key.id, &item.versions, live.as_ref()).into_owned();

@@ -12,7 +12,6 @@ use std::{
         Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use azure_data_cosmos_driver::models::EffectivePartitionKey;
@@ -179,7 +178,7 @@ impl Carrier for Account {
             let key = operation.key.to_json().to_string();
             let (code, sub, _) = self.carry_out(verb, &key, &operation.id, body.as_ref());
             if code < 300 {
-                return Ok(Done { written: Written { charge: 2.0, ..Written::default() }, text: None });
+                return Ok(Done { written: Written { charge: 2.0, ..Written::default() }, text: None, packed: false });
             }
             Err(Failure::from_status("alone".into(), Status::new(code, sub), "no", None))
         }
