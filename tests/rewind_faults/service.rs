@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{Damage, EVERYTHING, fates, report};
-use crate::support::{Fault, Kind, When};
+use crate::support::{Fault, Kind, Trouble, When};
 
 #[tokio::test]
 async fn a_storm_of_429_only_delays_planning_applying_and_undoing() {
@@ -67,6 +67,24 @@ async fn an_undo_reads_live_documents_together_unless_that_is_refused() {
     proxy.refuse_bulk(None);
     assert_eq!(damage.app.run_through_proxy(&["undo", &id, "--yes"]).await.code, 0);
     assert_eq!(damage.live().await, damage.before);
+}
+
+#[tokio::test]
+async fn what_was_written_is_taken_back_whatever_the_answer_said_of_it() {
+    for (status, etags) in [((410, 1002), true), ((413, 3402), true), ((408, 0), true), ((429, 0), false)] {
+        let damage = Damage::done(12).await;
+        let proxy = &damage.app.proxy;
+        proxy.trouble_operations(Some(Trouble { status, carried_out: etags, etags }));
+        let restored = damage.app.run_through_proxy(&damage.args(&["--yes"])).await;
+        assert_eq!(restored.code, 0, "{status:?}: {restored:?}");
+        assert!(proxy.trouble_operations(None) > 20, "{status:?}");
+        assert_eq!(fates(&report(&restored)), BTreeMap::from([("done", 36)]), "{status:?}");
+        assert_eq!(damage.live().await, damage.good, "{status:?}");
+        let id = report(&restored)["restore"].as_str().unwrap().to_owned();
+        let undone = damage.app.run_through_proxy(&["undo", &id, "--yes"]).await;
+        assert_eq!(undone.code, 0, "{status:?}: {undone:?}");
+        assert_eq!(damage.live().await, damage.before, "{status:?}");
+    }
 }
 
 #[tokio::test]
