@@ -184,7 +184,7 @@ impl Applier<'_> {
         stream::iter(steps)
             .take_while(|_| std::future::ready(!stop.is_cancelled()))
             .map(move |step| async move {
-                self.pace.wait().await;
+                let _underway = self.pace.begin().await;
                 self.one(&step?).await
             })
             .buffer_unordered(concurrency.max(1))
