@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cosmos_rewind::{change::key::PartitionKey, cosmos::Items};
 use serde_json::{Value, json};
 
-use crate::support::{Fault, Kind, TestApp, feed_document};
+use crate::support::{Fault, Kind, TestApp, Trouble, feed_document};
 
 fn of_many_keys(documents: u64) -> Vec<Value> {
     (0..documents).map(|n| feed_document(&format!("doc-{n}"), &format!("key-{n}"), 100 + n)).collect()
@@ -15,7 +15,7 @@ fn of_many_keys(documents: u64) -> Vec<Value> {
 
 #[tokio::test]
 async fn an_account_that_refuses_bulk_is_written_to_one_by_one_and_nothing_is_lost() {
-    for status in [400, 404] {
+    for status in [400, 404, 411, 431] {
         let app = TestApp::start().await;
         let handler = app.handler(&[]).await;
         app.proxy.refuse_bulk(Some(status));
@@ -33,6 +33,46 @@ async fn an_account_that_refuses_bulk_is_written_to_one_by_one_and_nothing_is_lo
         assert_eq!(handler.deliver(&of_many_keys(20)).await.0, 200);
         assert_eq!(app.proxy.writes() - before, 20);
     }
+}
+
+/// What an operation is told, and what became of it, are two things. The final state and the counts must be right.
+#[tokio::test]
+async fn every_operation_is_carried_out_whatever_it_is_told_first() {
+    let app = TestApp::start().await;
+    // An equal document would pass for the command's own after a retry.
+    let lines = |from: usize, by: &str| -> String {
+        let one = |n| json!({"id": format!("a/b d{n}"), "pk": format!("p{n}"), "by": by}).to_string() + "\n";
+        (from..80).map(one).collect()
+    };
+    std::fs::write(app.folder.path().join("half.jsonl"), lines(40, "somebody else")).unwrap();
+    std::fs::write(app.folder.path().join("all.jsonl"), lines(0, "this")).unwrap();
+    let handler = app.handler(&[]).await;
+    let statuses = [(429, 3200), (449, 0), (408, 0), (410, 1002), (410, 1007), (413, 3402), (424, 0), (500, 0)];
+    for (round, status) in statuses.into_iter().enumerate() {
+        for carried_out in [false, true] {
+            let trouble = || app.proxy.trouble_operations(Some(Trouble { status, carried_out, etags: true }));
+            let case = format!("{status:?}, carried out: {carried_out}");
+            let key = |n| format!("{round}-{carried_out}-{n}");
+            let batch: Vec<Value> = (0..40).map(|n| feed_document(&key(n), &key(n), n)).collect();
+            trouble();
+            let (answered, body) = handler.deliver(&batch).await;
+            assert_eq!(answered, 200, "{case}: {body}");
+            assert!(body["Logs"][0].as_str().unwrap().contains("40 items, 40 records"), "{case}: {body}");
+            let load = ["load", "all.jsonl", "--no-trailer", "--format", "json"];
+            assert_eq!(app.run(&["load", "half.jsonl", "--no-trailer"]).await.code, 0, "{case}");
+            let loaded = app.run_through_proxy(&load).await;
+            let said: Value =
+                serde_json::from_str(&loaded.stdout).unwrap_or_else(|e| panic!("{case}: {e}: {loaded:?}"));
+            let counts = (said["created"].as_u64(), said["skipped"].as_u64());
+            assert_eq!(counts, (Some(40), Some(40)), "{case}: {loaded:?}");
+            let emptied = app.run_through_proxy(&["truncate", "source", "--yes", "--format", "json"]).await;
+            assert!(emptied.code == 0 && emptied.stdout.contains("\"deleted\":80"), "{case}: {emptied:?}");
+            assert!(app.proxy.trouble_operations(None) > 100, "{case}");
+        }
+    }
+    assert_eq!(app.history().await.len(), 40 * 2 * statuses.len());
+    assert!(app.dead_letters().is_empty());
+    assert!(!handler.log().iter().any(|line| line.contains("bulk requests")), "{:#?}", handler.log());
 }
 
 #[tokio::test]

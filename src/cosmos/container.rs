@@ -1,6 +1,6 @@
 //! Reads, writes and deletes one container's items as raw JSON, alone or in transactional batches.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use azure_data_cosmos::models::TimeToLive;
 use azure_data_cosmos_driver::{
@@ -36,10 +36,12 @@ pub struct Container {
 }
 
 /// What all clones of an open container share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Together {
     routes: Routes,
     packer: Packer,
+    /// Whether reads may go with others.
+    reads: AtomicBool,
     /// The expiry settings of its definition, read once.
     default_ttl: OnceCell<Option<i64>>,
 }
@@ -77,7 +79,9 @@ impl Container {
         reference: ContainerReference,
         key_paths: KeyPaths,
     ) -> Self {
-        Self { cosmos, driver, reference, key_paths: Arc::new(key_paths), together: Arc::default() }
+        let (routes, packer, default_ttl) = Default::default();
+        let together = Together { routes, packer, reads: AtomicBool::new(true), default_ttl };
+        Self { cosmos, driver, reference, key_paths: Arc::new(key_paths), together: Arc::new(together) }
     }
 
     /// The container's name.
@@ -134,6 +138,10 @@ impl Container {
 
     pub(super) fn packer(&self) -> &Packer {
         &self.together.packer
+    }
+
+    pub(super) fn reads_together(&self) -> &AtomicBool {
+        &self.together.reads
     }
 
     pub(super) fn reference(&self) -> &ContainerReference {

@@ -1,11 +1,17 @@
 //! Single items of a container, whatever holds them: the service, or the memory of a test.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use futures::{FutureExt as _, future::BoxFuture, stream::BoxStream};
 
-use super::{Container, Failure, HashSpace, Written, bulk::Verb};
-use crate::change::key::{KeyPaths, PartitionKey};
+use super::{
+    Container, Disposition, Failure, HashSpace, Written,
+    bulk::{Done, Verb},
+};
+use crate::change::{
+    key::{KeyPaths, PartitionKey},
+    raw::RawDocument,
+};
 
 /// The result of an operation on one item.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Failure>>;
@@ -37,6 +43,11 @@ pub trait Items: Send + Sync + 'static {
     fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>>;
     /// The same for an item that no longer changes: the answer may be a moment old. For many at once.
     fn read_settled<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
+        self.read(key, id)
+    }
+    /// The same for an item that is assumed to have this etag. If it has, the answer may be a moment old, so whatever
+    /// is done about it needs the etag as its condition. For many at once.
+    fn read_assumed<'a>(&'a self, key: &'a PartitionKey, id: &'a str, _etag: &'a str) -> Answer<'a, Option<String>> {
         self.read(key, id)
     }
     /// Creates an item; a [`Disposition::Conflict`](super::Disposition::Conflict) when it exists.
@@ -73,18 +84,27 @@ impl Items for Container {
         Self::packs(self)
     }
 
-    // Never packed: a packed read has no session token, and may miss what this process has just written.
+    // Never packed: a packed read has no session token, and may miss what this process has just written. It is only
+    // asked for what is then recognized.
     fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
         self.read_text(key, id).boxed()
     }
 
     fn read_settled<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
         async move {
-            match self.packed(key, id, Verb::Read).await?.text {
-                Some(text) => Ok(Some(text)),
-                // A replica may not have it yet.
-                None => Items::read(self, key, id).await,
-            }
+            let done = self.read_packed(key, id).await?;
+            // A replica may not have it yet.
+            if done.packed && done.text.is_none() { Items::read(self, key, id).await } else { Ok(done.text) }
+        }
+        .boxed()
+    }
+
+    fn read_assumed<'a>(&'a self, key: &'a PartitionKey, id: &'a str, etag: &'a str) -> Answer<'a, Option<String>> {
+        async move {
+            let done = self.read_packed(key, id).await?;
+            let is_sure = !done.packed || done.text.as_deref().is_some_and(|text| has_etag(text, etag));
+            // A replica may be behind.
+            if is_sure { Ok(done.text) } else { Items::read(self, key, id).await }
         }
         .boxed()
     }
@@ -107,9 +127,27 @@ impl Items for Container {
 }
 
 impl Container {
+    /// Reads an item together with others, unless that is refused: a key that may only read may not be allowed to send
+    /// such a request.
+    async fn read_packed(&self, key: &PartitionKey, id: &str) -> Result<Done, Failure> {
+        if self.reads_together().load(Ordering::Relaxed) {
+            match self.packed(key, id, Verb::Read).await {
+                Err(failure) if failure.disposition == Disposition::Denied => {
+                    self.reads_together().store(false, Ordering::Relaxed);
+                }
+                done => return done,
+            }
+        }
+        Ok(Done { written: Written::default(), text: self.read_text(key, id).await?, packed: false })
+    }
+
     async fn written(&self, key: &PartitionKey, id: &str, verb: Verb<'static>) -> Result<Written, Failure> {
         self.packed(key, id, verb).await.map(|done| done.written)
     }
+}
+
+fn has_etag(text: &str, etag: &str) -> bool {
+    RawDocument::parse(text).is_ok_and(|document| document.get_str("_etag").as_deref() == Some(etag))
 }
 
 /// Something built around a container, which exposes the container's items.
@@ -145,6 +183,10 @@ impl<T: InContainer> Items for T {
 
     fn read_settled<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
         self.container().read_settled(key, id)
+    }
+
+    fn read_assumed<'a>(&'a self, key: &'a PartitionKey, id: &'a str, etag: &'a str) -> Answer<'a, Option<String>> {
+        self.container().read_assumed(key, id, etag)
     }
 
     fn create<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {

@@ -1,6 +1,12 @@
 //! Limits request units per second.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -13,12 +19,33 @@ pub struct RuLimiter {
     meter: RuMeter,
     begun: Instant,
     before: f64,
+    work: Arc<Work>,
 }
+
+/// What [`RuLimiter::begin`] has let begin.
+#[derive(Debug, Default)]
+struct Work {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+/// A piece of work that ends when this is dropped.
+#[derive(Debug)]
+pub struct Underway(Arc<Work>);
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Relaxed);
+    }
+}
+
+/// What a piece of work is taken to cost before any has ended.
+const FIRST: f64 = 10.0;
 
 impl RuLimiter {
     /// Begins now; `None` holds nothing back.
     pub fn new(meter: &RuMeter, limit: Option<f64>) -> Self {
-        Self { limit, meter: meter.clone(), begun: Instant::now(), before: meter.total() }
+        Self { limit, meter: meter.clone(), begun: Instant::now(), before: meter.total(), work: Arc::default() }
     }
 
     /// Request units since it began.
@@ -29,8 +56,30 @@ impl RuLimiter {
     /// Waits until the usage fits the limit.
     pub async fn wait(&self) {
         let Some(limit) = self.limit else { return };
-        let due = Duration::from_secs_f64((self.used() / limit).clamp(0.0, 86_400.0));
-        tokio::time::sleep_until(self.begun + due).await;
+        tokio::time::sleep_until(self.due(self.used(), limit)).await;
+    }
+
+    /// Waits until a piece of work may begin, of which many are underway at the same time. What these will cost counts
+    /// already, as much for each as those cost that have ended.
+    pub async fn begin(&self) -> Underway {
+        let before = self.work.begun.fetch_add(1, Relaxed);
+        let this = Underway(self.work.clone());
+        while let Some(limit) = self.limit {
+            let (used, ended) = (self.used(), self.work.ended.load(Relaxed));
+            let each = if ended == 0 { FIRST } else { used / ended as f64 };
+            let due = self.due(used + each * before.saturating_sub(ended) as f64, limit);
+            if due <= Instant::now() {
+                break;
+            }
+            // What has ended meanwhile tells more.
+            tokio::time::sleep_until(due).await;
+        }
+        this
+    }
+
+    /// When this usage fits the limit.
+    fn due(&self, usage: f64, limit: f64) -> Instant {
+        self.begun + Duration::from_secs_f64((usage / limit).clamp(0.0, 86_400.0))
     }
 }
 
@@ -49,5 +98,22 @@ mod tests {
         paced.wait().await;
         assert!(paced.begun.elapsed() >= Duration::from_millis(2500), "{:?}", paced.begun.elapsed());
         assert!((paced.used() - 250.0).abs() < 1e-6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_underway_counts_before_it_is_charged() {
+        let meter = RuMeter::default();
+        let pace = RuLimiter::new(&meter, Some(100.0));
+        let one = || async {
+            let _underway = pace.begin().await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            meter.add(20.0);
+        };
+        futures::future::join_all((0..200).map(|_| one())).await;
+        let took = pace.begun.elapsed();
+        assert!(
+            took >= Duration::from_secs(38) && took < Duration::from_secs(45),
+            "4,000 RU at 100 a second took {took:?}"
+        );
     }
 }

@@ -54,18 +54,15 @@ impl Status {
         self.code == 501
     }
 
-    /// The service does not take such a request. Answers that any request would get from a container that is gone,
-    /// recreated or lagging behind do not count, and neither does what the client library says itself.
+    /// A refusal of a request with several operations says that such requests are not taken. Answers that any request
+    /// would get from a container that is gone, recreated or lagging behind do not count, and neither do those about an
+    /// item, nor what the client library says itself.
     pub fn is_of_the_request(self) -> bool {
         /// The first of the client library's own sub-statuses.
         const OWN: u16 = 20_000;
         let others = [Self::KEY_MISMATCH, Self::NO_OWNER, Self::SESSION_BEHIND];
-        self.may_be_of_the_request() && self.sub < OWN && !others.contains(&self)
-    }
-
-    /// The service may not accept this form of request: another form can be tried.
-    pub const fn may_be_of_the_request(self) -> bool {
-        matches!(self.code, 400 | 404 | 405 | 415 | 501)
+        let is_of_an_item = matches!(self.code, 403 | 409 | 412);
+        self != Self::NOT_SENT && self.sub < OWN && !is_of_an_item && !others.contains(&self)
     }
 
     /// The account does not know the caller's key or identity.

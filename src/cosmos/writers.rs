@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Disposition, Failure, Items, RETRY_TIMEOUT, Retry, RuLimiter, Status, gate::Room};
+use super::{Disposition, Failure, Items, RETRY_TIMEOUT, Retry, RuLimiter, Status, gate::Room, ru_limiter::Underway};
 use crate::change::{diff, key::ItemKey, record::own_text};
 
 /// Writes queued for each writer: enough to keep it busy, few enough to stop soon.
@@ -263,8 +263,8 @@ impl Shared {
     }
 
     /// Waits until a write may begin.
-    async fn admit(&self, action: &Action) -> Option<SemaphorePermit<'_>> {
-        self.pace.wait().await;
+    async fn admit(&self, action: &Action) -> Option<(SemaphorePermit<'_>, Underway)> {
+        let underway = self.pace.begin().await;
         let is_packed = self.container.packs() && !self.is_throttled.load(Ordering::Relaxed);
         let places = match action {
             // It reads before it writes, and reads are not packed.
@@ -273,7 +273,7 @@ impl Shared {
             _ => u32::try_from(action.bytes().div_ceil(SMALL_BYTES)).unwrap_or(self.small).clamp(1, self.small),
         };
         // It is never closed.
-        self.in_flight.acquire_many(places).await.ok()
+        self.in_flight.acquire_many(places).await.ok().map(|place| (place, underway))
     }
 
     async fn write(&self, job: Job) {

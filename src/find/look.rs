@@ -25,7 +25,7 @@ use crate::{
     history::{
         Containers,
         as_of::{Caveat, unseen},
-        live::{etag_of, read_live},
+        live::{assumed, etag_of, read_live},
         predicate::evaluate::Undecided,
         scan::{Piece, ScannedItem, text_of},
         timeline::Timeline,
@@ -318,7 +318,7 @@ impl Looker {
 
     /// Whether the condition is true for the live document.
     async fn still(&self, found: &ScannedItem, version: &Version, tally: &mut Tally) -> Result<Still, Failure> {
-        let live = read_live(&*self.containers.target, &self.pace, &found.item).await?;
+        let live = read_live(&*self.containers.target, &self.pace, &found.item, assumed(&found.versions)).await?;
         let Some(live) = live else { return Ok(Still::Gone) };
         let etag = etag_of(&live).unwrap_or_default();
         if version.etag.as_ref() == Some(&etag) {

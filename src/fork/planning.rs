@@ -184,7 +184,7 @@ impl Work<'_> {
         let fork = fork.map_err(|e| RestoreError::Fork(invalid(e.to_string())))?;
         let base = listed.before.map(|text| text.get().to_owned());
         let containers = self.applier.containers;
-        let live = look_at(&*containers.target, &self.applier.pace, &item, true).await?;
+        let live = look_at(&*containers.target, &self.applier.pace, &item, None, true).await?;
         // Usually the history has the live version; then it need not be saved again.
         let mut versions = Vec::new();
         if let Some(live) = &live {

@@ -214,7 +214,7 @@ impl<'a> Gone<'a> {
         let mut asked = Vec::new();
         if self.is_elsewhere {
             for together in found.chunks(TOGETHER) {
-                let looks = together.iter().map(|one| look_at(self.source, self.pace, &one.item, false));
+                let looks = together.iter().map(|one| look_at(self.source, self.pace, &one.item, None, false));
                 asked.extend(try_join_all(looks).await?);
             }
         }
@@ -323,7 +323,7 @@ mod tests {
             let item = ItemKey { id: (*id).to_owned(), partition_key: PartitionKey::parse("p").unwrap() };
             let read =
                 histories(&*containers.changes, &pace, id, Some(&item.partition_key), Texts::None).await.unwrap();
-            let live = look_at(&*containers.target, &pace, &item, false).await.unwrap();
+            let live = look_at(&*containers.target, &pace, &item, None, false).await.unwrap();
             let versions = read.items.into_iter().flat_map(|item| item.versions).collect();
             found.push(ScannedItem { versions, live, ..ScannedItem::new(item) });
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{containers::page, reading::LiveContainer};
 use crate::{
-    change::{key::ItemKey, raw::RawDocument},
+    change::{key::ItemKey, raw::RawDocument, version::Version},
     cosmos::{Failure, HashRange, RETRY_TIMEOUT, Retry, RuLimiter},
 };
 
@@ -33,7 +33,7 @@ pub enum LiveDetail {
 /// Live documents by item.
 pub type LiveIndex = HashMap<ItemKey, Live>;
 
-/// Reads a live document's text; `None` when there is none.
+/// Reads a live document's text; `None` when there is none. Many that have the assumed etag are read together.
 ///
 /// # Errors
 /// When the service refuses.
@@ -41,12 +41,35 @@ pub async fn read_live(
     container: &dyn LiveContainer,
     pace: &RuLimiter,
     item: &ItemKey,
+    assumed: Option<&str>,
 ) -> Result<Option<String>, Failure> {
     pace.wait().await;
-    Retry::for_at_most(RETRY_TIMEOUT).run(|| container.read(&item.partition_key, &item.id)).await
+    read_now(container, item, assumed).await
 }
 
-/// Reads what a container has of one item.
+/// The same, without a limit of request units.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn read_now(
+    container: &dyn LiveContainer,
+    item: &ItemKey,
+    assumed: Option<&str>,
+) -> Result<Option<String>, Failure> {
+    let (key, id) = (&item.partition_key, item.id.as_str());
+    let read = || match assumed {
+        Some(etag) => container.read_assumed(key, id, etag),
+        None => container.read(key, id),
+    };
+    Retry::for_at_most(RETRY_TIMEOUT).run(read).await
+}
+
+/// The etag that a document has, unless it was written since the newest of these versions, which are in order.
+pub fn assumed(versions: &[Version]) -> Option<&str> {
+    versions.last().and_then(|newest| newest.etag.as_deref())
+}
+
+/// Reads what a container has of one item, as [`read_live`] does.
 ///
 /// # Errors
 /// When the service refuses.
@@ -54,9 +77,10 @@ pub async fn look_at(
     container: &dyn LiveContainer,
     pace: &RuLimiter,
     item: &ItemKey,
+    assumed: Option<&str>,
     with_text: bool,
 ) -> Result<Option<Live>, Failure> {
-    let live = read_live(container, pace, item).await?;
+    let live = read_live(container, pace, item, assumed).await?;
     Ok(live.as_deref().and_then(of_text).map(|found| Live { text: live.filter(|_| with_text), ..found }))
 }
 

@@ -136,7 +136,7 @@ impl<'a> Moment<'a> {
             return Ok(Ok(text));
         }
         if chosen.is_live {
-            let now = look_at(&*self.containers.source, self.pace, &chosen.item, true).await?;
+            let now = look_at(&*self.containers.source, self.pace, &chosen.item, chosen.etag.as_deref(), true).await?;
             let text = now.filter(|now| Some(&now.etag) == chosen.etag.as_ref()).and_then(|now| now.text);
             return Ok(text.ok_or(NoText::Moved).and_then(|text| Ok(record::own_text(&text)?)));
         }

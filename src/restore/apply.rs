@@ -25,7 +25,10 @@ use crate::{
     },
     clock::Clock,
     cosmos::{Disposition, Failure, RETRY_TIMEOUT, Retry, RuLimiter, Written},
-    history::{Containers, live::etag_of},
+    history::{
+        Containers,
+        live::{self, etag_of},
+    },
 };
 
 /// How a plan is applied.
@@ -90,7 +93,7 @@ impl Applier<'_> {
         let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
         let live = match hand.live {
             Some(live) => live,
-            None => self.read_live(&item).await?,
+            None => self.read_live(&item, step.live.as_deref()).await?,
         };
         if step.action == Action::Delete {
             return Ok(Prepared { text: None, live });
@@ -181,7 +184,7 @@ impl Applier<'_> {
         stream::iter(steps)
             .take_while(|_| std::future::ready(!stop.is_cancelled()))
             .map(move |step| async move {
-                self.pace.wait().await;
+                let _underway = self.pace.begin().await;
                 self.one(&step?).await
             })
             .buffer_unordered(concurrency.max(1))
@@ -201,7 +204,8 @@ impl Applier<'_> {
         let written = async {
             match self.write_at_once(step, &mut outcome).await? {
                 Attempt::Done => Ok(()),
-                Attempt::Moved { tried } => self.write(step, tried, &mut outcome).await,
+                Attempt::NotMade => self.write(step, None, &mut outcome).await,
+                Attempt::Moved { tried } => self.write(step, Some(tried), &mut outcome).await,
             }
         };
         match written.await {
@@ -218,7 +222,7 @@ impl Applier<'_> {
     async fn write_at_once(&self, step: &Step, outcome: &mut Outcome) -> Result<Attempt, StepError> {
         let saved = step.live.is_none() || (step.saved && self.fresh && !self.containers.is_elsewhere());
         if !saved || !self.manner.only.is_empty() || step.is_edit() || !step.action.writes() {
-            return Ok(Attempt::Moved { tried: false });
+            return Ok(Attempt::NotMade);
         }
         let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
         let text = match step.action {
@@ -227,8 +231,10 @@ impl Applier<'_> {
         };
         self.check(step, text.as_ref())?;
         // Once the answer to a delete is lost, nothing tells who deleted the document; checked beforehand, it is known.
-        if text.is_none() && self.read_live(&item).await?.as_deref().and_then(etag_of) != step.live {
-            return Ok(Attempt::Moved { tried: false });
+        if text.is_none()
+            && self.read_live(&item, step.live.as_deref()).await?.as_deref().and_then(etag_of) != step.live
+        {
+            return Ok(Attempt::NotMade);
         }
         self.mark(step)?;
         let retry = Retry::for_at_most(RETRY_TIMEOUT);
@@ -261,7 +267,7 @@ impl Applier<'_> {
     ) -> Result<Written, Failure> {
         let target = &self.containers.target;
         let (key, id) = (&item.partition_key, item.id.as_str());
-        retry
+        let mut written = retry
             .run(|| async {
                 match (text, etag) {
                     (Some(text), Some(etag)) => target.replace(key, id, text.clone().into_bytes(), etag).await,
@@ -269,14 +275,24 @@ impl Applier<'_> {
                     (None, etag) => target.delete(key, id, etag).await,
                 }
             })
-            .await
+            .await?;
+        // Without the new etag nobody could take this write back. It is written all the same.
+        if let Some(text) = text.filter(|_| written.etag.is_none())
+            && let Ok(Some(live)) = self.read_live(item, None).await
+            && same_document(text, &live, false)
+        {
+            written.etag = etag_of(&live);
+        }
+        Ok(written)
     }
 
-    /// Reads first, saves what is there, and writes. `tried` says that an attempt may have been stored although it was
-    /// reported as failed.
-    async fn write(&self, step: &Step, tried: bool, outcome: &mut Outcome) -> Result<(), StepError> {
+    /// Reads first, saves what is there, and writes. After an attempt, `tried` says whether it may have been stored
+    /// although it was reported as failed.
+    async fn write(&self, step: &Step, tried: Option<bool>, outcome: &mut Outcome) -> Result<(), StepError> {
         let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
-        let live = self.read_live(&item).await?;
+        // An attempt has shown that the document is another one.
+        let assumed = step.live.as_deref().filter(|_| tried.is_none());
+        let live = self.read_live(&item, assumed).await?;
         let etag = live.as_deref().and_then(etag_of);
         let has_moved = etag != step.live;
         let prepared = match self.prepare(step, Prefetched { version: None, live: Some(live) }).await {
@@ -298,7 +314,7 @@ impl Applier<'_> {
         };
         if there {
             // Somebody else may have had the same effect before an attempt of ours whose answer was lost.
-            let ours = tried
+            let ours = tried == Some(true)
                 && match (&prepared.text, &prepared.live) {
                     (Some(text), Some(live)) => same_document(&text.text, live, false) && !self.is_older(live),
                     _ => true,
@@ -342,7 +358,7 @@ impl Applier<'_> {
             }
             Err(f) if moved(&f) => {
                 // Either somebody was quicker, or an attempt of ours was stored although it was reported as failed.
-                let now = self.read_live(&item).await?;
+                let now = self.read_live(&item, None).await?;
                 let ours = match (&prepared.text, &now) {
                     (Some(text), Some(now)) => same_document(&text.text, now, false),
                     (None, None) => true,
@@ -357,15 +373,15 @@ impl Applier<'_> {
         }
     }
 
-    async fn read_live(&self, item: &ItemKey) -> Result<Option<String>, Failure> {
-        let read = || self.containers.target.read(&item.partition_key, &item.id);
-        Retry::for_at_most(RETRY_TIMEOUT).run(read).await
+    async fn read_live(&self, item: &ItemKey, assumed: Option<&str>) -> Result<Option<String>, Failure> {
+        live::read_now(&*self.containers.target, item, assumed).await
     }
 }
 
 /// The result of an attempt without reading first.
 enum Attempt {
     Done,
+    NotMade,
     Moved { tried: bool },
 }
 

@@ -142,7 +142,7 @@ pub async fn survey(
             .map(|(of_item, here)| async move {
                 let here = match wish {
                     ArchiveScope::All => here,
-                    _ => look_at(&*applier.containers.target, &applier.pace, &of_item.item, true).await?,
+                    _ => look_at(&*applier.containers.target, &applier.pace, &of_item.item, None, true).await?,
                 };
                 Ok::<_, SurveyError>((found(&of_item, here), of_item))
             })

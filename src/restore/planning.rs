@@ -283,7 +283,7 @@ impl Planning<'_> {
             if version.op.is_some_and(Op::is_tombstone) {
                 return Err(RestoreError::IsDelete { wanted: wanted.to_owned(), ts: version.ts });
             }
-            let live = look_at(&*applier.containers.target, self.limiter, item, true).await?;
+            let live = look_at(&*applier.containers.target, self.limiter, item, None, true).await?;
             let etag = live.as_ref().map(|live| &live.etag);
             let action = match etag {
                 None => Action::Recreate,

@@ -19,7 +19,7 @@ use crate::{
         frontier::{Frontier, Reach},
         gone::Gone,
         known::Facts,
-        live::look_at,
+        live::{assumed, look_at},
         scan::{Scan, ScannedItem, Scope},
     },
 };
@@ -135,7 +135,8 @@ pub(super) async fn decided(
         // What the target has says nothing about the source. When the history may end too early, or a delete may have
         // been removed from it, the source does tell.
         true if !reach.covers(rules.at) || reach.untold.dropped_before.is_some() => {
-            look_at(&*applier.containers.source, &applier.pace, &found.item, false).await?
+            let assumed = assumed(&found.versions);
+            look_at(&*applier.containers.source, &applier.pace, &found.item, assumed, false).await?
         }
         true => None,
         false => found.live.clone(),

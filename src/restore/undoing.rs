@@ -176,7 +176,7 @@ async fn inverse_of(
         let record = now.containers.record(&item, &id_of_version(&item.id, etag)).await;
         back.saved = record.is_ok_and(|record| record.as_ref().is_some_and(is_exact));
     }
-    let live = look_at(&*now.containers.target, &now.pace, &item, true).await?;
+    let live = look_at(&*now.containers.target, &now.pace, &item, back.live.as_deref(), true).await?;
     let is_as_left = live.as_ref().map(|live| &live.etag) == back.live.as_ref();
     let is_gone = live.is_none() && back.live.is_some();
     if is_gone {
@@ -224,7 +224,7 @@ async fn unnoted(
     others: &HashSet<String>,
 ) -> Result<Unnoted, StepError> {
     let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
-    let live = look_at(&*applier.containers.target, &applier.pace, &item, true).await?;
+    let live = look_at(&*applier.containers.target, &applier.pace, &item, None, true).await?;
     let etag = live.as_ref().map(|live| live.etag.clone());
     if etag == step.live || etag.as_ref().is_some_and(|etag| others.contains(etag)) {
         return Ok(Unnoted::Not);

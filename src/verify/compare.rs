@@ -94,7 +94,7 @@ async fn against_live(
     let read;
     let live = match in_hand {
         Some(text) => text,
-        None => match read_live(&*containers.source, pace, item).await {
+        None => match read_live(&*containers.source, pace, item, Some(etag)).await {
             Ok(Some(text)) => {
                 read = text;
                 &read

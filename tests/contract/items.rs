@@ -60,6 +60,40 @@ async fn a_condition_that_does_not_hold_changes_nothing_and_says_why() {
 }
 
 #[tokio::test]
+async fn what_is_assumed_of_an_item_does_not_alter_what_is_read() {
+    for side in empty(LAYOUTS[0]).await {
+        let (name, source) = (&side.name, &side.containers.source);
+        let ids: Vec<String> = (0..60).map(|n| format!("a/b \u{fc}\"{n}")).collect();
+        let body = |id: &str, n: i64| json!({"id": id, "pk": id, "n": n}).to_string().into_bytes();
+        let mut etags = Vec::new();
+        for id in &ids {
+            etags.push(source.create(&key(id), id, body(id, 1)).await.unwrap().etag.unwrap());
+        }
+        // Every third has moved since, and every fifth is gone.
+        for (n, id) in ids.iter().enumerate() {
+            match n {
+                n if n % 3 == 0 => drop(source.replace(&key(id), id, body(id, 2), &etags[n]).await.unwrap()),
+                n if n % 5 == 0 => drop(source.delete(&key(id), id, None).await.unwrap()),
+                _ => {}
+            }
+        }
+        let keys: Vec<_> = ids.iter().map(|id| key(id)).collect();
+        let read = (0..ids.len()).map(|n| source.read_assumed(&keys[n], &ids[n], &etags[n]));
+        let read = futures::future::try_join_all(read).await.unwrap();
+        for (n, text) in read.into_iter().enumerate() {
+            let found = text.map(|text| serde_json::from_str::<Value>(&text).unwrap());
+            let found = found.map(|item| (item["id"].as_str().unwrap().to_owned(), item["n"].as_i64().unwrap()));
+            let expected = match n {
+                n if n % 3 == 0 => Some(2),
+                n if n % 5 == 0 => None,
+                _ => Some(1),
+            };
+            assert_eq!(found, expected.map(|version| (ids[n].clone(), version)), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_id_can_be_any_text_and_names_only_its_own_item() {
     for side in empty(LAYOUTS[0]).await {
         let (name, source) = (&side.name, &side.containers.source);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{Damage, EVERYTHING, fates, report};
-use crate::support::{Fault, Kind, When};
+use crate::support::{Fault, Kind, Trouble, When};
 
 #[tokio::test]
 async fn a_storm_of_429_only_delays_planning_applying_and_undoing() {
@@ -44,6 +44,46 @@ async fn a_storm_of_429_only_delays_planning_applying_and_undoing() {
             assert!(proxy.calm() > 40, "no storm");
             assert_eq!(damage.live().await, damage.before);
         }
+    }
+}
+
+#[tokio::test]
+async fn an_undo_reads_live_documents_together_unless_that_is_refused() {
+    let damage = Damage::done(30).await;
+    let proxy = &damage.app.proxy;
+    let restored = damage.app.run_through_proxy(&damage.args(&["--yes"])).await;
+    assert_eq!(restored.code, 0, "{restored:?}");
+    let id = report(&restored)["restore"].as_str().unwrap().to_owned();
+    // A key that may only read is refused a request that could write.
+    for (refusal, least, most) in [(None, 0, 45), (Some(400), 60, 120), (Some(403), 60, 120)] {
+        proxy.refuse_bulk(refusal);
+        let before = proxy.reads();
+        let planned = damage.app.run_through_proxy(&["undo", &id, "--dry-run", "--format", "json"]).await;
+        assert_eq!(planned.code, 0, "{planned:?}");
+        let steps = report(&planned)["plan"]["steps"].as_array().unwrap().len();
+        let reads = proxy.reads() - before;
+        assert!(steps == 90 && (least..=most).contains(&reads), "{refusal:?}: {reads} reads for {steps} steps");
+    }
+    proxy.refuse_bulk(None);
+    assert_eq!(damage.app.run_through_proxy(&["undo", &id, "--yes"]).await.code, 0);
+    assert_eq!(damage.live().await, damage.before);
+}
+
+#[tokio::test]
+async fn what_was_written_is_taken_back_whatever_the_answer_said_of_it() {
+    for (status, etags) in [((410, 1002), true), ((413, 3402), true), ((408, 0), true), ((429, 0), false)] {
+        let damage = Damage::done(12).await;
+        let proxy = &damage.app.proxy;
+        proxy.trouble_operations(Some(Trouble { status, carried_out: etags, etags }));
+        let restored = damage.app.run_through_proxy(&damage.args(&["--yes"])).await;
+        assert_eq!(restored.code, 0, "{status:?}: {restored:?}");
+        assert!(proxy.trouble_operations(None) > 20, "{status:?}");
+        assert_eq!(fates(&report(&restored)), BTreeMap::from([("done", 36)]), "{status:?}");
+        assert_eq!(damage.live().await, damage.good, "{status:?}");
+        let id = report(&restored)["restore"].as_str().unwrap().to_owned();
+        let undone = damage.app.run_through_proxy(&["undo", &id, "--yes"]).await;
+        assert_eq!(undone.code, 0, "{status:?}: {undone:?}");
+        assert_eq!(damage.live().await, damage.before, "{status:?}");
     }
 }
 

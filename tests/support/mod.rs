@@ -43,7 +43,7 @@ pub use self::{
     handler::Handler,
     letterbox::Letterbox,
     local::Local,
-    proxy::{Fault, Kind, When},
+    proxy::{Fault, Kind, Trouble, When},
     running::Running,
 };
 

@@ -77,14 +77,15 @@ impl Carrier for Container {
             let (key, id) = (&*operation.key, &*operation.id);
             let written = match operation.verb {
                 Verb::Read => {
-                    return Ok(Done { written: Written::default(), text: self.read_text(key, id).await? });
+                    let text = self.read_text(key, id).await?;
+                    return Ok(Done { written: Written::default(), text, packed: false });
                 }
                 Verb::Upsert(body) => self.upsert(key, id, body.into_owned()).await,
                 Verb::Create(body) => self.create(key, id, body.into_owned()).await,
                 Verb::Replace(body, etag) => self.replace(key, id, body.into_owned(), &etag).await,
                 Verb::Delete(etag) => self.delete(key, id, etag.as_deref()).await,
             };
-            written.map(|written| Done { written, text: None })
+            written.map(|written| Done { written, text: None, packed: false })
         }
         .boxed()
     }

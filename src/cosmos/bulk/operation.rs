@@ -44,6 +44,8 @@ pub struct Done {
     pub written: Written,
     /// The document that was read, with its system properties; `None` for a write, and when there is none.
     pub text: Option<String>,
+    /// Whether it was in a request with others. Then it had no session: what was read may be a moment old.
+    pub packed: bool,
 }
 
 impl Verb<'_> {
@@ -180,11 +182,11 @@ impl<'a> Answer<'a> {
                     "the service has read the item and not sent it",
                     None,
                 )),
-                _ => Ok(Done { written, text }),
+                _ => Ok(Done { written, text, packed: true }),
             };
         }
         if matches!(verb, Verb::Read) && status == Status::NO_ITEM {
-            return Ok(Done { written, text: None });
+            return Ok(Done { written, text: None, packed: true });
         }
         let status = if status.code == FAILED_DEPENDENCY { Status::new(503, 0) } else { status };
         let retry_after = self.retry_after_milliseconds.map(Duration::from_millis);

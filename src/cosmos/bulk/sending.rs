@@ -56,8 +56,7 @@ struct Chunk<'a> {
 struct Rest<'a> {
     operations: Vec<Numbered<'a>>,
     how: Again,
-    /// They may have been carried out all the same, by an attempt of the client library before the one that was
-    /// answered.
+    /// They were in a request before, and may have been carried out, whatever its answer said.
     sent_before: bool,
 }
 
@@ -117,14 +116,15 @@ impl<'a> Sending<'a> {
                     failed.insert(item, failure.clone());
                 }
             }
-            let (mut due, mut blocked) = (Vec::with_capacity(later.len()), Vec::new());
+            let (mut due, mut blocked): (Vec<_>, Outcomes<Done>) = (Vec::with_capacity(later.len()), Vec::new());
             for one in later {
                 match failed.get(&item_of(&one)) {
                     Some(failure) => blocked.push((one.0, Err(failure.clone()))),
                     None => due.push(one),
                 }
             }
-            stream::iter([outcomes, blocked]).chain(self.run(due, reroutes))
+            // Known together, so that whoever tries them again sends them together.
+            stream::iter([outcomes.into_iter().chain(blocked).collect()]).chain(self.run(due, reroutes))
         }
         .flatten_stream()
         .boxed()
@@ -233,15 +233,16 @@ impl<'a> Sending<'a> {
                         }
                         Again::Reroute
                     }
-                    status if status.may_be_of_the_request() => {
+                    _ if concerns_all(&failure) => return (all_failed(operations, &failure), None),
+                    // It says nothing about any single operation.
+                    status => {
                         if status.is_of_the_request() {
                             self.switch.turn_off(&failure);
                         }
                         Again::Alone
                     }
-                    _ => return (all_failed(operations, &failure), None),
                 };
-                return (Vec::new(), Some(Rest { operations, how, sent_before: failure.sent_before }));
+                return (Vec::new(), Some(Rest { operations, how, sent_before: true }));
             }
         };
         let is_in_order = |answers: &Vec<Answer<'_>>| {
@@ -275,7 +276,7 @@ impl<'a> Sending<'a> {
         // Never both: a partition that has moved carries nothing out.
         let how = if moved.is_empty() { Again::Halve } else { Again::Reroute };
         moved.append(&mut large);
-        let rest = Rest { operations: moved, how, sent_before: carried.sent_before };
+        let rest = Rest { operations: moved, how, sent_before: true };
         (outcomes, Some(rest).filter(|rest| !rest.operations.is_empty()))
     }
 }
@@ -283,6 +284,12 @@ impl<'a> Sending<'a> {
 fn all_failed(operations: Vec<Numbered<'_>>, failure: &Failure) -> Outcomes<Done> {
     let of = |verb: &Verb<'_>| Failure { context: verb.context().into(), ..failure.clone() };
     operations.into_iter().map(|(place, operation)| (place, Err(of(&operation.verb)))).collect()
+}
+
+/// Whether a failure of a request holds for each of its operations: the service was busy, or refuses the caller. Any
+/// other refusal says nothing about a single one.
+fn concerns_all(failure: &Failure) -> bool {
+    matches!(failure.disposition, Disposition::Transient | Disposition::Denied)
 }
 
 /// What has failed may have been carried out before.

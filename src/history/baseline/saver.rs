@@ -99,6 +99,7 @@ impl Saver<'_> {
         if let Some(text) = found.live.as_ref().and_then(|live| live.text.clone()) {
             return Ok(Some(text));
         }
-        read_live(&*self.containers.source, self.pace, &found.item).await
+        let assumed = found.live.as_ref().map(|live| live.etag.as_str());
+        read_live(&*self.containers.source, self.pace, &found.item, assumed).await
     }
 }

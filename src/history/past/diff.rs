@@ -11,7 +11,6 @@ use crate::{
     history::{
         as_of::{AsOf, State, as_of, boundary},
         histories::{Item, Texts},
-        live::read_live,
         version::named,
     },
 };
@@ -198,7 +197,7 @@ async fn seen(past: &Past<'_>, (item, live): (&Item, &LiveText), side: &Side) ->
 async fn live_side(past: &Past<'_>, item: &Item, live: &LiveText) -> Result<LiveSide, LookError> {
     let source = past.source()?;
     let newest = item.versions.last();
-    let Some(text) = live.get_or_try_init(|| read_live(&**source, &past.pace, &item.key)).await? else {
+    let Some(text) = past.live_text(&**source, item, live).await? else {
         let is_uncaptured = newest.is_some_and(|version| !version.op.is_some_and(Op::is_tombstone));
         return Ok(LiveSide { is_uncaptured, ..LiveSide::default() });
     };

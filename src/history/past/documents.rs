@@ -205,7 +205,7 @@ impl Past<'_> {
     /// A document without versions in the history that is live: then the live document tells what it was.
     async fn uncaptured(&self, key: &ItemKey) -> Result<Option<Item>, LookError> {
         let Ok(source) = &self.source else { return Ok(None) };
-        let live = look_at(&**source, &self.pace, key, false).await?;
+        let live = look_at(&**source, &self.pace, key, None, false).await?;
         Ok(live.map(|_| Item { key: key.clone(), versions: Vec::new(), unkeyed: Vec::new() }))
     }
 

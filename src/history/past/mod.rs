@@ -180,6 +180,17 @@ impl<'a> Past<'a> {
         Ok(found[0].lost)
     }
 
+    /// What the container has of a document.
+    async fn live_text<'t>(
+        &self,
+        source: &dyn LiveContainer,
+        item: &Item,
+        read: &'t LiveText,
+    ) -> Result<Option<&'t str>, Failure> {
+        let assumed = live::assumed(&item.versions);
+        Ok(read.get_or_try_init(|| read_live(source, &self.pace, &item.key, assumed)).await?.as_deref())
+    }
+
     /// Adds to a document's history what its live document tells about a moment.
     async fn known_at(&self, item: &Item, live: &LiveText, at: PointInTime) -> Result<Known, LookError> {
         let (chosen, is_settled, remade) = {
@@ -201,7 +212,7 @@ impl<'a> Past<'a> {
             Ok(source) if !is_settled => source,
             _ => return Ok(self.unless_dropped(item.versions.clone(), at).await?),
         };
-        let live = live.get_or_try_init(|| read_live(&**source, &self.pace, &item.key)).await?.as_deref();
+        let live = self.live_text(&**source, item, live).await?;
         let live = live.and_then(|text| Some(live::Live { text: own_text(text).ok(), ..live::of_text(text)? }));
         let mut versions = with_live(&item.key.id, &item.versions, live.as_ref()).into_owned();
         let proved = {

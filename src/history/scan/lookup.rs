@@ -14,7 +14,7 @@ use crate::{
     history::{
         containers::Containers,
         histories::{Texts, histories},
-        live::{LiveDetail, look_at},
+        live::{LiveDetail, assumed, look_at},
     },
 };
 
@@ -57,7 +57,8 @@ impl Scan<'_> {
     pub(super) async fn look_at_live(&self, found: &mut ScannedItem) -> Result<(), Failure> {
         if self.live != LiveDetail::No {
             let with_text = self.live == LiveDetail::Text;
-            found.live = look_at(&*self.containers.target, self.pace, &found.item, with_text).await?;
+            let assumed = assumed(&found.versions);
+            found.live = look_at(&*self.containers.target, self.pace, &found.item, assumed, with_text).await?;
         }
         Ok(())
     }

@@ -181,7 +181,7 @@ impl Loader {
         let (found, _) = found.map_err(|e| failed(&e))?;
         let mut found =
             found.into_iter().find(|found| found.item == item).unwrap_or_else(|| ScannedItem::new(item.clone()));
-        let live = look_at(&*self.containers.source, &self.limiter, &item, false).await;
+        let live = look_at(&*self.containers.source, &self.limiter, &item, None, false).await;
         found.live = live.map_err(|e| failed(&e))?;
         if found.versions.is_empty() && found.live.is_none() {
             return Ok(());

@@ -50,6 +50,9 @@ pub(super) async fn forward(
     {
         return reject(status, 0);
     }
+    if is_bulk(&headers) && shared.trouble.lock().unwrap().is_some() {
+        return troubled(&shared, method, &uri, headers, body).await;
+    }
     let fault = shared.fault_of(kind, &path, &headers, &body);
     if !matches!(fault, Fault::Pass) {
         shared.faulted.fetch_add(1, Ordering::SeqCst);
@@ -125,6 +128,36 @@ async fn throttled(shared: &Shared, method: Method, uri: &Uri, headers: HeaderMa
         charged(&answer);
         let answer = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
         results.extend(serde_json::from_slice::<Vec<serde_json::Value>>(&answer).unwrap());
+    }
+    let text = serde_json::Value::from(results).to_string();
+    (StatusCode::MULTI_STATUS, [("x-ms-request-charge", "0")], text).into_response()
+}
+
+/// Forwards a bulk request operation by operation, and answers each of them wrongly the first time.
+async fn troubled(shared: &Shared, method: Method, uri: &Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let operations: Vec<Box<serde_json::value::RawValue>> = serde_json::from_slice(&body).unwrap();
+    let mut results = Vec::new();
+    for operation in operations {
+        let (trouble, is_new) = {
+            let mut troubles = shared.trouble.lock().unwrap();
+            let (trouble, met) = troubles.as_mut().unwrap();
+            (*trouble, met.insert(operation.get().to_owned()))
+        };
+        let mut result = serde_json::Value::Null;
+        if !is_new || trouble.carried_out {
+            let one = Bytes::from(format!("[{operation}]"));
+            let answer = pass(shared, method.clone(), uri, headers.clone(), one).await;
+            let answer = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+            result = serde_json::from_slice::<Vec<serde_json::Value>>(&answer).unwrap().remove(0);
+        }
+        if is_new {
+            let (status, sub) = trouble.status;
+            result = serde_json::json!({"statusCode": status, "subStatusCode": sub});
+        }
+        if !trouble.etags {
+            result.as_object_mut().unwrap().remove("eTag");
+        }
+        results.push(result);
     }
     let text = serde_json::Value::from(results).to_string();
     (StatusCode::MULTI_STATUS, [("x-ms-request-charge", "0")], text).into_response()

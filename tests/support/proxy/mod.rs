@@ -3,7 +3,7 @@
 mod forward;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{
         Arc, Mutex,
@@ -113,6 +113,16 @@ impl Budget {
     }
 }
 
+/// How each distinct operation of a bulk request is answered the first time.
+#[derive(Debug, Clone, Copy)]
+pub struct Trouble {
+    pub status: (u16, u16),
+    /// Whether it is carried out all the same.
+    pub carried_out: bool,
+    /// Whether the answer has an etag for what is written.
+    pub etags: bool,
+}
+
 struct HoldAt {
     /// The number of writes that still pass before it.
     left: usize,
@@ -135,6 +145,8 @@ struct Shared {
     budget: Mutex<Option<Budget>>,
     /// The status for requests with operations of several partition keys.
     bulk: Mutex<Option<u16>>,
+    /// How their operations are answered, and those that were answered so.
+    trouble: Mutex<Option<(Trouble, HashSet<String>)>>,
     seen: Mutex<HashMap<Kind, usize>>,
     /// The number of requests that met a fault.
     faulted: AtomicUsize,
@@ -163,6 +175,7 @@ impl Proxy {
             before_live_write: Mutex::default(),
             rewrite: Mutex::default(),
             bulk: Mutex::default(),
+            trouble: Mutex::default(),
             budget: Mutex::default(),
             seen: Mutex::default(),
             faulted: AtomicUsize::new(0),
@@ -241,6 +254,15 @@ impl Proxy {
     /// Answers bulk requests with this status, as an account without support for them does.
     pub fn refuse_bulk(&self, status: Option<u16>) {
         *self.shared.bulk.lock().unwrap() = status;
+    }
+
+    /// Answers each operation of bulk requests this way once. Returns how many were since the last call.
+    pub fn trouble_operations(&self, trouble: Option<Trouble>) -> usize {
+        let before = std::mem::replace(
+            &mut *self.shared.trouble.lock().unwrap(),
+            trouble.map(|trouble| (trouble, HashSet::new())),
+        );
+        before.map_or(0, |(_, met)| met.len())
     }
 
     /// Holds up a write to `changes` or `events` after `passing` others. The receiver fires when the write arrives.

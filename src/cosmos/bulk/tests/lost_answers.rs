@@ -25,7 +25,6 @@ async fn stored() -> (Account, Documents) {
     let documents = Documents::many(8, 10);
     let account = Account::with(&[("", "0")]);
     assert!(account.run(documents.upserts(), None).await.iter().all(Result::is_ok));
-    account.sent_before.store(true, Relaxed);
     (account, documents)
 }
 
@@ -39,8 +38,11 @@ async fn assert_may_be_ours(account: &Account, documents: &Documents, case: &str
 
 #[tokio::test]
 async fn what_a_lost_attempt_may_have_stored_is_known_after_the_request_has_been_sent_in_another_form() {
-    for status in [(410, 1002), (413, 0), (400, 0), (404, 1003)] {
+    let all = [(410, 1002), (413, 0), (400, 0), (404, 1003), (431, 0), (409, 0)];
+    // Whether the attempt was the client library's, or one whose answer called it refused.
+    for (status, by_the_library) in all.into_iter().flat_map(|status| [(status, true), (status, false)]) {
         let (account, documents) = stored().await;
+        account.sent_before.store(by_the_library, Relaxed);
         account.whole.lock().unwrap().push_back(status);
         assert_may_be_ours(&account, &documents, &format!("{status:?} of the request")).await;
     }
@@ -50,10 +52,17 @@ async fn what_a_lost_attempt_may_have_stored_is_known_after_the_request_has_been
 async fn what_a_lost_attempt_may_have_stored_is_known_after_an_operation_has_been_sent_again() {
     for status in [(410, 1007), (413, 3402)] {
         let (account, documents) = stored().await;
+        account.sent_before.store(true, Relaxed);
         for id in ["doc-3", "doc-4"] {
             account.of.lock().unwrap().insert(id.into(), [status].into());
         }
         assert_may_be_ours(&account, &documents, &format!("{status:?} of operations")).await;
+        // Those that were not sent again are simply in the way.
+        let (account, documents) = stored().await;
+        account.of.lock().unwrap().insert("doc-3".into(), [status].into());
+        let results = account.run(documents.operations(Verb::Create), None).await;
+        let sent_before: Vec<bool> = results.into_iter().map(|result| result.unwrap_err().sent_before).collect();
+        assert_eq!(sent_before, (0..8).map(|n| n == 3).collect::<Vec<_>>(), "{status:?}");
     }
 }
 

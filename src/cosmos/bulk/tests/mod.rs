@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod lost_answers;
+mod retrying;
 
 use std::{
     borrow::Cow,
@@ -11,13 +12,11 @@ use std::{
         Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use azure_data_cosmos_driver::models::EffectivePartitionKey;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::{
     Done, Operation, Switch, Verb,
@@ -27,7 +26,7 @@ use super::{
 };
 use crate::{
     change::key::{KeyValue, PartitionKey},
-    cosmos::{Disposition, Failure, Gate, Retry, Status, Written},
+    cosmos::{Disposition, Failure, Gate, Status, Written},
 };
 
 /// What an account does with the next requests or operations.
@@ -179,7 +178,7 @@ impl Carrier for Account {
             let key = operation.key.to_json().to_string();
             let (code, sub, _) = self.carry_out(verb, &key, &operation.id, body.as_ref());
             if code < 300 {
-                return Ok(Done { written: Written { charge: 2.0, ..Written::default() }, text: None });
+                return Ok(Done { written: Written { charge: 2.0, ..Written::default() }, text: None, packed: false });
             }
             Err(Failure::from_status("alone".into(), Status::new(code, sub), "no", None))
         }
@@ -333,7 +332,7 @@ async fn what_is_too_much_for_an_answer_is_asked_for_in_halves() {
 
 #[tokio::test]
 async fn an_account_that_takes_no_such_request_is_written_to_one_by_one_from_then_on() {
-    for status in [(400, 0), (404, 0), (405, 0), (501, 0)] {
+    for status in [(400, 0), (404, 0), (405, 0), (501, 0), (411, 0), (414, 0), (431, 0), (302, 0)] {
         let (account, routes, switch) = (two(), Routes::default(), Switch::new(true));
         account.whole.lock().unwrap().push_back(status);
         let documents = Documents::of((0..30).map(|n| ("A".into(), format!("doc-{n}"))), 10);
@@ -343,58 +342,15 @@ async fn an_account_that_takes_no_such_request_is_written_to_one_by_one_from_the
         assert_eq!(account.sizes(), [vec![30], vec![1; 60]].concat());
     }
     // Other answers are no reason.
-    for status in [(400, 1001), (404, 1003), (404, 1002), (503, 0), (429, 0), (403, 0), (413, 0), (410, 0)] {
+    let all = [(503, 0), (429, 0), (403, 0), (404, 1002), (400, 1001), (404, 1003), (413, 0), (410, 0)];
+    for status in all.into_iter().chain([(403, 1014), (409, 0), (412, 0), (400, 20_201)]) {
         let (account, routes, switch) = (two(), Routes::default(), Switch::new(true));
         account.whole.lock().unwrap().push_back(status);
         let results = account.run_with(&routes, &switch, Documents::many(30, 10).upserts(), None).await;
         assert!(switch.is_on(), "{status:?}: {results:?}");
+        // A verdict on one item is never passed on to others.
+        let given = [Disposition::Transient, Disposition::Denied];
+        let failed: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+        assert!(failed.iter().all(|failure| given.contains(&failure.disposition)), "{status:?}: {failed:?}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn each_operation_is_retried_for_its_own_reason() {
-    let account = two();
-    let documents = Documents::many(40, 10);
-    let faults = [("doc-1", vec![(429, 0); 3]), ("doc-2", vec![(449, 0)]), ("doc-3", vec![(408, 0), (503, 0)])];
-    for (id, statuses) in faults {
-        account.of.lock().unwrap().insert(id.into(), statuses.into());
-    }
-    account.of.lock().unwrap().insert("doc-4".into(), [(400, 0)].into());
-    account.of.lock().unwrap().insert("doc-5".into(), vec![(429, 0); 10_000].into());
-    let (routes, switch, begun, operations) =
-        (Routes::default(), Switch::new(true), Instant::now(), documents.upserts());
-    let retry = Retry::answering_within(Duration::from_secs(20));
-    let send = |places: Vec<usize>| {
-        let sending = Sending { carrier: &account, routes: &routes, switch: &switch, gate: None };
-        let chosen = places.iter().map(|place| operations[*place].clone()).enumerate().collect();
-        sending.run(chosen, 0).map(move |all| all.into_iter().map(|(n, done)| (places[n], done)).collect()).boxed()
-    };
-    let results = retry.run_many(operations.len(), send).await;
-    for (number, result) in results.iter().enumerate() {
-        let expected = match number {
-            4 => Some(Disposition::Poison),
-            5 => Some(Disposition::Transient),
-            _ => None,
-        };
-        assert_eq!(result.as_ref().err().map(|failure| failure.disposition), expected, "{number}: {result:?}");
-    }
-    assert!(begun.elapsed() <= Duration::from_secs(20), "{:?}", begun.elapsed());
-    let requests = account.requests.lock().unwrap();
-    assert_eq!(requests.iter().flatten().filter(|one| one.ends_with(" doc-9")).count(), 1, "stored is not sent again");
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_has_no_answer_at_the_deadline_is_told_from_what_is_stored() {
-    let retry = Retry::answering_within(Duration::from_secs(3));
-    let results = retry
-        .run_many(3, |places| {
-            let hangs = futures::stream::pending();
-            let done: Vec<(usize, Result<u8, Failure>)> =
-                places.into_iter().filter(|n| *n != 1).map(|n| (n, Ok(7))).collect();
-            futures::stream::iter([done]).chain(hangs).boxed()
-        })
-        .await;
-    assert_eq!(results[0].as_ref().ok(), Some(&7));
-    assert_eq!(results[1].as_ref().unwrap_err().status.code, 408);
-    assert_eq!(results[2].as_ref().ok(), Some(&7));
 }
