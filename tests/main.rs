@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as the tests themselves")]
 
+// As in the program. Much of the tests' work is the local account's, inside this process.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod app_files;
 mod architecture;
 mod at;

@@ -70,14 +70,17 @@ impl Handler {
         let start = Instant::now();
         loop {
             let answered = handler.http.get(handler.url("")).send().await.is_ok();
-            if handler.child.try_wait().unwrap().is_some() {
+            let has_ended = handler.child.try_wait().unwrap().is_some();
+            let log = handler.log();
+            // The answer may come from another process on that port. What the handler says of that ends with "already in
+            // use", which must not pass for the line that is waited for.
+            let is_taken = |log: &[String]| log.iter().any(|own| own.contains("cannot listen on 127.0.0.1"));
+            if has_ended || is_taken(&log) {
                 handler.read_to_the_end();
-                let taken = handler.log().iter().any(|line| line.contains("cannot listen on 127.0.0.1"));
-                assert!(taken, "the handler ended: {:#?}", handler.log());
+                assert!(is_taken(&handler.log()), "the handler ended: {:#?}", handler.log());
                 return None;
             }
-            // The answer may come from another process on that port, so the handler's own log line is required as well.
-            if answered && handler.log().iter().any(|own| own.contains(line)) {
+            if answered && log.iter().any(|own| own.contains(line)) {
                 return Some(handler);
             }
             assert!(start.elapsed() < Duration::from_secs(60), "the handler does not answer: {:?}", handler.log());
