@@ -55,7 +55,7 @@ pub(super) async fn forward(
     }
     let fault = shared.fault_of(kind, &path, &headers, &body);
     if !matches!(fault, Fault::Pass) {
-        shared.faulted.fetch_add(1, Ordering::SeqCst);
+        shared.faulted.fetch_add(operations_in(&headers, &body), Ordering::SeqCst);
     }
     match fault {
         Fault::Reject(status, sub) => reject(status, sub),
@@ -161,6 +161,12 @@ async fn troubled(shared: &Shared, method: Method, uri: &Uri, headers: HeaderMap
     }
     let text = serde_json::Value::from(results).to_string();
     (StatusCode::MULTI_STATUS, [("x-ms-request-charge", "0")], text).into_response()
+}
+
+/// How many operations a request has: how many are packed into one depends on when they come.
+fn operations_in(headers: &HeaderMap, body: &[u8]) -> usize {
+    let packed = is_bulk(headers).then(|| serde_json::from_slice::<Vec<serde::de::IgnoredAny>>(body).unwrap().len());
+    packed.unwrap_or(1)
 }
 
 /// Whether the operations of a request are independent of each other.

@@ -148,7 +148,7 @@ struct Shared {
     /// How their operations are answered, and those that were answered so.
     trouble: Mutex<Option<(Trouble, HashSet<String>)>>,
     seen: Mutex<HashMap<Kind, usize>>,
-    /// The number of requests that met a fault.
+    /// The number of operations that met a fault.
     faulted: AtomicUsize,
     http: reqwest::Client,
 }
@@ -219,7 +219,7 @@ impl Proxy {
         *self.shared.storm.lock().unwrap() = Some(Storm { kinds: kinds.to_vec(), fault, times, met: HashMap::new() });
     }
 
-    /// Ends the storm. Returns the number of requests that met a fault since the last call.
+    /// Ends the storm. Returns the number of operations that met a fault since the last call.
     pub fn calm(&self) -> usize {
         *self.shared.storm.lock().unwrap() = None;
         self.shared.faulted.swap(0, Ordering::SeqCst)
