@@ -161,6 +161,11 @@ pub fn unescape(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// The etag in an item's text.
+pub fn etag_of(text: &str) -> Option<String> {
+    RawDocument::parse(text).ok()?.get_str("_etag").map(Cow::into_owned)
+}
+
 /// A raw value as a string, when it is one. Lenient, because a hand-made payload may hold something else here: half a
 /// surrogate pair, or no string at all, must not hide the version that it belongs to.
 pub fn string_of(raw: &RawValue) -> Option<String> {

@@ -36,12 +36,12 @@ pub struct Container {
 }
 
 /// What all clones of an open container share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Together {
     routes: Routes,
     packer: Packer,
-    /// Whether reads may go with others.
-    reads: AtomicBool,
+    /// Whether each read goes alone, because a request with several was refused.
+    reads_alone: AtomicBool,
     /// The expiry settings of its definition, read once.
     default_ttl: OnceCell<Option<i64>>,
 }
@@ -79,9 +79,7 @@ impl Container {
         reference: ContainerReference,
         key_paths: KeyPaths,
     ) -> Self {
-        let (routes, packer, default_ttl) = Default::default();
-        let together = Together { routes, packer, reads: AtomicBool::new(true), default_ttl };
-        Self { cosmos, driver, reference, key_paths: Arc::new(key_paths), together: Arc::new(together) }
+        Self { cosmos, driver, reference, key_paths: Arc::new(key_paths), together: Arc::default() }
     }
 
     /// The container's name.
@@ -140,8 +138,8 @@ impl Container {
         &self.together.packer
     }
 
-    pub(super) fn reads_together(&self) -> &AtomicBool {
-        &self.together.reads
+    pub(super) fn reads_alone(&self) -> &AtomicBool {
+        &self.together.reads_alone
     }
 
     pub(super) fn reference(&self) -> &ContainerReference {

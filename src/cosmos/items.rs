@@ -10,7 +10,7 @@ use super::{
 };
 use crate::change::{
     key::{KeyPaths, PartitionKey},
-    raw::RawDocument,
+    raw::etag_of,
 };
 
 /// The result of an operation on one item.
@@ -102,7 +102,7 @@ impl Items for Container {
     fn read_assumed<'a>(&'a self, key: &'a PartitionKey, id: &'a str, etag: &'a str) -> Answer<'a, Option<String>> {
         async move {
             let done = self.read_packed(key, id).await?;
-            let is_sure = !done.packed || done.text.as_deref().is_some_and(|text| has_etag(text, etag));
+            let is_sure = !done.packed || done.text.as_deref().and_then(etag_of).as_deref() == Some(etag);
             // A replica may be behind.
             if is_sure { Ok(done.text) } else { Items::read(self, key, id).await }
         }
@@ -130,10 +130,10 @@ impl Container {
     /// Reads an item together with others, unless that is refused: a key that may only read may not be allowed to send
     /// such a request.
     async fn read_packed(&self, key: &PartitionKey, id: &str) -> Result<Done, Failure> {
-        if self.reads_together().load(Ordering::Relaxed) {
+        if !self.reads_alone().load(Ordering::Relaxed) {
             match self.packed(key, id, Verb::Read).await {
                 Err(failure) if failure.disposition == Disposition::Denied => {
-                    self.reads_together().store(false, Ordering::Relaxed);
+                    self.reads_alone().store(true, Ordering::Relaxed);
                 }
                 done => return done,
             }
@@ -144,10 +144,6 @@ impl Container {
     async fn written(&self, key: &PartitionKey, id: &str, verb: Verb<'static>) -> Result<Written, Failure> {
         self.packed(key, id, verb).await.map(|done| done.written)
     }
-}
-
-fn has_etag(text: &str, etag: &str) -> bool {
-    RawDocument::parse(text).is_ok_and(|document| document.get_str("_etag").as_deref() == Some(etag))
 }
 
 /// Something built around a container, which exposes the container's items.

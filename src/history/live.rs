@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::{containers::page, reading::LiveContainer};
+pub use crate::change::raw::etag_of;
 use crate::{
     change::{key::ItemKey, raw::RawDocument, version::Version},
     cosmos::{Failure, HashRange, RETRY_TIMEOUT, Retry, RuLimiter},
@@ -86,8 +87,8 @@ pub async fn look_at(
 
 /// What a live document's text with system properties tells, without the text itself; `None` when it has no etag.
 pub(super) fn of_text(text: &str) -> Option<Live> {
-    let ts = RawDocument::parse(text).ok()?.get_i64("_ts");
-    Some(Live { etag: etag_of(text)?, ts, text: None })
+    let document = RawDocument::parse(text).ok()?;
+    Some(Live { etag: document.get_str("_etag")?.into_owned(), ts: document.get_i64("_ts"), text: None })
 }
 
 /// Every document of a container by item, with its etag.
@@ -104,9 +105,4 @@ pub async fn live_index(container: &dyn LiveContainer, pace: &RuLimiter) -> Resu
         Ok(index)
     };
     Retry::for_at_most(RETRY_TIMEOUT).run(read).await
-}
-
-/// The etag of a document's text.
-pub fn etag_of(text: &str) -> Option<String> {
-    RawDocument::parse(text).ok()?.get_str("_etag").map(std::borrow::Cow::into_owned)
 }
