@@ -1,5 +1,7 @@
 //! The app's containers in the local account, with a proxy in front of it.
 
+use std::{sync::Arc, time::Duration};
+
 use cosmos_rewind::{
     change::{
         Via,
@@ -11,7 +13,7 @@ use cosmos_rewind::{
     config::{Account, Settings},
     cosmos::{Container, Cosmos},
     history::HistoryWriter as _,
-    local::{LocalCosmos, LocalOptions},
+    local::{Call, Fate, Inside, Line, LocalCosmos, LocalOptions},
 };
 use serde_json::{Value, json};
 
@@ -23,7 +25,19 @@ pub struct TestApp {
     pub local: LocalCosmos,
     pub proxy: Proxy,
     pub folder: tempfile::TempDir,
+    /// The test's own client, which needs no socket and no root certificates. Programs use the network.
     pub cosmos: Cosmos,
+    _inside: Inside,
+}
+
+/// The connection of the test's own client. It never fails.
+#[derive(Debug)]
+struct Calm;
+
+impl Line for Calm {
+    fn fate(&self, _: &Call<'_>) -> Fate {
+        Fate::Done(Duration::ZERO)
+    }
 }
 
 impl TestApp {
@@ -53,9 +67,10 @@ impl TestApp {
         let function = folder.path().join("CaptureChanges");
         std::fs::create_dir(&function).unwrap();
         std::fs::copy("CaptureChanges/function.json", function.join("function.json")).unwrap();
-        let settings = Settings::from_pairs([("CosmosDB", local.connection_string())]);
+        let inside = local.inside(Arc::new(Calm));
+        let settings = Settings::from_pairs([("CosmosDB__accountEndpoint", inside.address().as_str())]);
         let cosmos = Cosmos::new(Account::from_settings(&settings).unwrap());
-        Self { local, proxy, folder, cosmos }
+        Self { local, proxy, folder, cosmos, _inside: inside }
     }
 
     /// The handler's settings. They point it at the account through the proxy.

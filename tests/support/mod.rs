@@ -52,10 +52,10 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_cosmos-rewind");
 
 /// The only root certificate that tested commands trust. It signs nothing, because all their peers are on loopback
 /// without TLS. Reading the certificates of the system takes an unoptimized command longer than its own work. They are
-/// read from a file and from a folder; this folder has no file with the name of a certificate.
+/// read from a file and from every file of a folder, so the folder has nothing else.
 pub const AUTHORITIES: [(&str, &str); 2] = [
-    ("SSL_CERT_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/authority.pem")),
-    ("SSL_CERT_DIR", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support")),
+    ("SSL_CERT_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/authorities/authority.pem")),
+    ("SSL_CERT_DIR", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/authorities")),
 ];
 
 /// Runs a command of the binary to its end in a folder, with these settings and no others.
