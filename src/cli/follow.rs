@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 pub use super::follow_args::FollowArgs;
 use super::{follow_args::options, sinks::targets};
 use crate::{
-    config::{self, Account, CaptureConfig, Names, Secret, Settings},
+    config::{self, Account, CaptureConfig, ConfigError, Names, Secret, Settings},
     console::{CliError, Exit, Ui, render::follow as render, signals::watch_signals},
     context::Context,
     cosmos::Cosmos,
@@ -69,12 +69,17 @@ pub async fn run(args: FollowArgs, ui: &Ui) -> Result<Exit, CliError> {
 
 /// The account of the history and the leases, which a follower of MongoDB into files does not have.
 fn account_of(args: &FollowArgs, source: &Source, settings: &Settings) -> Result<Account, CliError> {
-    let needs_none = !matches!(source, Source::Container)
-        && args.checkpoint_file.is_some()
-        && !args.sinks.is_empty()
-        && !args.sinks.iter().any(|sink| sink == "changes");
-    if needs_none && !Account::is_named(settings) {
-        return Ok(Account::nowhere()?);
+    if matches!(source, Source::Container) || Account::is_named(settings) {
+        return Ok(Account::from_settings(settings)?);
     }
-    Ok(Account::from_settings(settings)?)
+    let hint = if args.sinks.is_empty() || args.sinks.iter().any(|sink| sink == "changes") {
+        "the sink `changes` is a container of Cosmos DB: set CosmosDB to the account's connection string, or \
+         CosmosDB__accountEndpoint for keyless identity; with --sink stdout --checkpoint-file FILE no account is needed"
+    } else if args.checkpoint_file.is_none() {
+        "add --checkpoint-file FILE, which keeps the place in the stream, and no account is needed; or set CosmosDB to \
+         the account that keeps it"
+    } else {
+        return Ok(Account::nowhere()?);
+    };
+    Err(ConfigError::new("CosmosDB", "is missing", hint).into())
 }

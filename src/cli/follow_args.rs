@@ -30,6 +30,7 @@ type Path = Vec<String>;
   cosmos-rewind follow --mode all-versions
   cosmos-rewind follow --name audit --from beginning --sink changes --sink file:events.jsonl
   cosmos-rewind follow --name overdrawn --mode all-versions --sink stdout --filter 'doc.balance < 0' --pretty
+  cosmos-rewind follow --source mongodb://127.0.0.1/ --database bank --sink stdout --checkpoint-file bank.json
 
 Logs are on stderr. The checkpoint is saved when all sinks have what lies before it; running it again goes on there.")]
 pub struct FollowArgs {

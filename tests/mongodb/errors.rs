@@ -142,6 +142,19 @@ async fn a_source_of_an_unknown_kind_is_refused_with_the_known_kinds() {
 }
 
 #[tokio::test]
+async fn a_follower_without_an_account_is_told_which_flag_makes_one_needless() {
+    let work = Work::new();
+    let follow = [&["follow", "--source", "mongodb://127.0.0.1:1/"], &of("shop", "orders")[..]].concat();
+    for (sinks, flag) in
+        [(&[][..], "--sink stdout"), (&["--sink", "changes"], "--sink stdout"), (&["--sink", "stdout"], "add")]
+    {
+        let output = run(work.folder.path(), &[&follow[..], sinks].concat(), &settings(), "").await;
+        assert!(output.code == 2 && output.stderr.contains("CosmosDB: is missing"), "{output:?}");
+        assert!(hint(&output).contains(flag) && hint(&output).contains("--checkpoint-file FILE"), "{output:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_checkpoint_is_reported_and_neither_used_nor_replaced() {
     let Some(server) = MongoServer::start() else { return };
     let work = Work::new();
