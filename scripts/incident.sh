@@ -107,7 +107,10 @@ proof || { echo "error: the shop is not in the expected state" >&2; diff expecte
 echo "proof      ${#products[@]} products: every price set by a user and every sale is intact, no price of the deployment is left"
 
 echo; echo "And undone, because the revert was a recorded plan:"
-run undo "$(sed -n 's/^undo *cosmos-rewind undo \([^ ]*\).*/\1/p' reverted)" --yes | tail -n 3
+undo_of() { sed -n 's/^undo *cosmos-rewind undo \([^ ]*\).*/\1/p' "$1"; }
+run undo "$(undo_of reverted)" --yes | tee undone | tail -n 3
 if proof; then echo "error: the undo had no effect" >&2; exit 1; fi
-run "${revert[@]}" --yes >/dev/null
-proof && echo "proof      reverted once more, the same"
+# A second revert would find that the undo was the last to write these fields.
+run undo "$(undo_of undone)" --yes | tail -n 1 >/dev/null
+proof || { echo "error: the undo of the undo is not the revert" >&2; diff expected found >&2; exit 1; }
+echo "proof      the undo undone, and all is as after the revert"

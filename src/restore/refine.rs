@@ -5,7 +5,7 @@ use super::{
     compose::{checksum, without_system},
     error::StepError,
     plan::{Action, Step},
-    price::{read_ru, write_ru},
+    price::{create_ru, history_item_ru, read_ru, record_bytes, replace_ru, values_in},
 };
 use crate::{
     causes::chain,
@@ -42,21 +42,9 @@ impl<'a> Applier<'a> {
             self.pace.wait().await;
         }
         let prepared = self.prepare(step, hand).await?;
-        let live = prepared.live.as_ref().map_or(0, String::len);
-        // A document that is not in the history yet is read and saved first.
-        let is_looked_at = !self.manner.only.is_empty() || step.is_edit();
-        let first = match (live, step.saved) {
-            (0, _) => 0.0,
-            (_, true) if is_looked_at => read_ru(live),
-            (_, true) => 0.0,
-            (_, false) => read_ru(live) + write_ru(live),
-        };
-        let Some(composed) = &prepared.text else {
-            step.ru = first + write_ru(live);
-            return Ok(());
-        };
+        step.ru = self.price(step, prepared.live.as_deref(), prepared.text.as_ref().map(|composed| &*composed.text));
+        let Some(composed) = &prepared.text else { return Ok(()) };
         let text = &composed.text;
-        step.ru = first + read_ru(text.len()) + write_ru(text.len());
         if let Some(live) = &prepared.live {
             if self.is_there(composed, live) {
                 step.action = Action::Keep;
@@ -71,6 +59,23 @@ impl<'a> Applier<'a> {
         step.notes.extend(expiry_note(text, self.containers.target.default_ttl().await));
         step.sha256 = Some(checksum(text));
         Ok(())
+    }
+
+    /// The estimated request units of a step that replaces `live` by `text`; without a text it deletes it.
+    fn price(&self, step: &Step, live: Option<&str>, text: Option<&str>) -> f64 {
+        let of_live = match (live, text) {
+            (Some(_), Some(text)) => replace_ru(text.len(), values_in(text)),
+            (None, Some(text)) | (Some(text), None) => create_ru(text.len(), values_in(text)),
+            (None, None) => 0.0,
+        };
+        let is_looked_at = !step.saved || text.is_none() || !self.manner.only.is_empty() || step.is_edit();
+        let look = live.filter(|_| is_looked_at).map_or(0.0, |live| read_ru(live.len()));
+        // A document that is not in the history yet is saved first.
+        let save = live.filter(|_| !step.saved).map_or(0.0, |live| history_item_ru(record_bytes(live.len()), 0));
+        let version = text.map_or(0.0, |text| read_ru(record_bytes(text.len())));
+        // A collection of MongoDB has no request units of this account.
+        let is_charged = self.containers.target.namespace().is_none();
+        save + version + if is_charged { of_live + look } else { 0.0 }
     }
 }
 

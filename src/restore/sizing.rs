@@ -1,16 +1,8 @@
 //! Estimates what capture will cost before there is anything to measure, from published charges and a few stated
 //! assumptions. A day later, `ru` in the log line `batch stored` tells the truth.
 
-use super::price::{read_ru, write_ru};
+use super::price::{history_item_ru, read_ru, record_bytes, replace_ru};
 
-/// What a record adds to its document, in bytes: `_change`, `_originalId`, the longer id. 266 were counted on a record
-/// of latest mode; all-versions mode adds a few members.
-pub const RECORD_OVERHEAD: usize = 300;
-/// Index terms of a record under the policy of `provision`: those of `_change`, the key, and what the service always
-/// indexes. Counted in records (scripts/bench-ru.sh).
-const OWN_TERMS: f64 = 14.0;
-/// RU of an index term; each further index path with one value is one. Assumed: no figure is published.
-const INDEX_TERM: f64 = 0.2;
 /// Stored bytes per byte of documents, because of the index. Assumed.
 const STORED: f64 = 1.1;
 const DAY: f64 = 86_400.0;
@@ -97,8 +89,8 @@ pub struct Cost {
 impl Load {
     /// The calculation.
     pub fn size(&self) -> Sizing {
-        let record_bytes = self.bytes + RECORD_OVERHEAD;
-        let write = write_ru(record_bytes) + INDEX_TERM * (OWN_TERMS + f64::from(self.index_paths));
+        let record_bytes = record_bytes(self.bytes);
+        let write = history_item_ru(record_bytes, self.index_paths as usize);
         let reread = self.reread * read_ru(self.bytes);
         let average = self.versions_a_day * write / DAY;
         let busiest = average * self.peak;
@@ -117,8 +109,10 @@ impl Load {
             fixed: up(busiest.max(LEAST_FIXED).max(gigabytes * FIXED_A_GB), 100.0),
             autoscale: up(busiest.max(LEAST_AUTOSCALE).max(gigabytes * AUTOSCALE_A_GB), 1000.0),
             partitions: (busiest / PARTITION.0).max(gigabytes / PARTITION.1).ceil().max(1.0),
-            // As a plan estimates it: the version is read, and the live document is read and written.
-            restore_ru: self.restored as f64 * (read_ru(record_bytes) + read_ru(self.bytes) + write_ru(self.bytes)),
+            // As a plan estimates it, without the values that the source indexes: the version is read, and the live
+            // document is read and replaced.
+            restore_ru: self.restored as f64
+                * (read_ru(record_bytes) + read_ru(self.bytes) + replace_ru(self.bytes, 0)),
         }
     }
 }

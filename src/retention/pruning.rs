@@ -20,7 +20,7 @@ use crate::{
         removals,
         scan::{Scan, ScannedItem, Scope},
     },
-    restore::{journal, price::write_ru},
+    restore::{journal, price::history_item_ru},
 };
 
 /// The approximate size of a record, for the forecast.
@@ -64,7 +64,7 @@ impl Sums {
 
     /// The estimated request units of the removal.
     pub fn forecast(&self) -> f64 {
-        (self.removed + self.journal_items) as f64 * write_ru(RECORD)
+        (self.removed + self.journal_items) as f64 * history_item_ru(RECORD, 0)
     }
 }
 

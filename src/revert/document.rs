@@ -150,10 +150,15 @@ impl<'a> Document<'a> {
             }
         }
         let Some(begun) = walk else { return Ok(Outcome::Untouched) };
-        Ok(self.finished(begun, order.last().copied()).unwrap_or_else(|e| Outcome::Unknown(e.to_string())))
+        Ok(self.finished(begun, order.last().copied(), wish).unwrap_or_else(|e| Outcome::Unknown(e.to_string())))
     }
 
-    fn finished(&self, begun: Begun<'_, 'a>, last: Option<&Version>) -> Result<Outcome<'a>, EditError> {
+    fn finished(
+        &self,
+        begun: Begun<'_, 'a>,
+        last: Option<&Version>,
+        wish: &Wish<'_>,
+    ) -> Result<Outcome<'a>, EditError> {
         let Begun { mut walk, base, undone, first, gaps } = begun;
         let today = self.own_live()?;
         let is_last = match (self.live, last) {
@@ -183,6 +188,8 @@ impl<'a> Document<'a> {
         let merged = walk.finish()?;
         if merged.expired {
             notes.push("has expired since, and stays gone".into());
+        } else if merged.taken.is_empty() && merged.conflicts.is_empty() && wish.rules.only.is_empty() {
+            notes.push("nothing is left of what was changed".into());
         }
         notes
             .extend(merged.above.iter().map(|place| format!("{place} was changed as a whole; --only leaves it alone")));

@@ -69,6 +69,39 @@ async fn the_davidson_story_is_planned_restored_and_undone() {
     assert_eq!(story.live("28035", "28035").await.unwrap()["city_name"], "Davidson");
 }
 
+/// Request units that a restore used, and those that its plan expected.
+fn cost(output: &Output) -> (f64, f64) {
+    let line = output.stderr.lines().find(|line| line.starts_with("applied")).unwrap_or_else(|| panic!("{output:?}"));
+    let numbers: Vec<f64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    (numbers[0], numbers[1])
+}
+
+/// Two price models that know nothing of each other: the plan's is what the service publishes, the account's the
+/// emulator's.
+#[tokio::test]
+async fn a_plan_expects_about_the_request_units_that_it_takes() {
+    let story = Story::davidson().await;
+    let scope = ["--where", "c.city_name = @city", "--param", "city=Davidson", "--at", "10m", "--yes"];
+    let done = story.run(&[&["restore"][..], &scope].concat()).await;
+    let undone = story.run(&["undo", &restore_id(&done), "--yes"]).await;
+
+    let story = Story::start().await;
+    let document =
+        |id: &str| json!({"id": id, "pk": "p", "name": "n", "lines": [{"sku": "a", "n": 1}, {"sku": "b", "n": 2}]});
+    for n in 0..10 {
+        story.create(30, n, document(&format!("gone-{n}"))).await;
+        story.delete(5, &format!("gone-{n}"), "p", 100 + n).await;
+        story.create(4, 200 + n, document(&format!("newer-{n}"))).await;
+    }
+    let both = story.run(&["restore", "--all", "--at", "10m", "--delete-newer=10", "--yes"]).await;
+    // The emulator's deletes cost as much as replacements, the service's as little as creations.
+    for (output, least, most) in [(done, 0.7, 1.4), (undone, 0.7, 1.4), (both, 0.7, 2.0)] {
+        assert_eq!(output.code, 0, "{output:?}");
+        let (used, expected) = cost(&output);
+        assert!((least..most).contains(&(used / expected)), "{used} RU, {expected} expected: {output:?}");
+    }
+}
+
 #[tokio::test]
 async fn deleted_documents_come_back_and_newer_ones_are_deleted_only_on_request() {
     let story = Story::start().await;

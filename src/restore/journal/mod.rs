@@ -30,7 +30,7 @@ use super::{
     apply::{Outcome, StepResult},
     plan::Step,
     plan_file::{Head, Plan},
-    price::write_ru,
+    price::history_item_ru,
 };
 use crate::clock::Clock;
 use crate::{cosmos::Failure, history::reading::HistoryReader, private_file};
@@ -253,9 +253,10 @@ fn parts(plan: &Plan) -> impl Iterator<Item = io::Result<String>> + '_ {
 
 /// The estimated request units of a plan's journal in the history.
 pub fn forecast(plan: &Plan) -> f64 {
-    let items = |bytes: usize, size: usize| (bytes / size) as f64 * write_ru(size) + write_ru(bytes % size);
+    let item = |bytes| history_item_ru(bytes, 0);
+    let items = |bytes: usize, size: usize| (bytes / size) as f64 * item(size) + item(bytes % size);
     let size = usize::try_from(plan.size()).unwrap_or(usize::MAX);
-    write_ru(1024) + items(size, PART) + items(plan.totals.writes * OUTCOME, GROUP * OUTCOME)
+    item(1024) + items(size, PART) + items(plan.totals.writes * OUTCOME, GROUP * OUTCOME)
 }
 
 /// A run's outcomes: those in the local file, and those that it did not accept.
