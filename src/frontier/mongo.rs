@@ -111,8 +111,25 @@ impl Account for MongoAccount {
         self.cosmos.meter()
     }
 
+    /// Versions have the time of the deployment; where it has none, that of their capture.
     fn now(&self) -> BoxFuture<'_, DateTime<Utc>> {
-        self.cosmos.now().boxed()
+        async move {
+            match self.mongo.now().await {
+                Some(now) => now,
+                None => self.cosmos.now().await,
+            }
+        }
+        .boxed()
+    }
+
+    fn service_time(&self) -> BoxFuture<'_, Option<DateTime<Utc>>> {
+        async move {
+            match self.mongo.now().await {
+                Some(now) => Some(now),
+                None => self.cosmos.service_time().await,
+            }
+        }
+        .boxed()
     }
 
     fn containers<'a>(&'a self, names: &'a Names, into: Option<&'a str>) -> Answer<'a, Containers> {

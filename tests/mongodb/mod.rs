@@ -6,6 +6,7 @@
 
 mod back;
 mod checker;
+mod clock;
 mod contract;
 mod errors;
 mod follow;
