@@ -8,6 +8,7 @@ mod back;
 mod checker;
 mod clock;
 mod contract;
+mod erase;
 mod errors;
 mod follow;
 mod gone;
