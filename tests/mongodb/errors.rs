@@ -199,6 +199,9 @@ async fn a_report_by_predicate_is_refused_rather_than_sought_in_a_container_of_t
     let report = ["history", "--where", "c.id = 'a'"];
     let refused = back.ends(2, &report).await;
     assert!(refused.stderr.contains("MongoDB") && refused.stderr.contains("find --when"), "{refused:?}");
+    // Nor is it advised.
+    let nothing = back.ends(1, &["restore", "--where", "c.id = 'b'", "--at", "1s", "--dry-run"]).await;
+    assert!(nothing.stderr.contains("cosmos-rewind find --when"), "{nothing:?}");
     let changes = back.ends(0, &[&report[..], &["--changes-of", "/n"]].concat()).await;
     assert!(changes.stdout.contains("baseline"), "{changes:?}");
 }
