@@ -128,9 +128,12 @@ async fn documents_are_named_or_filtered_and_single_fields_are_merged_into_live_
     // The filter applies to the document at the moment, not to the live one.
     let few = restore(&app, &["--filter", "doc.n in [2, 33, 5]", "--dry-run"]).await;
     assert_eq!(actions(&few), ["changed restore", "deleted recreate"], "{few:?}");
+    // A part of a document may match: it is not put back, and not passed over in silence.
+    let part = restore(&app, &["--filter", "doc.n in [1, 2]", "--dry-run"]).await;
+    assert_eq!((part.code, actions(&part)), (3, vec!["changed restore".into(), "part unknown".into()]), "{part:?}");
     let odd = restore(&app, &["--filter", "doc.gone == 1", "--dry-run"]).await;
     assert_eq!(odd.code, 1, "{odd:?}");
-    assert!(odd.stderr.contains("--filter has no answer about 3 versions"), "{odd:?}");
+    assert!(odd.stderr.contains("--filter has no answer about 4 versions"), "{odd:?}");
     assert!(odd.stderr.contains("no document in scope"), "{odd:?}");
 
     let key = PartitionKey::parse("p").unwrap();

@@ -89,7 +89,7 @@ pub async fn run(args: &Args) {
             for policy in &POLICIES {
                 let found = counted.records.iter().map(|r| terms_of(r, policy)).sum::<usize>() as f64
                     / counted.records.len() as f64;
-                let base = counted.records.iter().map(|r| price::write_ru(r.len())).sum::<f64>()
+                let base = counted.records.iter().map(|r| price::create_ru(r.len(), 0)).sum::<f64>()
                     / counted.records.len() as f64;
                 let said = policy.further.map(|further| cost(&args.handler, args.size, further));
                 let said = said.map_or(String::new(), |ru| format!("{ru:.2}"));

@@ -62,7 +62,7 @@ pub struct BackupArgs {
 pub async fn run(args: BackupArgs, ui: &Ui) -> Result<Exit, CliError> {
     let opened = args.connection.opened().await?;
     let at = match &args.at {
-        Some(text) => Some(lookup::point(ui, &opened.cosmos, "--at", text).await?),
+        Some(text) => Some(lookup::point(ui, opened.account(), "--at", text).await?),
         None => None,
     };
     let request = Request {

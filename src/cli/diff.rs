@@ -16,10 +16,12 @@ use crate::{
         CliError, Exit, Ui,
         render::diff::{Out, describe_side},
     },
-    cosmos::Cosmos,
     figures::count_of,
     format::Format,
-    history::past::{self, Comparison, DiffRequest, Side},
+    history::{
+        Account,
+        past::{self, Comparison, DiffRequest, Side},
+    },
 };
 
 /// Flags of `diff`.
@@ -79,9 +81,9 @@ async fn one(args: &DiffArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     let (cosmos, names) = (&opened.cosmos, &opened.names);
     let from = match (&args.version, &args.from) {
         (Some(version), _) => Side::Version(version.clone()),
-        (None, from) => side(ui, cosmos, "--from", from.as_deref().unwrap_or("now")).await?,
+        (None, from) => side(ui, opened.account(), "--from", from.as_deref().unwrap_or("now")).await?,
     };
-    let to = side(ui, cosmos, "--to", &args.to).await?;
+    let to = side(ui, opened.account(), "--to", &args.to).await?;
     let request = DiffRequest { which: args.which.selection(opened.account(), names).await?, from, to };
     let cx = opened.context(ui);
     let mut documents = past::diff(&request, &cx).await?;
@@ -117,9 +119,9 @@ async fn one(args: &DiffArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     Ok(if documents.is_incomplete() || left_out > 0 { Exit::Incomplete } else { Exit::Done })
 }
 
-async fn side(ui: &Ui, cosmos: &Cosmos, flag: &str, text: &str) -> Result<Side, CliError> {
+async fn side(ui: &Ui, account: &dyn Account, flag: &str, text: &str) -> Result<Side, CliError> {
     if text.trim().eq_ignore_ascii_case("live") {
         return Ok(Side::Live);
     }
-    lookup::point(ui, cosmos, flag, text).await.map(Side::At)
+    lookup::point(ui, account, flag, text).await.map(Side::At)
 }

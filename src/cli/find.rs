@@ -11,8 +11,8 @@ use crate::{
         render::find::{Extra, Writes},
         words,
     },
-    cosmos::Cosmos,
     find::{self, Request},
+    history::Account,
 };
 
 /// Runs the command.
@@ -32,8 +32,8 @@ async fn one(args: &FindArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
         actor.map_err(|problem| CliError::usage(format!("--actor: {problem}"), "such as --actor /updatedBy"))?;
     let opened = connection.opened().await?;
     let cosmos = &opened.cosmos;
-    let from = point(ui, cosmos, "--from", args.from.as_deref()).await?;
-    let to = point(ui, cosmos, "--to", args.to.as_deref()).await?;
+    let from = point(ui, opened.account(), "--from", args.from.as_deref()).await?;
+    let to = point(ui, opened.account(), "--to", args.to.as_deref()).await?;
     // With several containers, each row names its container, as a list of documents of several containers does.
     let container = (!args.several.containers().is_empty()).then_some(opened.names.source.as_str());
     if let (Some(from), Some(to)) = (from, to) {
@@ -70,9 +70,14 @@ async fn one(args: &FindArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     Ok(if report.is_complete() { Exit::Done } else { Exit::Incomplete })
 }
 
-async fn point(ui: &Ui, cosmos: &Cosmos, flag: &str, text: Option<&str>) -> Result<Option<PointInTime>, CliError> {
+async fn point(
+    ui: &Ui,
+    account: &dyn Account,
+    flag: &str,
+    text: Option<&str>,
+) -> Result<Option<PointInTime>, CliError> {
     match text {
-        Some(text) => lookup::point(ui, cosmos, flag, text).await.map(Some),
+        Some(text) => lookup::point(ui, account, flag, text).await.map(Some),
         None => Ok(None),
     }
 }

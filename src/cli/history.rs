@@ -25,6 +25,12 @@ pub async fn run(args: HistoryArgs, ui: &Ui) -> Result<Exit, CliError> {
     let opened = args.connection.opened().await?;
     let (cosmos, names) = (&opened.cosmos, &opened.names);
     if let (None, Some(predicate), None) = (&args.ids_file, &args.predicate, &args.changes_of) {
+        if opened.elsewhere.is_some() {
+            return Err(CliError::usage(
+                "--where without --changes-of asks a container of Cosmos DB, and the source is a MongoDB deployment",
+                "find --when lists the writes that made a condition true; show --where prints the documents of a moment",
+            ));
+        }
         return report(ui, &args, predicate, columns, cosmos, names, started).await;
     }
     let field = args.changes_of.as_deref().map(parse_path).transpose().map_err(|problem| {

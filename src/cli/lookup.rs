@@ -3,16 +3,17 @@
 use crate::{
     change::time::PointInTime,
     console::{CliError, Ui},
-    cosmos::Cosmos,
+    cosmos::point_in_time,
     format::printable,
+    history::Account,
 };
 
 /// The time a flag names.
 ///
 /// # Errors
 /// When it cannot be used.
-pub(super) async fn point(ui: &Ui, cosmos: &Cosmos, flag: &str, text: &str) -> Result<PointInTime, CliError> {
-    let named = cosmos.point_in_time(text, &**ui.clock(), ui.screen()).await;
+pub(super) async fn point(ui: &Ui, account: &dyn Account, flag: &str, text: &str) -> Result<PointInTime, CliError> {
+    let named = point_in_time(account.service_time(), text, &**ui.clock(), ui.screen()).await;
     named.map_err(|bad| CliError::usage(printable(&format!("{flag}: {bad}")).into_owned(), bad.hint))
 }
 

@@ -54,7 +54,7 @@ pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
             Planned { plan, texts: texts.or(archived), bad: Vec::new() }
         }
         None => {
-            let request = args.request(ui, archive.as_ref(), cosmos, names, &containers).await?;
+            let request = args.request(ui, archive.as_ref(), opened.account(), names, &containers).await?;
             restore::plan(&request, &containers, &cx).await?
         }
     };

@@ -16,8 +16,8 @@ use crate::{
     change::key::PartitionKey,
     config::Names,
     console::{CliError, Ui},
-    cosmos::{Cosmos, Param, Shard},
-    history::Containers,
+    cosmos::{Param, Shard},
+    history::{Account, Containers},
     restore::{Named, NotListed, Request, State, Which, each_its_own},
 };
 
@@ -136,12 +136,12 @@ impl RestoreArgs {
         &self,
         ui: &Ui,
         archive: Option<&'a Archive>,
-        cosmos: &Cosmos,
+        account: &dyn Account,
         names: &Names,
         containers: &Containers,
     ) -> Result<Request<'a>, CliError> {
         let at = match &self.at {
-            Some(at) => Some(lookup::point(ui, cosmos, "--at", at).await?),
+            Some(at) => Some(lookup::point(ui, account, "--at", at).await?),
             None => None,
         };
         let listed = match (self.lists.get(&names.source), &self.ids_file) {
@@ -152,7 +152,7 @@ impl RestoreArgs {
         let each = match &listed {
             Some(listed) => {
                 let time = async |line: usize, text: &str| {
-                    lookup::point(ui, cosmos, &format!("--ids-file line {line}, at"), text).await
+                    lookup::point(ui, account, &format!("--ids-file line {line}, at"), text).await
                 };
                 each_its_own(listed, at, time).await.map_err(not_listed)?
             }

@@ -31,7 +31,7 @@ pub async fn run(mut args: RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
     let (cosmos, names) = (&opened.cosmos, &opened.names);
     let cx = if args.wait { opened.careful_context(ui) } else { opened.context(ui) };
     let containers = restore::open(None, &cx).await?;
-    let request = args.request(ui, cosmos, names, &containers).await?;
+    let request = args.request(ui, opened.account(), names, &containers).await?;
     let planned = revert::plan(&request, &containers, &cx).await?;
     let bad = if planned.bad.is_empty() { Exit::Done } else { Exit::Incomplete };
     if let Some(file) = &args.plan_out {

@@ -13,8 +13,8 @@ use crate::{
     change::merge::{ArrayKey, Prefer, Rules},
     config::Names,
     console::{CliError, Ui},
-    cosmos::{Cosmos, Shard},
-    history::{Containers, past::Selection},
+    cosmos::Shard,
+    history::{Account, Containers, past::Selection},
     restore::{Named, Which},
     revert::Request,
 };
@@ -111,13 +111,13 @@ impl RevertArgs {
     pub(super) async fn request(
         &self,
         ui: &Ui,
-        cosmos: &Cosmos,
+        account: &dyn Account,
         names: &Names,
         containers: &Containers,
     ) -> Result<Request, CliError> {
         let which = which(self.which.optional(names, containers)?, names, containers)?;
-        let from = lookup::point(ui, cosmos, "--from", &self.from).await?;
-        let to = lookup::point(ui, cosmos, "--to", &self.to).await?;
+        let from = lookup::point(ui, account, "--from", &self.from).await?;
+        let to = lookup::point(ui, account, "--to", &self.to).await?;
         lookup::in_order(from, to)?;
         Ok(Request {
             filter: self.filter.clone(),

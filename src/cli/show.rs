@@ -74,7 +74,7 @@ async fn one(args: &ShowArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     let (cosmos, names) = (&opened.cosmos, &opened.names);
     let at = match &args.version {
         Some(version) => past::State::Version(version.clone()),
-        None => past::State::At(lookup::point(ui, cosmos, "--at", &args.at).await?),
+        None => past::State::At(lookup::point(ui, opened.account(), "--at", &args.at).await?),
     };
     let request = ShowRequest { which: args.which.selection(opened.account(), names).await?, at };
     let cx = opened.context(ui);

@@ -69,7 +69,7 @@ pub async fn run(args: VerifyArgs, ui: &Ui) -> Result<Exit, CliError> {
     let opened = args.connection.opened_with(&settings).await?;
     let cosmos = &opened.cosmos;
     let since = match &args.since {
-        Some(text) => Some(lookup::point(ui, cosmos, "--since", text).await?),
+        Some(text) => Some(lookup::point(ui, opened.account(), "--since", text).await?),
         None => None,
     };
     let report = verify::run(args.request(since, extent), opened.careful_context(ui)).await?;

@@ -38,32 +38,33 @@ impl Cosmos {
             None => SystemClock.now(),
         }
     }
-    /// The point in time that a person names; `now` is after every version, whatever this machine's clock says.
-    /// Relative times count from the service's clock; a warning says when this machine's had to do.
-    ///
-    /// # Errors
-    /// When the text is no time.
-    pub async fn point_in_time(
-        &self,
-        text: &str,
-        clock: &dyn Clock,
-        progress: &dyn Progress,
-    ) -> Result<PointInTime, BadTime> {
-        if text.trim().eq_ignore_ascii_case("now") {
-            return Ok(PointInTime::END);
-        }
-        let here = clock.now();
-        let parse = |now: DateTime<Utc>| PointInTime::parse(text, &now.with_timezone(&Local));
-        // An absolute time does not depend on the clock, and a malformed one stays malformed.
-        match (parse(here), parse(here + TimeDelta::days(1))) {
-            (Ok(one), Ok(other)) if one == other => return Ok(one),
-            (Err(bad), Err(_)) => return Err(bad),
-            _ => {}
-        }
-        let Some(now) = self.service_time().await else {
-            progress.note("warning: the service does not say what time it is; this machine's clock is used");
-            return parse(here);
-        };
-        parse(now)
+}
+
+/// The point in time that a person names; `now` is after every version, whatever this machine's clock says. Relative times
+/// count from the clock of the service that dates the versions; a warning says when this machine's had to do.
+///
+/// # Errors
+/// When the text is no time.
+pub async fn point_in_time(
+    service: impl Future<Output = Option<DateTime<Utc>>>,
+    text: &str,
+    clock: &dyn Clock,
+    progress: &dyn Progress,
+) -> Result<PointInTime, BadTime> {
+    if text.trim().eq_ignore_ascii_case("now") {
+        return Ok(PointInTime::END);
     }
+    let here = clock.now();
+    let parse = |now: DateTime<Utc>| PointInTime::parse(text, &now.with_timezone(&Local));
+    // An absolute time does not depend on the clock, and a malformed one stays malformed.
+    match (parse(here), parse(here + TimeDelta::days(1))) {
+        (Ok(one), Ok(other)) if one == other => return Ok(one),
+        (Err(bad), Err(_)) => return Err(bad),
+        _ => {}
+    }
+    let Some(now) = service.await else {
+        progress.note("warning: the service does not say what time it is; this machine's clock is used");
+        return parse(here);
+    };
+    parse(now)
 }

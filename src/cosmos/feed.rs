@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 
 use super::{ChangeFeed, Container, Failure, FeedMode, FeedPage, FeedRange, FeedStart, Shard};
 use crate::change::key::KeyPaths;
@@ -42,6 +43,10 @@ pub trait FeedSource: Debug + Send + Sync {
         start: FeedStart,
         position: Option<&str>,
     ) -> Result<Box<dyn Feed>, Failure>;
+    /// What time it is at a source that dates its changes by a clock of its own; `None` when that is the account's.
+    async fn now(&self) -> Option<DateTime<Utc>> {
+        None
+    }
 }
 
 /// A reader of one range. It never ends; after an error it must be opened again with the last position.

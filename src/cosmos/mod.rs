@@ -37,6 +37,7 @@ use azure_data_cosmos_driver::{
 use futures::FutureExt as _;
 
 pub use change_feed::{ChangeFeed, FeedMode, FeedStart};
+pub use clock::point_in_time;
 pub use container::{Container, Page, Written};
 pub(crate) use credentials::token as token_credential;
 pub use failure::{Disposition, Failure, RETRY_TIMEOUT, Retry, RuMeter};

@@ -112,7 +112,7 @@ impl Eraser<'_> {
             let last = newest.filter(|newest| own && !newest.op.is_some_and(Op::is_tombstone));
             is_open |= last.is_some();
             is_awaited |= last.is_some_and(Version::is_of_every_version);
-            for version in found.versions.iter().chain(unkeyed) {
+            for version in found.versions.iter().chain(&found.copies).chain(unkeyed) {
                 let gone = version.op.is_some_and(Op::is_tombstone);
                 if (own || gone)
                     && let Some(key) = self.containers.record_key(&found.item, &version.record_id)

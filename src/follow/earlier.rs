@@ -119,9 +119,18 @@ impl Earlier {
     ///
     /// # Errors
     /// When the history cannot be read or written.
-    pub(super) async fn note(&self, after: Option<i64>, start: Option<FeedStart>) -> Result<Hole, Failure> {
+    pub(super) async fn note(
+        &self,
+        source: &dyn FeedSource,
+        after: Option<i64>,
+        start: Option<FeedStart>,
+    ) -> Result<Hole, Failure> {
+        let now = match source.now().await {
+            Some(now) => now,
+            None => self.account.now().await,
+        };
         // What was written in this second before the first poll is missing as well.
-        let now = self.account.now().await.timestamp().saturating_add(1);
+        let now = now.timestamp().saturating_add(1);
         let before = match start {
             Some(FeedStart::At(start)) => start.seconds().min(now),
             _ => now,

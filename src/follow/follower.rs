@@ -150,7 +150,7 @@ impl Follower {
             info!(follower = self.options.name, ranges = held.checkpoint.ranges.len(), "going on from the checkpoint");
         }
         if let (Some(earlier), Some(Lacking::After(second))) = (earlier, held.checkpoint.lacking) {
-            let hole = earlier.note(second, is_new.then_some(self.options.start)).await?;
+            let hole = earlier.note(&*self.source, second, is_new.then_some(self.options.start)).await?;
             warn!(
                 follower = self.options.name,
                 %hole,

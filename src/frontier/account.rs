@@ -29,6 +29,10 @@ impl Account for Cosmos {
         Self::now(self).boxed()
     }
 
+    fn service_time(&self) -> BoxFuture<'_, Option<DateTime<Utc>>> {
+        Self::service_time(self).boxed()
+    }
+
     fn containers<'a>(&'a self, names: &'a Names, into: Option<&'a str>) -> Answer<'a, Containers> {
         async move {
             let containers = CosmosContainers::open(self, names).await?.containers();

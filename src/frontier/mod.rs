@@ -29,6 +29,7 @@ use crate::{
     history::{
         CosmosContainers,
         frontier::{Evidence, Frontier, Next, Part, TOO_DEEP, Waiting},
+        reading::HistoryReader,
         removals,
     },
 };
@@ -75,8 +76,12 @@ pub async fn read(
                 (*least, *count) = ((*until).min(*least), *count + 1);
             }
         }
-        let missing =
-            if groups.len() > 1 { earliest_missing(containers, groups.values().flatten()).await? } else { None };
+        let missing = if groups.len() > 1 {
+            let changes = containers.containers().changes;
+            earliest_missing(&*changes, groups.values().flatten()).await?
+        } else {
+            None
+        };
         // Readers work on other parts and nobody on this one: what they captured says nothing about this part.
         let is_left_out = groups.is_empty() && !readers.is_empty();
         parts.push(match best(groups, &range, missing) {
@@ -232,16 +237,15 @@ fn best(groups: BTreeMap<&Group, Option<Part>>, range: &FeedRange, missing: Opti
 /// Of the readers of every version, the one that stands first before a change that is not in the history: none has
 /// delivered that change, however far another one is. Pruned versions are not looked for.
 async fn earliest_missing<'a>(
-    containers: &CosmosContainers,
+    changes: &dyn HistoryReader,
     parts: impl Iterator<Item = &'a Part>,
 ) -> Result<Option<Part>, Failure> {
-    let changes = containers.containers().changes;
     let mut waiting: Vec<&Part> = parts.filter(|part| part.sees_deletes && part.next.is_some()).collect();
     waiting.sort_by_key(|part| part.until);
     for part in waiting {
         let Some(Next { item: Some(item), record: Some(record), ts, .. }) = &part.next else { continue };
         if Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.record(item, record)).await?.is_none()
-            && removals::read(&*changes).await?.pruned_before.is_none_or(|before| ts.seconds() >= before)
+            && removals::read(changes).await?.pruned_before.is_none_or(|before| ts.seconds() >= before)
         {
             return Ok(Some(part.clone()));
         }

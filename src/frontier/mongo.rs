@@ -1,14 +1,25 @@
 //! A MongoDB collection whose history is in a Cosmos DB account, as the use cases see both.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::value::RawValue;
 
-use super::leases::leases;
+use super::{
+    best, earliest_missing,
+    leases::leases,
+    probing::{Group, MOST_WAITING, change_of},
+};
 use crate::{
-    change::{decode::decode, key::KeyPaths, time::PointInTime},
+    change::{
+        decode::decode,
+        key::{ItemKey, KeyPaths},
+        time::PointInTime,
+    },
     clock::Clock,
     config::Names,
     cosmos::{
@@ -19,7 +30,7 @@ use crate::{
     history::{
         Account, Containers, CosmosReader,
         collections::of_another,
-        frontier::{Evidence, Frontier, Part, Waiting},
+        frontier::{Evidence, Frontier, Next, Part, Pending, Waiting},
         reading::HistoryReader,
         removals,
     },
@@ -61,34 +72,92 @@ impl MongoAccount {
         other.map_or(Ok(()), |other| Err(wrong(other)))
     }
 
-    /// The last second for which a follower has delivered everything: the stream tells what follows its position.
-    async fn until(&self, follower: &Checkpoint, newest: Option<PointInTime>) -> Result<Option<PointInTime>, Failure> {
+    /// How far a follower has delivered everything, and what waits from before a moment: the stream tells what follows its
+    /// position. `None` when nothing is known.
+    async fn part(
+        &self,
+        follower: &Checkpoint,
+        (newest, at): (Option<PointInTime>, Option<PointInTime>),
+    ) -> Result<Option<Part>, Failure> {
         let scope = Scope::Collection { database: self.database.clone(), collection: self.collection.clone() };
         let stream = Stream::open(self.mongo.clone(), scope, false, self.clock.clone()).await?.impatient();
         let mut until = Some(PointInTime::END);
+        let mut found = Following::default();
         for range in &follower.ranges {
             if let Some(begin) = still_reads_since(&range.token)? {
                 until = until.min(Some(PointInTime::from_epoch(begin - 1)));
+                found.is_any = true;
                 continue;
             }
             let span =
                 FeedRange::parse(&range.min, &range.max).map_err(|e| Failure::invalid("read checkpoint".into(), e))?;
             let mut feed = stream.open(&span, follower.mode, FeedStart::Now, Some(&range.token)).await?;
+            let mut is_first = true;
+            // In latest-version mode, what waits says nothing about what it replaced.
+            let at = at.filter(|_| follower.mode == FeedMode::AllVersions);
             loop {
                 let page = feed.next().await?;
-                if let Some(first) = page.items()?.first() {
+                let items = page.items()?;
+                if let Some(first) = items.first().filter(|_| is_first) {
                     // When the stream has no times, it is only known that something is missing.
                     let waits = time_of_change(first).map(|ts| PointInTime::from_epoch(ts - 1));
                     until = until.min(waits.or(newest));
-                    break;
+                    is_first = false;
                 }
-                if feed.is_caught_up().await? {
+                if found.next.is_none() {
+                    found.next = items.iter().find_map(|item| next_of(item));
+                }
+                let is_enough = !items.iter().all(|item| found.add(item, at));
+                if is_enough || (items.is_empty() && feed.is_caught_up().await?) {
                     break;
                 }
             }
         }
-        Ok(until)
+        Ok(until.map(|until| Part {
+            range: FeedRange::full(),
+            until: Some(until),
+            evidence: Evidence::Reader(format!("follower {:?}", follower.follower)),
+            sees_deletes: follower.mode == FeedMode::AllVersions,
+            waiting: if found.is_any { Waiting::Any } else { Waiting::These(found.these) },
+            next: found.next,
+        }))
     }
+}
+
+/// What follows a position.
+#[derive(Default)]
+struct Following {
+    next: Option<Next>,
+    these: HashMap<ItemKey, Vec<Pending>>,
+    /// Whether any document may have a change from before the moment.
+    is_any: bool,
+}
+
+impl Following {
+    /// Adds a change; false when those after it do not matter: they are newer than the moment, or there are too many.
+    fn add(&mut self, item: &RawValue, at: Option<PointInTime>) -> bool {
+        let ts = match (time_of_change(item), at) {
+            (Some(ts), Some(at)) if ts > at.seconds() => return false,
+            (Some(ts), Some(_)) if self.these.len() < MOST_WAITING => ts,
+            _ => {
+                self.is_any = true;
+                return false;
+            }
+        };
+        // An event of the whole collection, or of a document without a text, becomes no record.
+        match change_of(item, &KeyPaths::id()) {
+            Some((key, record)) => self.these.entry(key).or_default().push(Pending { record, ts }),
+            None => self.is_any = true,
+        }
+        !self.is_any
+    }
+}
+
+/// A change that becomes a record.
+fn next_of(item: &RawValue) -> Option<Next> {
+    let (key, record) = change_of(item, &KeyPaths::id())?;
+    let ts = PointInTime::from_epoch(time_of_change(item).unwrap_or_default());
+    Some(Next { item: Some(key), record: Some(record), ts, depth: 0 })
 }
 
 /// When a change happened, epoch seconds.
@@ -111,8 +180,25 @@ impl Account for MongoAccount {
         self.cosmos.meter()
     }
 
+    /// Versions have the time of the deployment; where it has none, that of their capture.
     fn now(&self) -> BoxFuture<'_, DateTime<Utc>> {
-        self.cosmos.now().boxed()
+        async move {
+            match self.mongo.now().await {
+                Some(now) => now,
+                None => self.cosmos.now().await,
+            }
+        }
+        .boxed()
+    }
+
+    fn service_time(&self) -> BoxFuture<'_, Option<DateTime<Utc>>> {
+        async move {
+            match self.mongo.now().await {
+                Some(now) => Some(now),
+                None => self.cosmos.service_time().await,
+            }
+        }
+        .boxed()
     }
 
     fn containers<'a>(&'a self, names: &'a Names, into: Option<&'a str>) -> Answer<'a, Containers> {
@@ -135,7 +221,7 @@ impl Account for MongoAccount {
         .boxed()
     }
 
-    fn frontier<'a>(&'a self, names: &'a Names, _: Option<PointInTime>, _: &'a RuLimiter) -> Answer<'a, Frontier> {
+    fn frontier<'a>(&'a self, names: &'a Names, at: Option<PointInTime>, _: &'a RuLimiter) -> Answer<'a, Frontier> {
         async move {
             let mut problems = Vec::new();
             let followers = match leases(self.cosmos.container(&names.database, &names.leases).await).await {
@@ -149,31 +235,24 @@ impl Account for MongoAccount {
             let (place, history) = (place_of(&self.mongo, &self.database, &self.collection), names.history());
             let changes = self.history(names).await?;
             let newest = super::newest_of(&self.cosmos.container(&names.database, &names.changes).await?, None).await?;
-            let mut best: Option<Part> = None;
+            let mut groups: BTreeMap<Group, Option<Part>> = BTreeMap::new();
             for follower in followers {
                 if !follower.covers(&place, &history) {
                     continue;
                 }
-                let until = match self.until(&follower, newest).await {
-                    Ok(Some(until)) => until,
-                    Ok(None) => continue,
+                let part = match self.part(&follower, (newest, at)).await {
+                    Ok(part) => part,
                     Err(e) => {
                         problems.push(format!("where follower {:?} stands is not known: {e}", follower.follower));
                         continue;
                     }
                 };
-                if best.as_ref().is_none_or(|best| best.until < Some(until)) {
-                    best = Some(Part {
-                        range: FeedRange::full(),
-                        until: Some(until),
-                        evidence: Evidence::Reader(format!("follower {:?}", follower.follower)),
-                        sees_deletes: follower.mode == FeedMode::AllVersions,
-                        waiting: if until == PointInTime::END { Waiting::These(HashMap::new()) } else { Waiting::Any },
-                        next: None,
-                    });
-                }
+                groups.insert(Group::Follower(follower.follower), part);
             }
-            let part = match best {
+            let missing =
+                if groups.len() > 1 { earliest_missing(&*changes, groups.values().flatten()).await? } else { None };
+            let groups = groups.iter().map(|(group, part)| (group, part.clone())).collect();
+            let part = match best(groups, &FeedRange::full(), missing) {
                 Some(part) => part,
                 None => super::by_newest(FeedRange::full(), newest),
             };

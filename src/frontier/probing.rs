@@ -17,12 +17,12 @@ use crate::{
     cosmos::{Failure, FeedMode, FeedRange, FeedStart, RETRY_TIMEOUT, Retry},
     history::{
         CosmosContainers,
-        frontier::{Evidence, Next, Part, Waiting},
+        frontier::{Evidence, Next, Part, Pending, Waiting},
     },
 };
 
 /// Up to this many documents with waiting changes are listed individually.
-const MOST_WAITING: usize = 10_000;
+pub(super) const MOST_WAITING: usize = 10_000;
 
 /// Identifies readers that belong together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,7 +64,7 @@ pub(super) async fn probe(
         let mut feed = containers.source.change_feed(range, reader.mode, FeedStart::Beginning, Some(token)).await?;
         let mut first: Option<i64> = None;
         let mut next: Option<Next> = None;
-        let mut waiting: HashMap<ItemKey, Vec<String>> = HashMap::new();
+        let mut waiting: HashMap<ItemKey, Vec<Pending>> = HashMap::new();
         loop {
             let page = feed.next().await?;
             let items = page.items()?;
@@ -80,7 +80,7 @@ pub(super) async fn probe(
                 if at.is_some_and(|at| ts <= at.seconds()) {
                     match change_of(item, containers.source.key_paths()) {
                         Some((item, record)) if waiting.len() < MOST_WAITING => {
-                            waiting.entry(item).or_default().push(record);
+                            waiting.entry(item).or_default().push(Pending { record, ts });
                         }
                         _ => return Ok((first, next, Waiting::Any)),
                     };
@@ -178,7 +178,7 @@ pub fn time_of(item: &str) -> Option<i64> {
 }
 
 /// The document of a feed item, and the record that it becomes.
-fn change_of(item: &RawValue, paths: &KeyPaths) -> Option<(ItemKey, String)> {
+pub(super) fn change_of(item: &RawValue, paths: &KeyPaths) -> Option<(ItemKey, String)> {
     let mut changes = Vec::new();
     decode(item, &mut changes).ok()?;
     let change = changes.iter().find(|change| !change.healed)?;

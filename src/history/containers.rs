@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use futures::{StreamExt as _, future::BoxFuture};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 
 use super::{
     frontier::Frontier,
@@ -36,6 +36,10 @@ pub trait Account: Send + Sync {
     fn meter(&self) -> &RuMeter;
     /// The account's time, by which `_ts` is set.
     fn now(&self) -> BoxFuture<'_, DateTime<Utc>>;
+    /// The same, when the account itself says it.
+    fn service_time(&self) -> BoxFuture<'_, Option<DateTime<Utc>>> {
+        self.now().map(Some).boxed()
+    }
     /// Opens the history and its source, which is also the target unless another container is named.
     fn containers<'a>(&'a self, names: &'a Names, into: Option<&'a str>) -> Answer<'a, Containers>;
     /// Opens the source alone, which stands in for its history: for commands that only read live documents.

@@ -77,8 +77,17 @@ pub enum Waiting {
     /// Unknown, because nobody looked or there are too many: it may be any document.
     #[default]
     Any,
-    /// Exactly these, with the records that their changes become.
-    These(HashMap<ItemKey, Vec<String>>),
+    /// Exactly these, with their changes.
+    These(HashMap<ItemKey, Vec<Pending>>),
+}
+
+/// A change from before the requested moment that a reader has not reached yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// The record that it becomes.
+    pub record: String,
+    /// When it was written, epoch seconds.
+    pub ts: i64,
 }
 
 /// How far a history is known to be complete.
@@ -143,12 +152,19 @@ impl<'f> Reach<'f> {
 
     /// Whether the history may lack a change up to the moment for a document with these versions.
     pub fn may_lack(&self, item: &ItemKey, versions: &[Version]) -> bool {
+        self.may_lack_since(item, versions, i64::MIN)
+    }
+
+    /// The same for changes from this second or later. What came before a version that is there does not matter to what
+    /// followed it.
+    pub fn may_lack_since(&self, item: &ItemKey, versions: &[Version], second: i64) -> bool {
+        let has = |record: &str| versions.iter().any(|v| v.record_id == record);
         match self.waiting {
             None => false,
             Some(Waiting::Any) => true,
-            Some(Waiting::These(items)) => items
-                .get(item)
-                .is_some_and(|records| records.iter().any(|id| !versions.iter().any(|v| v.record_id == *id))),
+            Some(Waiting::These(items)) => {
+                items.get(item).is_some_and(|changes| changes.iter().any(|one| one.ts >= second && !has(&one.record)))
+            }
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct Item {
     pub versions: Vec<Version>,
     /// Deletes of documents with this id for which the history does not name the partition key.
     pub unkeyed: Vec<Version>,
+    /// Records that hold one of these versions a second time.
+    pub copies: Vec<Version>,
 }
 
 /// Assigns deletes without a partition key to the one document whose version they name as the previous one. Others are
@@ -89,7 +91,12 @@ impl Histories {
         match entry {
             Entry::Version(key, version) => {
                 let place = *self.places.entry(key).or_insert_with_key(|key| {
-                    self.items.push(Item { key: key.clone(), versions: Vec::new(), unkeyed: Vec::new() });
+                    self.items.push(Item {
+                        key: key.clone(),
+                        versions: Vec::new(),
+                        unkeyed: Vec::new(),
+                        copies: Vec::new(),
+                    });
                     self.items.len() - 1
                 });
                 self.items[place].versions.push(version);
@@ -108,11 +115,11 @@ impl Histories {
             for delete in left {
                 let partition_key = PartitionKey(vec![KeyValue::Undefined; self.components]);
                 let key = ItemKey { id: delete.id.clone(), partition_key };
-                self.items.push(Item { key, versions: vec![delete], unkeyed: Vec::new() });
+                self.items.push(Item { key, versions: vec![delete], unkeyed: Vec::new(), copies: Vec::new() });
             }
         }
         for item in &mut self.items {
-            sort(&mut item.versions);
+            item.copies = sort(&mut item.versions);
         }
         self.items.sort_by(|a, b| {
             let first = |item: &Item| item.versions.first().map(|v| (v.ts, v.lsn));
@@ -123,8 +130,8 @@ impl Histories {
 }
 
 /// Sorts the versions of one item, oldest first; a copy of the original demo that also has a record stands where its
-/// own time says.
-pub fn sort(versions: &mut Vec<Version>) {
+/// own time says. Returns the records that hold one of them a second time.
+pub fn sort(versions: &mut Vec<Version>) -> Vec<Version> {
     let order: Vec<usize> = {
         let line = Timeline::of(versions);
         let mut order: Vec<usize> = line.order().collect();
@@ -136,6 +143,7 @@ pub fn sort(versions: &mut Vec<Version>) {
     };
     let mut all: Vec<Option<Version>> = std::mem::take(versions).into_iter().map(Some).collect();
     versions.extend(order.into_iter().filter_map(|place| all.get_mut(place).and_then(Option::take)));
+    all.into_iter().flatten().collect()
 }
 
 /// How much of the documents is read along with the facts.

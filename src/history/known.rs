@@ -54,18 +54,33 @@ impl Facts<'_> {
     /// Why the version in force may not be the document that existed, because its delete was not captured or may have
     /// been removed from the history; or why a creation does not prove that there was none before.
     pub fn dropped(&self, known: &AsOf<'_>) -> Option<String> {
-        let live = [self.target, self.source].into_iter().flatten();
-        let is_live = |version: &Version| live.clone().any(|live| version.etag.as_ref() == Some(&live.etag));
+        let is_live = |version: &Version| version.etag.as_ref().is_some_and(|etag| self.is_proved_by_live(etag, known));
         let removed = removals::doubt(known, self.reach.untold, self.reach.made_again)
             .filter(|_| !known.version().is_some_and(is_live));
         let is_newest = known.next.is_none_or(Version::is_live) && matches!(known.state, State::Document(_));
         removed.or_else(|| known.remade()).or_else(|| self.lost.filter(|_| is_newest).map(|lost| lost.to_string()))
     }
 
+    /// Whether a live document with the etag of the version in force proves that nobody wrote after that version. When the
+    /// etag returns with the bytes, that takes a history which has everything from the moment on: then what is live now
+    /// was live at the moment.
+    fn is_proved_by_live(&self, etag: &str, known: &AsOf<'_>) -> bool {
+        let at = known.at.seconds();
+        let is_told = || {
+            let holes = &self.reach.untold.holes;
+            known.next.is_none() && self.reach.covers(known.at) && holes.iter().all(|hole| hole.before <= at)
+        };
+        let mut live = [self.target, self.source].into_iter().flatten().filter(|live| live.etag == etag);
+        live.any(|live| live.is_of_one_write() || known.at == PointInTime::END || is_told())
+    }
+
     /// The same for what the feed delivered: an unknown order, deletes without a key, and uncaptured changes.
     pub fn doubt_of_feed(&self, item: &ItemKey, known: &AsOf<'_>, live: Option<&str>) -> Option<String> {
         let version = known.version()?;
-        if live.is_some() && version.etag.as_deref() == live {
+        if let Some(etag) = live
+            && version.etag.as_deref() == Some(etag)
+            && self.is_proved_by_live(etag, known)
+        {
             return None;
         }
         if let Some(unordered) = known.caveats.iter().find(|caveat| matches!(caveat, Caveat::Unordered { .. })) {
@@ -84,6 +99,11 @@ impl Facts<'_> {
         if version.is_live() || !self.is_beyond(known.at) {
             return None;
         }
+        let lacks = self.reach.may_lack_since(item, self.versions, version.ts);
+        // With the changes that wait, and those that another follower delivered, the history has every version of it.
+        if version.is_native && self.reach.sees_deletes && !lacks {
+            return None;
+        }
         if self.source.is_none() {
             return Some(format!(
                 "{}: whether it was changed or deleted before the point in time is not known",
@@ -91,8 +111,13 @@ impl Facts<'_> {
             ));
         }
         // In latest-version mode, only the live version can be waiting.
-        (!self.reach.is_latest && self.reach.may_lack(item, self.versions))
-            .then(|| format!("{}, and a change of it from before the point in time is not captured yet", self.ends()))
+        (!self.reach.is_latest && lacks).then(|| {
+            let what = match self.reach.may_lack_any() {
+                true => "whether it was changed before the point in time is not known",
+                false => "a change of it from before the point in time is not captured yet",
+            };
+            format!("{}, and {what}", self.ends())
+        })
     }
 
     /// Whether the history would have a delete of the document after the version in force. `is_earlier` says that this
@@ -140,7 +165,8 @@ pub fn is_followed(in_force: Option<&Version>, later: &Version, of_every: bool) 
     match (later.lsn, later.is_filtered()) {
         (None, _) => false,
         (Some(_), true) => later.prev_lsn.is_some() && later.prev_lsn == in_force.and_then(|version| version.lsn),
-        (Some(_), false) => !of_every || later.is_of_every_version(),
+        // One of MongoDB names no predecessor, and the follower that delivered it may have begun after a missing one.
+        (Some(_), false) => !later.is_native && (!of_every || later.is_of_every_version()),
     }
 }
 
@@ -208,5 +234,33 @@ mod tests {
         assert!(!is_followed(None, &version("create", Some(9), None, "filter"), false));
         // It did not come from the feed.
         assert_eq!(is_proof(&version("upsert", None, None, "restore")), [false, false]);
+        // It names no predecessor in any case.
+        let native = Version { is_native: true, ..version("replace", Some(9), None, "follow") };
+        assert_eq!(is_proof(&native), [false, false]);
+    }
+
+    #[test]
+    fn a_live_document_proves_what_its_etag_stands_for() {
+        let version = |ts: i64, n: i64| {
+            let change = json!({"v": 1, "op": "replace", "ts": ts, "lsn": n, "etag": "e", "via": "follow"});
+            let version =
+                Version::parse(&json!({"id": format!("a~{n}"), "_originalId": "a", "_change": change}).to_string());
+            Version { is_native: true, ..version.unwrap() }
+        };
+        let item = ItemKey { id: "a".into(), partition_key: crate::change::key::PartitionKey::parse("a").unwrap() };
+        let doubt = |ts: Option<i64>, reach: Reach<'_>, at: PointInTime| {
+            let (versions, live) = ([version(5, 1)], Live { etag: "e".into(), ts, text: None });
+            let source = Some(&live);
+            let facts = Facts { versions: &versions, unkeyed: &[], target: source, source, reach, lost: None };
+            facts.doubt(&item, &super::super::as_of::as_of(&versions, at), Some("e")).is_some()
+        };
+        let holes = vec![removals::Hole { after: Some(4), before: 20 }];
+        let untold = removals::Untold { holes, ..removals::Untold::NOTHING };
+        let reach = Reach::of_all_but(&untold);
+        let at = PointInTime::from_epoch;
+        // An etag of one write proves it in the hole and after it; one that comes back with the bytes only from its end on.
+        assert_eq!([at(10), at(20), PointInTime::END].map(|at| doubt(Some(5), reach, at)), [false; 3]);
+        assert_eq!([at(10), at(20), PointInTime::END].map(|at| doubt(None, reach, at)), [true, false, false]);
+        assert!(!doubt(None, Reach::ALL, at(10)));
     }
 }

@@ -20,6 +20,14 @@ pub struct Live {
     pub text: Option<String>,
 }
 
+impl Live {
+    /// Whether its etag belongs to one write alone. That of a MongoDB document, which has no time, is a fingerprint of its
+    /// bytes and comes back with them: it does not prove that nobody wrote in between.
+    pub fn is_of_one_write(&self) -> bool {
+        self.ts.is_some()
+    }
+}
+
 /// How much of the live documents is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LiveDetail {

@@ -1,7 +1,11 @@
 //! The seam for reading: what use cases need from a history and from the live container, whatever holds them.
 //! Implemented by Cosmos DB and by the memory of tests; one suite holds both to the contracts (tests/contract).
 
-use futures::{FutureExt as _, future::BoxFuture};
+use chrono::{DateTime, Utc};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, ready},
+};
 
 use super::{entry::Entry, layout::Layout, live::Live};
 use crate::change::time::PointInTime;
@@ -160,6 +164,11 @@ pub trait LiveContainer: Items {
     /// when no document expires.
     fn default_ttl(&self) -> BoxFuture<'_, Option<i64>> {
         std::future::ready(Some(-1)).boxed()
+    }
+    /// What time it is where documents have no time of their own, by the clock that dates their changes; `None` where they
+    /// have one, or nobody says.
+    fn now(&self) -> BoxFuture<'_, Option<DateTime<Utc>>> {
+        ready(None).boxed()
     }
     /// The document that was written last; `None` when there is none.
     fn newest(&self) -> Answer<'_, Option<End>>;

@@ -84,6 +84,13 @@ impl Hole {
     pub fn has(&self, second: i64) -> bool {
         self.after.is_none_or(|after| after < second) && second < self.before
     }
+
+    /// Whether a change may be missing between a version of this second and a moment. What is from after the newest
+    /// version at the time, and from the last second or later, came from the reader that began then.
+    fn may_follow(&self, second: i64, at: PointInTime) -> bool {
+        let is_before = self.after.is_some_and(|after| second <= after.saturating_add(1)) || second < self.before - 1;
+        is_before && self.after.is_none_or(|after| after < at.seconds())
+    }
 }
 
 impl Removals {
@@ -312,6 +319,12 @@ pub fn doubt(known: &AsOf<'_>, untold: &Untold, made_again: &[MadeAgain]) -> Opt
         if let Some(was) = was {
             return Some(format!("{was}, but {hole}: whether it existed in between is not known"));
         }
+    }
+    if let State::Document(version) = known.state
+        && version.is_native
+        && let Some(hole) = untold.holes.iter().find(|hole| hole.may_follow(version.ts, known.at))
+    {
+        return Some(format!("{hole}: whether it was changed or deleted before the point in time is not known"));
     }
     let before = untold.dropped_before?;
     match known.state {

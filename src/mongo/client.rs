@@ -9,6 +9,7 @@ use std::{
 };
 
 use bson::{Document, Timestamp, doc};
+use chrono::{DateTime, Utc};
 use mongodb::{
     Client, Database,
     event::{EventHandler, sdam::SdamEvent},
@@ -146,7 +147,19 @@ impl Mongo {
         self.is_sharded
     }
 
-    /// The deployment's own time; `None` when it has none.
+    /// What time it is there, by which changes are dated: that of its clock, or of its last operation when another member's
+    /// clock is ahead of it. `None` when it does not say, or dates no changes.
+    pub async fn now(&self) -> Option<DateTime<Utc>> {
+        if self.dialect == Dialect::CosmosRu {
+            return None;
+        }
+        let hello = self.database("admin").run_command(doc! { "hello": 1 }).await.ok()?;
+        let clock = hello.get_datetime("localTime").ok().map(|at| at.timestamp_millis().div_euclid(1000));
+        let last = hello.get_timestamp("operationTime").ok().map(|at| i64::from(at.time));
+        DateTime::from_timestamp(clock.max(last)?, 0)
+    }
+
+    /// The time of the deployment's last operation; `None` when it has none.
     ///
     /// # Errors
     /// When it does not answer.

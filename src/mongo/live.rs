@@ -3,7 +3,12 @@
 use std::sync::Arc;
 
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
-use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::ready, stream};
+use chrono::{DateTime, Utc};
+use futures::{
+    FutureExt as _, StreamExt as _, TryStreamExt as _,
+    future::{BoxFuture, ready},
+    stream,
+};
 use mongodb::{ClientSession, Collection, raw_batch_cursor::RawBatch, results::UpdateResult};
 
 use super::{
@@ -375,6 +380,10 @@ impl LiveContainer for MongoCollection {
 
     fn namespace(&self) -> Option<&str> {
         self.shared.rid.split_once(':').map(|(_, ns)| ns)
+    }
+
+    fn now(&self) -> BoxFuture<'_, Option<DateTime<Utc>>> {
+        self.shared.mongo.now().boxed()
     }
 
     /// MongoDB documents have no time.

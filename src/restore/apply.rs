@@ -130,6 +130,7 @@ impl Applier<'_> {
         for text in [Some(&mut composed.text), composed.stamped.as_mut()].into_iter().flatten() {
             if let Some(stored) = target.as_stored(text)? {
                 *text = stored;
+                composed.is_exact = true;
             }
         }
         Ok(composed)
@@ -151,13 +152,6 @@ impl Applier<'_> {
         let live = live.map(without_system).transpose().map_err(|e| wrong(chain(&e)))?;
         let text = merge::edited(live.as_deref(), &step.edits, &texts).map_err(|e| wrong(e.to_string()))?;
         Ok(text.ok_or_else(|| wrong("a step to write has no document".into()))?)
-    }
-
-    /// Whether the live document is what a text would make it: with or without the stamp of a restore, when the text
-    /// has none of its own.
-    pub(super) fn is_there(&self, text: &Composed, live: &str) -> bool {
-        same_document(&text.text, live, false)
-            || text.stamped.as_ref().is_some_and(|plain| same_document(plain, live, true))
     }
 
     /// Whether the text is the one that was planned.
@@ -308,7 +302,7 @@ impl Applier<'_> {
             self.check(step, prepared.text.as_ref())?;
         }
         let there = match (&prepared.text, &prepared.live) {
-            (Some(text), Some(live)) => self.is_there(text, live),
+            (Some(text), Some(live)) => text.is_there(live),
             (None, None) => true,
             _ => false,
         };
@@ -316,7 +310,7 @@ impl Applier<'_> {
             // Somebody else may have had the same effect before an attempt of ours whose answer was lost.
             let ours = tried == Some(true)
                 && match (&prepared.text, &prepared.live) {
-                    (Some(text), Some(live)) => same_document(&text.text, live, false) && !self.is_older(live),
+                    (Some(text), Some(live)) => text.is(live) && !self.is_older(live),
                     _ => true,
                 };
             outcome.fate = if ours { StepResult::Done } else { StepResult::Already };
@@ -360,7 +354,7 @@ impl Applier<'_> {
                 // Either somebody was quicker, or an attempt of ours was stored although it was reported as failed.
                 let now = self.read_live(&item, None).await?;
                 let ours = match (&prepared.text, &now) {
-                    (Some(text), Some(now)) => same_document(&text.text, now, false),
+                    (Some(text), Some(now)) => text.is(now),
                     (None, None) => true,
                     _ => false,
                 };

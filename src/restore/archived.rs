@@ -66,7 +66,9 @@ pub async fn known(
     let mut wanted = Vec::new();
     for part in facts.parts() {
         for of_item in part? {
-            let Some(version) = of_item.document_at(rules.at).filter(|version| !version.is_partial()) else { continue };
+            // A part of a document is not put back, and can match all the same.
+            let is_usable = |version: &&Version| matches!(wish, ArchiveScope::Filtered) || !version.is_partial();
+            let Some(version) = of_item.document_at(rules.at).filter(is_usable) else { continue };
             let is_live = live.get(&of_item.item).is_some_and(|live| is_of(version, &live.etag));
             if !is_live {
                 wanted.extend(of_item.place_of(&version.record_id).cloned());

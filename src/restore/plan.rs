@@ -161,10 +161,12 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
             PointInTime::from_epoch(v.ts)
         )),
         (State::Document(v), Some(etag)) if v.etag.as_deref() == Some(etag) => {
-            if v.is_live() {
-                Decided::keep(Caveat::Uncaptured.to_string())
-            } else {
-                Decided::new(Action::Keep)
+            match facts.dropped(known) {
+                _ if v.is_live() => Decided::keep(Caveat::Uncaptured.to_string()),
+                // It is the same today, and may have been another one then.
+                Some(doubt) if !rules.named => Decided::unknown(doubt),
+                Some(doubt) => Decided::keep(doubt),
+                None => Decided::new(Action::Keep),
             }
         }
         (State::Document(v), _) if v.is_live() => Decided::unknown(

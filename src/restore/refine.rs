@@ -2,9 +2,9 @@
 
 use super::{
     apply::{Applier, ApplyOptions, Prefetched},
-    compose::{checksum, without_system},
+    compose::without_system,
     error::StepError,
-    plan::{Action, Step},
+    plan::{Action, STAMP, Step},
     price::{create_ru, history_item_ru, read_ru, record_bytes, replace_ru, values_in},
 };
 use crate::{
@@ -46,7 +46,7 @@ impl<'a> Applier<'a> {
         let Some(composed) = &prepared.text else { return Ok(()) };
         let text = &composed.text;
         if let Some(live) = &prepared.live {
-            if self.is_there(composed, live) {
+            if composed.is_there(live) {
                 step.action = Action::Keep;
                 step.notes = vec!["has that content already".into()];
                 return Ok(());
@@ -54,10 +54,13 @@ impl<'a> Applier<'a> {
             let plain = without_system(live).map_err(|e| Failure::invalid("compare documents".into(), chain(&e)))?;
             let changed = diff::between(&plain, text);
             step.changed = changed.iter().take(SHOWN_PATHS).map(|d| d.path_text()).collect();
+            if changed.iter().all(|difference| difference.path == [STAMP]) {
+                step.notes.push("the same members in another order".into());
+            }
         }
         step.notes.extend(composed.notes.iter().cloned());
         step.notes.extend(expiry_note(text, self.containers.target.default_ttl().await));
-        step.sha256 = Some(checksum(text));
+        step.sha256 = Some(composed.checksum());
         Ok(())
     }
 

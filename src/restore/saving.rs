@@ -5,7 +5,7 @@ use crate::{
     change::{key::ItemKey, raw::RawDocument, version::Version},
     cosmos::{Disposition, Failure, RETRY_TIMEOUT, Retry},
     history::{
-        baseline::{Saving, record_of_live},
+        baseline::{Saving, now_at, record_of_live},
         writing::write_record,
     },
 };
@@ -21,7 +21,8 @@ impl Applier<'_> {
     pub(super) async fn save(&self, item: &ItemKey, live: &str) -> Result<String, Failure> {
         let changes = &self.containers.changes;
         let place = (self.containers.source.namespace(), changes.layout());
-        let record = record_of_live(item, live, Saving::Before(None), place, self.clock)?;
+        let time = (self.clock, now_at(&*self.containers.source, self.clock).await);
+        let record = record_of_live(item, live, Saving::Before(None), place, time)?;
         let retry = Retry::for_at_most(RETRY_TIMEOUT);
         // Capture may have stored it, with an LSN that is not known here: that record stays ...
         match retry.run(|| changes.create(&record.key, &record.id, record.body.clone().into_bytes())).await {
@@ -39,7 +40,7 @@ impl Applier<'_> {
             .filter(|known| known.is_normalized() || known.is_partial());
         // ... unless its text is not complete: then it gets this text, and keeps its place among the versions.
         if let Some(known) = known {
-            let record = record_of_live(item, live, Saving::Before(Some(&known)), place, self.clock)?;
+            let record = record_of_live(item, live, Saving::Before(Some(&known)), place, time)?;
             retry.run(|| write_record(&**changes, &record)).await?;
         }
         Ok(record.id)

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    apply::{Applier, ApplyOptions, Outcome, Prefetched, StepResult, is_noted, same_document},
+    apply::{Applier, ApplyOptions, Outcome, Prefetched, StepResult, is_noted},
     error::{RestoreError, StepError},
     expired::{Times, of_gone},
     journal::{self, Past},
@@ -250,7 +250,7 @@ async fn unnoted(
             match prepared {
                 Ok(prepared) => prepared.text.is_some_and(|text| {
                     stamped = text.stamped.is_some();
-                    same_document(&text.text, live, false)
+                    text.is(live)
                 }),
                 // The version came from an archive, or was pruned. The checksum is that of the text that was sent.
                 Err(StepError::Failed(failure)) if failure.is_own() => {

@@ -183,7 +183,7 @@ impl Work<'_> {
     }
 
     async fn document(&self, found: ScannedItem) -> Result<LookedAt, RestoreError> {
-        let ScannedItem { item, versions, live, unkeyed, undecided, lost: _ } = found;
+        let ScannedItem { item, versions, live, unkeyed, undecided, copies: _, lost: _ } = found;
         let all = with_live(&item.id, &versions, live.as_ref());
         let document = Document { item: &item, versions: &all, unkeyed: &unkeyed, live: live.as_ref() };
         let mut no_answers = 0;

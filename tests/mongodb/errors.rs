@@ -201,3 +201,20 @@ async fn nothing_is_restored_into_a_capped_collection() {
     let copy = orders.client().database("shop").collection("copy");
     assert_eq!(all(&copy).await, [document(0), document(1), document(2)]);
 }
+
+/// The report of live documents and versions is a query of two containers.
+#[tokio::test]
+async fn a_report_by_predicate_is_refused_rather_than_sought_in_a_container_of_that_name() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    orders(&back.source).await.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
+    back.capture().await;
+    let report = ["history", "--where", "c.id = 'a'"];
+    let refused = back.ends(2, &report).await;
+    assert!(refused.stderr.contains("MongoDB") && refused.stderr.contains("find --when"), "{refused:?}");
+    // Nor is it advised.
+    let nothing = back.ends(1, &["restore", "--where", "c.id = 'b'", "--at", "1s", "--dry-run"]).await;
+    assert!(nothing.stderr.contains("cosmos-rewind find --when"), "{nothing:?}");
+    let changes = back.ends(0, &[&report[..], &["--changes-of", "/n"]].concat()).await;
+    assert!(changes.stdout.contains("baseline"), "{changes:?}");
+}

@@ -105,3 +105,76 @@ async fn a_follower_notes_a_time_that_nobody_covers_only_when_no_other_goes_on()
         assert_eq!(second.stderr.contains("nobody captured every version"), is_noted, "{first:?}: {second:?}");
     }
 }
+
+/// An etag of MongoDB is a fingerprint: a document that was changed and changed back has it again. What the stream still
+/// has tells which documents that may have been.
+#[tokio::test]
+async fn a_text_that_came_back_does_not_prove_that_nothing_was_written_before() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    for id in ["changed", "made again", "quiet"] {
+        orders.insert_one(doc! { "_id": id, "n": 1 }).await.unwrap();
+    }
+    back.capture().await;
+    crate::support::moment().await;
+    orders.replace_one(doc! { "_id": "changed" }, doc! { "n": 2 }).await.unwrap();
+    orders.delete_one(doc! { "_id": "made again" }).await.unwrap();
+    let at = crate::support::moment().await;
+    orders.replace_one(doc! { "_id": "changed" }, doc! { "n": 1 }).await.unwrap();
+    orders.insert_one(doc! { "_id": "made again", "n": 1 }).await.unwrap();
+    // Nothing of that is captured.
+    let plan = back.ends(3, &["restore", "--all", "--at", &at, "--dry-run"]).await;
+    assert!(plan.stderr.contains(": 0 restore, 0 recreate, 0 delete, 1 keep, 2 unknown"), "{plan:?}");
+    let shown = back.ends(0, &["show", "--id", "changed", "--at", &at]).await;
+    assert!(shown.stderr.contains("is not captured yet"), "{shown:?}");
+    let quiet = back.ends(0, &["show", "--id", "quiet", "--at", &at]).await;
+    assert!(!quiet.stderr.contains("warning"), "{quiet:?}");
+    let file = text(&back.path("backup.jsonl"));
+    let backup = back.ends(3, &["backup", "--all", "--at", &at, "--out", &file]).await;
+    assert!(backup.stdout.contains("unknown    2"), "{backup:?}");
+    // What is live now is what there is now.
+    let now = back.ends(0, &["show", "--id", "changed"]).await;
+    assert!(!now.stderr.contains("warning"), "{now:?}");
+    back.capture().await;
+    let shown = back.ends(0, &["show", "--id", "changed", "--at", &at]).await;
+    assert!(shown.stdout.contains(r#""n":{"$numberInt":"2"}"#) && !shown.stderr.contains("warning"), "{shown:?}");
+}
+
+/// A version of MongoDB does not name the one before. So that none is missing is known from the followers alone.
+#[tokio::test]
+async fn what_was_written_between_two_followers_is_not_taken_for_unwritten() {
+    let Some(server) = MongoServer::start() else { return };
+    // The first one could go on, or its checkpoint is gone.
+    for first in [&[][..], &["--checkpoint-file", "first.json"]] {
+        let back = Back::of(server.uri()).await;
+        let orders = orders(&back.source).await;
+        orders.drop().await.unwrap();
+        for id in ["a", "b", "c", "d"] {
+            orders.insert_one(doc! { "_id": id, "n": 1 }).await.unwrap();
+        }
+        let follow = ["follow", "--until-caught-up", "--poll", "50", "--from"];
+        back.ends(0, &[&follow[..], &["beginning"], first].concat()).await;
+        let before = crate::support::moment().await;
+        orders.update_many(doc! {}, doc! { "$set": { "n": 2 } }).await.unwrap();
+        let between = crate::support::moment().await;
+        // One that stays, one that changes, one that comes back, and one that changes after the second follower began.
+        orders.replace_one(doc! { "_id": "b" }, doc! { "n": 3 }).await.unwrap();
+        orders.replace_one(doc! { "_id": "c" }, doc! { "n": 1 }).await.unwrap();
+        back.ends(0, &[&follow[..], &["now", "--name", "second"]].concat()).await;
+        crate::support::moment().await;
+        orders.replace_one(doc! { "_id": "d" }, doc! { "n": 4 }).await.unwrap();
+        back.ends(0, &[&follow[..], &["now", "--name", "second"]].concat()).await;
+        let plan = back.ends(3, &["restore", "--all", "--at", &between, "--dry-run"]).await;
+        assert!(plan.stderr.contains(": 0 restore, 0 recreate, 0 delete, 0 keep, 4 unknown"), "{first:?}: {plan:?}");
+        for id in ["a", "b", "c", "d"] {
+            let shown = back.ends(0, &["show", "--id", id, "--at", &between]).await;
+            assert!(shown.stderr.contains("warning"), "{first:?} {id}: {shown:?}");
+        }
+        // Without its checkpoint, nobody knows how far the first one had read.
+        let is_known = first.is_empty();
+        let plan = back.run(&["restore", "--all", "--at", &before, "--dry-run"]).await;
+        let expected = if is_known { ": 3 restore, 0 recreate, 0 delete, 1 keep, 0 unknown" } else { " 4 unknown" };
+        assert!(plan.stderr.contains(expected), "{first:?}: {plan:?}");
+    }
+}

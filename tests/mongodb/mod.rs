@@ -6,7 +6,9 @@
 
 mod back;
 mod checker;
+mod clock;
 mod contract;
+mod erase;
 mod errors;
 mod follow;
 mod gone;

@@ -46,6 +46,8 @@ pub struct MongoServer {
     port: u16,
     folder: tempfile::TempDir,
     args: Vec<String>,
+    /// How many seconds its clock is ahead.
+    ahead: i64,
 }
 
 impl MongoServer {
@@ -57,11 +59,20 @@ impl MongoServer {
 
     /// Like [`Self::start`], with additional arguments.
     pub fn start_with(args: &[&str]) -> Option<Self> {
+        Self::start_as(args, 0)
+    }
+
+    /// Like [`Self::start`]; the clock by which it dates operations is ahead.
+    pub fn start_ahead(seconds: i64) -> Option<Self> {
+        Self::start_as(&["--oplog-max-entries", "1000000"], seconds)
+    }
+
+    fn start_as(args: &[&str], ahead: i64) -> Option<Self> {
         peers::mongodb_python()?;
         let folder = tempfile::tempdir().unwrap();
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let (process, port) = spawn(folder.path(), 0, &args);
-        Some(Self { process, port, folder, args })
+        let (process, port) = spawn(folder.path(), 0, (&args, ahead));
+        Some(Self { process, port, folder, args, ahead })
     }
 
     /// The URI. The driver connects directly and does not look for other members.
@@ -81,7 +92,7 @@ impl MongoServer {
 
     /// Restarts the server on the same port with the same data.
     pub fn start_again(&mut self) {
-        (self.process, self.port) = spawn(self.folder.path(), self.port, &self.args);
+        (self.process, self.port) = spawn(self.folder.path(), self.port, (&self.args, self.ahead));
     }
 
     /// Stops the server cleanly and restarts it with other arguments.
@@ -109,12 +120,12 @@ impl Drop for MongoServer {
 }
 
 /// Starts a server and waits until it listens; returns its process id and port.
-fn spawn(folder: &Path, port: u16, args: &[String]) -> (i64, u16) {
+fn spawn(folder: &Path, port: u16, (args, ahead): (&[String], i64)) -> (i64, u16) {
     let log = folder.join("log");
     let _ = std::fs::remove_file(&log);
     let port = port.to_string();
     let args: Vec<&str> = ["--port", &port].into_iter().chain(args.iter().map(String::as_str)).collect();
-    let process = Servers::ask(&json!({ "start": folder, "args": args }));
+    let process = Servers::ask(&json!({ "start": folder, "args": args, "ahead": ahead }));
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let text = std::fs::read_to_string(&log).unwrap_or_default();

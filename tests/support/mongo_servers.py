@@ -3,7 +3,8 @@
 A separate interpreter spends a second of CPU on imports and on WiredTiger, which calibrates the processor's clock
 once per process; a fork inherits both. Requests are lines of JSON on standard input, each answered with a line:
 
-    {"start": FOLDER, "args": [...]}   the process id; standard error goes to FOLDER/log
+    {"start": FOLDER, "args": [...], "ahead": SECONDS}
+                                       the process id; standard error goes to FOLDER/log, and its clock is ahead
     {"wait": PID}                      how it ended, as subprocess says it
 
 When standard input ends, all servers stop.
@@ -15,15 +16,18 @@ import random
 import signal
 import sys
 import tempfile
+import time
 
 import wiredtiger
 from secantus.cli import main
 
 
-def serve(folder, args):
+def serve(folder, args, ahead):
     """Runs a server in the forked process; never returns."""
     code = 1
     try:
+        own = time.time
+        time.time = lambda: own() + ahead
         log = os.open(os.path.join(folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         nothing = os.open(os.devnull, os.O_RDWR)
         for old, new in ((0, nothing), (1, nothing), (2, log)):
@@ -48,7 +52,7 @@ for line in sys.stdin:
     if "start" in request:
         answer = os.fork()
         if answer == 0:
-            serve(request["start"], request["args"])
+            serve(request["start"], request["args"], request["ahead"])
         running.add(answer)
     else:
         _, status = os.waitpid(request["wait"], 0)

@@ -14,6 +14,7 @@ use crate::{
     backfill::BackfillError,
     causes::chain,
     change::{key::PartitionKey, time::PointInTime},
+    config::is_mongo_address,
     console::{CliError, render::plan::shown, room, words::pk_flag},
     coverage::CoverageError,
     erase::EraseError,
@@ -252,10 +253,14 @@ impl From<RestoreError> for CliError {
                 format!("--version {wanted}: it is a delete, of {}", PointInTime::from_epoch(ts)),
                 "name a version that has a document; history lists them",
             ),
-            RestoreError::Nothing { at, account } => Self::not_there(
-                format!("no document in scope at {}", shown(at)),
-                format!("look at the history first: cosmos-rewind history --where \"...\"; account {account}"),
-            ),
+            RestoreError::Nothing { at, account } => {
+                // The report by predicate is of containers alone.
+                let report = if is_mongo_address(&account) { "find --when" } else { "history --where" };
+                Self::not_there(
+                    format!("no document in scope at {}", shown(at)),
+                    format!("look at the history first: cosmos-rewind {report} \"...\"; account {account}"),
+                )
+            }
             RestoreError::NothingToRevert { ends: Some(_), .. } => {
                 Self::not_there(message, "--wait waits until capture has passed --to")
             }

@@ -3,6 +3,8 @@
 mod extent;
 mod saver;
 
+use chrono::{DateTime, Utc};
+
 pub use self::{
     extent::{Extent, ExtentError},
     saver::Saver,
@@ -17,7 +19,7 @@ use crate::{
     },
     clock::Clock,
     cosmos::Failure,
-    history::{known::place_of_live, layout::Layout, scan::ScannedItem},
+    history::{known::place_of_live, layout::Layout, reading::LiveContainer, scan::ScannedItem},
 };
 
 /// The version in the history that corresponds to the live document; `None` without a live document, or when that
@@ -47,9 +49,15 @@ pub enum Saving<'a> {
     Before(Option<&'a Version>),
 }
 
+/// The time for the record of a document that has none, by the clock that dates its other versions. Read after the
+/// document.
+pub async fn now_at(source: &dyn LiveContainer, clock: &dyn Clock) -> DateTime<Utc> {
+    source.now().await.unwrap_or_else(|| clock.now())
+}
+
 /// The record of a live document, as it was read with its system properties. Its time is the document's own `_ts`, its
 /// id the one that capture gives the same version. `ns` is the collection of a MongoDB document, which has no such
-/// time.
+/// time: it gets that of `now`, see [`now_at`].
 ///
 /// # Errors
 /// When the text is not a document.
@@ -58,7 +66,7 @@ pub fn record_of_live(
     text: &str,
     why: Saving<'_>,
     (ns, layout): (Option<&str>, &Layout),
-    clock: &dyn Clock,
+    (clock, now): (&dyn Clock, DateTime<Utc>),
 ) -> Result<Record, Failure> {
     let wrong = |e: String| Failure::invalid("save live version".into(), e);
     let document = RawDocument::parse(text).map_err(|e| wrong(e.to_string()))?;
@@ -88,7 +96,7 @@ pub fn record_of_live(
         // It says neither when it was written nor where in a stream.
         native: ns.map(|ns| Native { ns: ns.into(), ..Native::default() }),
     };
-    let (now, at) = (clock.now(), clock.stamp());
+    let at = clock.stamp();
     let (paths, source) = (layout.changes(), Some(layout.source()));
     let context = RecordContext { via, at: &at, at_seconds: now.timestamp(), paths, source };
     record::build(&change, None, false, context).map_err(|e| wrong(e.reason))
@@ -114,7 +122,8 @@ mod tests {
         let paths = || KeyPaths::parse(&["/pk", "/_originalId"]).unwrap();
         let layout = Layout::new(paths(), paths());
         let baseline = Saving::Missing(Op::Baseline);
-        let record = record_of_live(&item(), LIVE, baseline, (None, &layout), &SystemClock).unwrap();
+        let record =
+            record_of_live(&item(), LIVE, baseline, (None, &layout), (&SystemClock, SystemClock.now())).unwrap();
         assert_eq!((record.id.as_str(), record.create_only), ("a~e1", true));
         let version = Version::parse(&record.body).unwrap();
         assert_eq!(
@@ -132,6 +141,6 @@ mod tests {
         assert_eq!(op_of(&found), Op::Baseline);
         found.live = None;
         assert!(!is_missing(&found));
-        assert!(record_of_live(&item(), "[]", baseline, (None, &layout), &SystemClock).is_err());
+        assert!(record_of_live(&item(), "[]", baseline, (None, &layout), (&SystemClock, SystemClock.now())).is_err());
     }
 }

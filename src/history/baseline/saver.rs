@@ -2,7 +2,7 @@
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Saving, record_of_live};
+use super::{Saving, now_at, record_of_live};
 use crate::{
     change::{
         Op,
@@ -61,7 +61,7 @@ impl Saver<'_> {
             .buffer_unordered(self.concurrency.max(1));
         while let Some((item, op, text)) = texts.try_next().await? {
             let record = match text {
-                Ok(Some(text)) => self.record(&item, &text, op),
+                Ok(Some(text)) => self.record(&item, &text, op).await,
                 Ok(None) => {
                     saved.gone += 1;
                     continue;
@@ -86,9 +86,10 @@ impl Saver<'_> {
     }
 
     /// The record of a live document, or of what is left of it.
-    fn record(&self, item: &ItemKey, text: &str, op: Op) -> Result<Record, Failure> {
+    async fn record(&self, item: &ItemKey, text: &str, op: Op) -> Result<Record, Failure> {
+        let time = (self.clock, now_at(&*self.containers.source, self.clock).await);
         let place = (self.containers.source.namespace(), self.containers.changes.layout());
-        let of = |text: &str| record_of_live(item, text, Saving::Missing(op), place, self.clock);
+        let of = |text: &str| record_of_live(item, text, Saving::Missing(op), place, time);
         let Some(shape) = self.shape else { return of(text) };
         let wrong = |e: serde_json::Error| Failure::invalid("save live version".into(), e.to_string());
         Ok(partial(of(&shape.shaped(text).map_err(wrong)?)?, shape.note()))

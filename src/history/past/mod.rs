@@ -220,16 +220,20 @@ impl<'a> Past<'a> {
             let now = now.zip(live.as_ref()).filter(|(v, live)| v.etag.as_deref() == Some(live.etag.as_str()));
             now.map(|(v, _)| v.record_id.clone())
         };
-        if let Some(record_id) = proved {
+        let is_proof = at == PointInTime::END || live.as_ref().is_some_and(live::Live::is_of_one_write);
+        if let Some(record_id) = &proved {
             // The live document is that version: its text is at hand.
-            let whole =
-                |v: &&mut Version| v.record_id == record_id && (v.is_absent() || !v.is_partial()) && !v.is_normalized();
-            if let (Some(version), Some(live)) = (versions.iter_mut().find(whole), live) {
+            let whole = |v: &&mut Version| {
+                v.record_id == *record_id && (v.is_absent() || !v.is_partial()) && !v.is_normalized()
+            };
+            if let (Some(version), Some(live)) = (versions.iter_mut().find(whole), &live) {
                 if version.is_absent() && live.text.is_some() {
                     version.fidelity = Some(VersionFidelity::Known(RecordFidelity::Exact));
                 }
-                version.document = version.document.take().or(live.text);
+                version.document = version.document.take().or(live.text.clone());
             }
+        }
+        if proved.is_some() && is_proof {
             return Ok(Known { versions, doubt: None });
         }
         if chosen.is_none() {

@@ -116,7 +116,12 @@ async fn items_of_id(
     let mut found: Vec<ScannedItem> = read
         .items
         .into_iter()
-        .map(|item| ScannedItem { versions: item.versions, unkeyed: item.unkeyed, ..ScannedItem::new(item.key) })
+        .map(|item| ScannedItem {
+            versions: item.versions,
+            unkeyed: item.unkeyed,
+            copies: item.copies,
+            ..ScannedItem::new(item.key)
+        })
         .collect();
     found.sort_by_cached_key(|f| f.item.sort_key());
     Ok((found, read.bad))

@@ -77,6 +77,8 @@ pub struct ScannedItem {
     /// Deletes of documents with this id for which the history does not name the partition key: records from before
     /// `_change.key`, in a history that is not keyed by the source's paths.
     pub unkeyed: Vec<Version>,
+    /// Records that hold one of the versions a second time, when these are in order.
+    pub copies: Vec<Version>,
     /// Why no delete says when it went, as far as [`super::gone`] was asked.
     pub lost: Option<Lost>,
     /// Why it is unknown whether the version in force matches the predicate, so that the item may not be in scope.
@@ -91,7 +93,8 @@ impl ScannedItem {
 
     /// An item about which nothing is known yet.
     pub fn new(item: ItemKey) -> Self {
-        Self { item, versions: Vec::new(), live: None, unkeyed: Vec::new(), lost: None, undecided: None }
+        let (versions, unkeyed, copies) = (Vec::new(), Vec::new(), Vec::new());
+        Self { item, versions, live: None, unkeyed, copies, lost: None, undecided: None }
     }
 }
 
@@ -255,7 +258,7 @@ impl<'a> Scan<'a> {
                 with_text = buffer.found.len() * TEXT_RATIO >= buffer.seen;
             }
             if self.has_all_texts() {
-                buffer.found.values_mut().for_each(|found| sort(&mut found.versions));
+                buffer.found.values_mut().for_each(|found| found.copies = sort(&mut found.versions));
             }
             let piece = Piece::new(buffer.found.into_values().collect(), Some((number, walk.rest())), buffer.bad);
             Ok(Some((piece, (walk, with_text, index))))

@@ -13,6 +13,7 @@ mod ru;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 
 pub use self::event::delete_item;
 use self::{
@@ -251,6 +252,10 @@ impl FeedSource for Stream {
             wait: self.wait,
         };
         Ok(Box::new(StreamFeed::new(watched, position)))
+    }
+
+    async fn now(&self) -> Option<DateTime<Utc>> {
+        self.mongo.now().await
     }
 }
 
