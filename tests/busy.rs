@@ -38,3 +38,28 @@ async fn a_command_asks_a_busy_account_again_for_what_it_needs_before_any_docume
         app.put(json!({"id": "a", "pk": "p", "n": 1})).await;
     }
 }
+
+/// The clock of a machine may be hours ahead: what is removed, taken for saved or taken for older goes by the account's.
+#[tokio::test]
+async fn what_decides_about_documents_waits_for_the_accounts_time_and_does_nothing_without_it() {
+    let app = TestApp::start().await;
+    app.captured_from_now().await;
+    app.put(json!({"id": "a", "pk": "p", "n": 1})).await;
+    assert_eq!(app.run(&["backfill", "--all"]).await.code, 0);
+    let commands: &[&[&str]] = &[
+        &["prune", "--older-than", "90d", "--yes"],
+        &["backup", "--all", "--out", "all.jsonl"],
+        &["restore", "--id", "a", "--pk", "p", "--at", "now", "--yes"],
+        &["revert", "--from", "2026-01-01T00:00:00Z", "--to", "now", "--dry-run"],
+    ];
+    for command in commands {
+        app.proxy.tell_no_time(1000);
+        let refused = app.run_through_proxy(command).await;
+        assert_eq!(refused.code, 1, "{command:?}: {refused:?}");
+        assert!(refused.stderr.contains("does not say what time it is"), "{refused:?}");
+        app.proxy.tell_no_time(2);
+        let done = app.run_through_proxy(command).await;
+        assert!(matches!(done.code, 0 | 3), "{command:?}: {done:?}");
+        app.proxy.tell_no_time(0);
+    }
+}

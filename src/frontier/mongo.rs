@@ -111,6 +111,10 @@ impl Account for MongoAccount {
         self.cosmos.meter()
     }
 
+    fn time(&self) -> Answer<'_, DateTime<Utc>> {
+        self.cosmos.time().boxed()
+    }
+
     fn now(&self) -> BoxFuture<'_, DateTime<Utc>> {
         self.cosmos.now().boxed()
     }
