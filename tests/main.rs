@@ -12,6 +12,7 @@ mod at;
 mod backup;
 mod backup_clock;
 mod bulk;
+mod busy;
 mod capture;
 mod capture_part;
 mod cli;

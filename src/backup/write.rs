@@ -90,6 +90,9 @@ pub enum BackupError {
     /// A container cannot be opened.
     #[error("cannot open the containers")]
     Open(#[source] Failure),
+    /// Nobody says when it began.
+    #[error("cannot date the backup")]
+    Time(#[source] Failure),
     /// The documents of these containers cannot be divided between machines.
     #[error("cannot read a part of the containers")]
     Parts(#[source] NotShared),
@@ -226,7 +229,7 @@ pub async fn write(request: Request, cx: &AnyContext<'_>) -> Result<Report, Back
         None => live_ranges(&containers, request.feed_range),
     };
     // Taken before anything is read, by the clock that sets `_ts`: `load --mode if-newer` compares the two.
-    let begun = cx.account.now().await;
+    let begun = cx.account.time().await.map_err(BackupError::Time)?;
     let first = BackupState::new(&request, cx, begun, left);
     let (writer, state, resumed) = Writer::open(&request.out, first.clone(), |known| known.is_same_backup(&first))
         .map_err(|source| BackupError::Begin { path: request.out.clone(), source })?;

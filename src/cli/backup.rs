@@ -84,7 +84,7 @@ pub async fn run(args: BackupArgs, ui: &Ui) -> Result<Exit, CliError> {
 impl From<BackupError> for CliError {
     fn from(error: BackupError) -> Self {
         match error {
-            BackupError::Open(failure) => failure.into(),
+            BackupError::Open(failure) | BackupError::Time(failure) => failure.into(),
             BackupError::Parts(problem) => {
                 Self::usage(format!("--feed-range: {problem}"), "leave it out; one file has everything then")
             }

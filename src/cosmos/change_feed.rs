@@ -66,10 +66,12 @@ pub(super) fn definition_of(paths: &KeyPaths) -> PartitionKeyDefinition {
     PartitionKeyDefinition::new(paths.collect::<Vec<_>>())
 }
 
-/// A reader of one span. It never ends: an empty page only means that there is nothing new in **one** of the physical
-/// partitions below it. After an error it must be opened again with the last token.
+/// A reader of one span. It never ends: an empty page only means that there is nothing new in **one** of the parts that
+/// it reads in turn. These are the physical partitions below it, until some of them are merged: each part keeps its own
+/// position. After an error it must be opened again with the last token.
 pub struct ChangeFeed {
     container: Container,
+    span: FeedRange,
     plan: OperationPlan,
 }
 
@@ -174,7 +176,7 @@ impl Container {
             .plan_operation(operation, &OperationOptions::default(), token.as_ref(), &PlanOptions::default())
             .await
             .map_err(|e| Failure::from_driver(&e, "open change feed".into()))?;
-        Ok(ChangeFeed { container: self.clone(), plan })
+        Ok(ChangeFeed { container: self.clone(), span: span.clone(), plan })
     }
 }
 
@@ -211,6 +213,23 @@ impl ChangeFeed {
         Ok(FeedPage::of_body(body, charge, partition_lsn))
     }
 
+    /// The parts that are read in turn and have a position, in order.
+    ///
+    /// # Errors
+    /// When the last page failed.
+    pub fn parts(&self) -> Result<Vec<FeedRange>, Failure> {
+        parts_of(&self.token()?)
+    }
+
+    /// Whether each part was read when this many pages in a row were empty. One that was never read has no position.
+    ///
+    /// # Errors
+    /// When the last page failed.
+    pub fn is_round(&self, empty: usize) -> Result<bool, Failure> {
+        let parts = self.parts()?;
+        Ok(empty >= parts.len() && self.span.is_covered_by(parts.iter()))
+    }
+
     /// Where the reader stands: everything returned so far is before it. Valid in another process, and after splits
     /// and merges of the partitions.
     ///
@@ -221,5 +240,50 @@ impl ChangeFeed {
             .to_continuation_token()
             .map(|token| token.as_str().to_owned())
             .map_err(|e| Failure::from_driver(&e, "read change feed".into()))
+    }
+}
+
+/// The parts of a token, in the client library's own format (as in [`Container::feed_token`]).
+fn parts_of(token: &str) -> Result<Vec<FeedRange>, Failure> {
+    #[derive(Deserialize)]
+    struct Token {
+        root: Root,
+    }
+    #[derive(Deserialize)]
+    struct Root {
+        #[serde(default)]
+        active_tokens: Vec<Part>,
+    }
+    #[derive(Deserialize)]
+    struct Part {
+        min_epk: String,
+        max_epk: String,
+    }
+    let invalid = |problem: String| {
+        Failure::invalid("read change feed".into(), format!("the position is not understood: {problem}"))
+    };
+    let text = token.split_once('.').map_or(token, |(_, text)| text);
+    let state = URL_SAFE_NO_PAD.decode(text).map_err(|e| invalid(e.to_string()))?;
+    let token: Token = serde_json::from_slice(&state).map_err(|e| invalid(e.to_string()))?;
+    let parts = token.root.active_tokens.iter().map(|part| FeedRange::parse(&part.min_epk, &part.max_epk));
+    parts.collect::<Result<_, _>>().map_err(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_tells_the_parts_that_have_a_position() {
+        let token = |state: &str| format!("c1.{}", URL_SAFE_NO_PAD.encode(state));
+        let parts =
+            |token: &str| parts_of(token).map(|parts| parts.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let two = r#"{"op":"ChangeFeed","root":{"kind":"unordered_merge","active_tokens":[
+            {"min_epk":"","max_epk":"10","server_continuation":"1"},{"min_epk":"10","max_epk":"FF"}]}}"#;
+        assert_eq!(parts(&token(two)).unwrap(), ["00-10", "10-FF"]);
+        assert_eq!(parts(&token(r#"{"root":{"start_from":{"kind":"now"}}}"#)).unwrap(), [""; 0]);
+        for other in ["", "c1.%", &token("{}")] {
+            assert!(parts(other).unwrap_err().message.contains("is not understood"), "{other}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Local, TimeDelta, Utc};
 
-use super::Cosmos;
+use super::{Cosmos, Failure, Retry, Status};
 use crate::{
     change::time::{BadTime, PointInTime},
     clock::{Clock, SystemClock},
@@ -13,6 +13,9 @@ use crate::{
 
 /// How long the service may take to tell its time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often it is asked. An answer may be lost, and another clock decides wrongly.
+const ATTEMPTS: u32 = 4;
 
 impl Cosmos {
     /// The service's time, from the `Date` header of an answer that needs no key; `None` when it does not tell.
@@ -25,13 +28,35 @@ impl Cosmos {
         if crate::config::is_loopback(endpoint) {
             client = client.no_proxy();
         }
-        let answer = client.build().ok()?.get(endpoint.clone()).send().await.ok()?;
-        let date = answer.headers().get("date")?.to_str().ok()?;
-        DateTime::parse_from_rfc2822(date).ok().map(|date| date.with_timezone(&Utc))
+        let client = client.build().ok()?;
+        for attempt in 1..=ATTEMPTS {
+            match client.get(endpoint.clone()).send().await {
+                Ok(answer) => {
+                    let date = answer.headers().get("date")?.to_str().ok()?;
+                    return DateTime::parse_from_rfc2822(date).ok().map(|date| date.with_timezone(&Utc));
+                }
+                // The service had its time.
+                Err(error) if error.is_timeout() => return None,
+                Err(_) => tokio::time::sleep(Retry::pause(attempt)).await,
+            }
+        }
+        None
     }
 
-    /// The service's time, which sets `_ts`; this machine's when the service does not tell. Decisions about documents,
-    /// and comparisons between machines, go by it: with a clock that is hours ahead, `prune` would remove hours more.
+    /// The service's time, which sets `_ts`: what decides about documents goes by it alone. With the clock of a machine
+    /// that is hours ahead, `prune` would remove hours more.
+    ///
+    /// # Errors
+    /// When the service does not tell.
+    pub async fn time(&self) -> Result<DateTime<Utc>, Failure> {
+        self.service_time().await.ok_or_else(|| {
+            let problem = "the account does not say what time it is, and the clock of this machine may be wrong";
+            Failure::from_status("ask for the time".into(), Status::new(503, 0), problem, None)
+        })
+    }
+
+    /// The same for what is only shown or compared with room to spare: this machine's time when the service does not
+    /// tell.
     pub async fn now(&self) -> DateTime<Utc> {
         match self.service_time().await {
             Some(now) => now,

@@ -69,6 +69,14 @@ pub trait Feed: Send {
     async fn is_caught_up(&mut self) -> Result<bool, Failure> {
         Ok(true)
     }
+    /// Whether everything was read when this many pages in a row were empty, for sources that read several parts of a
+    /// range in turn.
+    ///
+    /// # Errors
+    /// When the last page failed.
+    fn is_round(&self, _empty: usize) -> Result<bool, Failure> {
+        Ok(true)
+    }
     /// Whether `next` itself waits for news, so that the caller need not pause before asking again.
     fn waits(&self) -> bool {
         false
@@ -116,5 +124,9 @@ impl Feed for ChangeFeed {
 
     fn position(&self) -> Result<String, Failure> {
         self.token()
+    }
+
+    fn is_round(&self, empty: usize) -> Result<bool, Failure> {
+        Self::is_round(self, empty)
     }
 }

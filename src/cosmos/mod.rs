@@ -18,6 +18,7 @@ mod opening;
 pub mod provision;
 mod query;
 mod remedy;
+mod retry;
 mod ru_limiter;
 mod status;
 pub mod transport;
@@ -40,7 +41,7 @@ pub use change_feed::{ChangeFeed, FeedMode, FeedStart};
 pub use clock::point_in_time;
 pub use container::{Container, Page, Written};
 pub(crate) use credentials::token as token_credential;
-pub use failure::{Disposition, Failure, RETRY_TIMEOUT, Retry, RuMeter};
+pub use failure::{Disposition, Failure, RuMeter};
 pub use feed::{Feed, FeedSource};
 pub use feed_page::{FeedItem, FeedPage};
 pub use feed_range::FeedRange;
@@ -51,6 +52,7 @@ pub(crate) use late::late_transport;
 pub use opening::Opening;
 pub use query::{Pages, Param, sql_path};
 pub use remedy::Remedy;
+pub use retry::{RETRY_TIMEOUT, Retry};
 pub use ru_limiter::RuLimiter;
 pub use status::Status;
 pub use writers::{Action, Concurrency, Job, Observer, Tally, Writers};
@@ -118,12 +120,13 @@ impl Cosmos {
     /// # Errors
     /// When the account cannot be reached, refuses the caller, or has no such container.
     pub async fn container(&self, database: &str, container: &str) -> Result<Container, Failure> {
-        let driver = self.driver().await?;
         let context = || format!("open container {database}/{container}");
-        let reference = driver
-            .resolve_container(database, container, OperationOptions::default())
-            .await
-            .map_err(|e| Failure::from_driver(&e, context()))?;
+        let open = async || {
+            let driver = self.driver().await?;
+            let reference = driver.resolve_container(database, container, OperationOptions::default()).await;
+            Ok((reference.map_err(|e| Failure::from_driver(&e, context()))?, driver))
+        };
+        let (reference, driver) = Retry::for_at_most(RETRY_TIMEOUT).run_answered(&open).await?;
         let key_paths = KeyPaths::parse(reference.partition_key_definition().paths())
             .map_err(|problem| Failure::invalid(context(), problem))?;
         Ok(Container::new(self.clone(), driver, reference, key_paths))

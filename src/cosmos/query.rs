@@ -9,7 +9,7 @@ use azure_data_cosmos_driver::{models::FeedRange as DriverFeedRange, options::Th
 use futures::StreamExt;
 use serde_json::value::RawValue;
 
-use super::{Container, Failure, FeedRange, HashRange, Page, Status, container::wire_key};
+use super::{Container, Failure, FeedRange, HashRange, Page, RETRY_TIMEOUT, Retry, Status, container::wire_key};
 use crate::change::key::PartitionKey;
 
 /// How often a throttled page is requested again before the query fails.
@@ -146,6 +146,19 @@ impl Container {
         scope: FeedScope,
         page_size: Option<u32>,
     ) -> Result<Pages, Failure> {
+        // A page that fails is asked for again by the client library; what comes before the first one is not.
+        let start = || self.start(sql, params, scope.clone(), page_size);
+        let pages = Retry::for_at_most(RETRY_TIMEOUT).run_answered(start).await?;
+        Ok(Pages { pages, meter: self.cosmos().meter().clone() })
+    }
+
+    async fn start(
+        &self,
+        sql: &str,
+        params: &[Param],
+        scope: FeedScope,
+        page_size: Option<u32>,
+    ) -> Result<Option<QueryPageIterator<Box<RawValue>>>, Failure> {
         let fail = |e| Failure::from_driver(&e, "query".into());
         let client = self.cosmos().client().await?;
         let container = client
@@ -167,12 +180,11 @@ impl Container {
         if let Some(size) = page_size.and_then(std::num::NonZeroU32::new) {
             options = options.with_max_item_count(MaxItemCountHint::Limit(size));
         }
-        let pages = match container.query_items::<Box<RawValue>>(query, scope, Some(options)).await.map_err(fail) {
+        match container.query_items::<Box<RawValue>>(query, scope, Some(options)).await.map_err(fail) {
             // A predicate on the partition key, and a range that does not contain that key.
-            Err(nothing) if nothing.status == Status::NOTHING_TO_ASK => None,
-            pages => Some(pages?.into_pages()),
-        };
-        Ok(Pages { pages, meter: self.cosmos().meter().clone() })
+            Err(nothing) if nothing.status == Status::NOTHING_TO_ASK => Ok(None),
+            items => Ok(Some(items?.into_pages())),
+        }
     }
 
     /// Runs a query to its end and returns all documents: for results that are known to be small.

@@ -65,6 +65,11 @@ impl Status {
         self != Self::NOT_SENT && self.sub < OWN && !is_of_an_item && !others.contains(&self)
     }
 
+    /// Nobody answered: the client library's sub-statuses for connections and timeouts.
+    pub const fn is_out_of_reach(self) -> bool {
+        matches!(self.sub, 20_000..=20_099)
+    }
+
     /// The account does not know the caller's key or identity.
     pub const fn is_unauthorized(self) -> bool {
         self.code == 401

@@ -96,8 +96,8 @@ impl Reader {
         let mut feed: Option<Box<dyn Feed>> = None;
         let mut pause = PAUSES.0;
         let mut failing_since: Option<Instant> = None;
-        // Empty pages in a row, and how many mean that nothing is left: one from each physical partition.
-        let (mut empty, mut enough) = (0, None);
+        // Empty pages in a row.
+        let mut empty = 0;
         loop {
             let Some(permit) = self.stop.run_until_cancelled(self.pages.acquire()).await else { return Ok(()) };
             // If it is cancelled in the middle of a page, the feed is dropped with the page: nothing of it was
@@ -108,7 +108,8 @@ impl Reader {
                 Ok(page) => page,
                 Err(failure) => {
                     drop(permit);
-                    feed = None;
+                    // Opened again, it begins with its first part.
+                    (feed, empty) = (None, 0);
                     let since = *failing_since.get_or_insert_with(Instant::now);
                     let hopeless = self.options.until_caught_up && since.elapsed() > RETRY_TIMEOUT;
                     if failure.disposition != Disposition::Transient || hopeless {
@@ -131,30 +132,24 @@ impl Reader {
             let waits = reader.waits();
             let items = page.changes()?;
             let nothing = items.is_empty();
+            empty = if nothing { empty + 1 } else { 0 };
+            let is_round = nothing && reader.is_round(empty)?;
             self.pipeline.metrics.range(range, |state| {
-                (state.caught_up, state.failing, state.moved) = (nothing, false, Some(Instant::now()));
+                (state.caught_up, state.failing, state.moved) = (is_round, false, Some(Instant::now()));
             });
-            if !nothing {
-                if !self.pipeline.deliver(&page, items, range, &self.fence, &self.stop).await? {
-                    return Ok(());
-                }
-                empty = 0;
+            if !nothing && !self.pipeline.deliver(&page, items, range, &self.fence, &self.stop).await? {
+                return Ok(());
             }
             self.token = token;
             drop((page, permit));
             self.acknowledge(range, false).await?;
             if nothing {
-                empty += 1;
                 let is_behind = self.options.until_caught_up && !self.is_caught_up(&mut feed).await;
                 if self.options.until_caught_up && !is_behind {
-                    let enough = match enough {
-                        Some(enough) => enough,
-                        None => *enough.insert(self.partitions().await?),
-                    };
-                    if empty >= enough {
+                    if is_round {
                         return Ok(());
                     }
-                    // The next partition below this range, at once.
+                    // The next part of this range, at once.
                     continue;
                 }
                 if (!waits || is_behind)
@@ -182,12 +177,5 @@ impl Reader {
                 .insert(self.source.open(&self.span, self.options.mode, self.options.start, Some(&self.token)).await?),
         };
         reader.next().await
-    }
-
-    /// How many empty pages mean that nothing is left: one from each physical partition below this range, which is a
-    /// single one unless it was split since.
-    async fn partitions(&self) -> Result<usize, Failure> {
-        let all = self.source.ranges().await?;
-        Ok(all.iter().filter(|span| span.intersection(&self.span).is_some()).count().max(1))
     }
 }

@@ -101,7 +101,7 @@ pub async fn plan(
         takes_back: None,
         fork: true,
         together: request.together.clone(),
-        made: cx.account.now().await.timestamp(),
+        made: cx.account.time().await?.timestamp(),
         manner: ApplyOptions { stamp: None, only: Vec::new() },
     };
     let mut draft = Draft::new(head.clone())?;

@@ -25,6 +25,10 @@ impl Account for Cosmos {
         Self::meter(self)
     }
 
+    fn time(&self) -> Answer<'_, DateTime<Utc>> {
+        Self::time(self).boxed()
+    }
+
     fn now(&self) -> BoxFuture<'_, DateTime<Utc>> {
         Self::now(self).boxed()
     }

@@ -181,6 +181,16 @@ impl Account for MongoAccount {
     }
 
     /// Versions have the time of the deployment; where it has none, that of their capture.
+    fn time(&self) -> Answer<'_, DateTime<Utc>> {
+        async move {
+            match self.mongo.now().await {
+                Some(now) => Ok(now),
+                None => self.cosmos.time().await,
+            }
+        }
+        .boxed()
+    }
+
     fn now(&self) -> BoxFuture<'_, DateTime<Utc>> {
         async move {
             match self.mongo.now().await {

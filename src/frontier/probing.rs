@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::newest;
+use super::{joined, newest};
 use crate::{
     change::{
         decode::decode,
@@ -60,6 +60,27 @@ pub(super) async fn probe(
 ) -> Result<Option<Part>, Failure> {
     // A lease that was created and has delivered nothing proves nothing, unless there is nothing to deliver.
     let Some(token) = &reader.token else { return nothing_there(containers, reader, range).await };
+    // What it reads in turn is looked at part by part: behind one that has nothing, or only what is newer, another one
+    // may have something that is older.
+    let (mut spans, mut known) = (vec![range.clone()], None);
+    while let Some(span) = spans.pop() {
+        match look(containers, reader, &span, token, at).await? {
+            Ok(part) if known.is_none() => known = Some(part),
+            Ok(part) => known = joined(known, Some(part)),
+            Err(parts) => spans.extend(parts),
+        }
+    }
+    Ok(known.map(|part| Part { range: range.clone(), ..part }))
+}
+
+/// The part that a range is, or the parts that are read in turn.
+async fn look(
+    containers: &CosmosContainers,
+    reader: &Reader,
+    range: &FeedRange,
+    token: &str,
+    at: Option<PointInTime>,
+) -> Result<Result<Part, Vec<FeedRange>>, Failure> {
     let read = || async {
         let mut feed = containers.source.change_feed(range, reader.mode, FeedStart::Beginning, Some(token)).await?;
         let mut first: Option<i64> = None;
@@ -68,8 +89,16 @@ pub(super) async fn probe(
         loop {
             let page = feed.next().await?;
             let items = page.items()?;
+            // A part that was never read has no position.
+            if !feed.is_round(usize::MAX)? {
+                continue;
+            }
+            let parts = feed.parts()?;
+            if parts.len() > 1 {
+                return Ok(Err(parts));
+            }
             let Some(newest) = items.iter().filter_map(|item| time_of(item.get())).max() else {
-                return Ok((first, next, Waiting::These(waiting)));
+                return Ok(Ok((first, next, Waiting::These(waiting))));
             };
             if let (None, Some(item)) = (&next, items.first()) {
                 next = Some(next_of(item, containers.source.key_paths()));
@@ -82,17 +111,20 @@ pub(super) async fn probe(
                         Some((item, record)) if waiting.len() < MOST_WAITING => {
                             waiting.entry(item).or_default().push(Pending { record, ts });
                         }
-                        _ => return Ok((first, next, Waiting::Any)),
+                        _ => return Ok(Ok((first, next, Waiting::Any))),
                     };
                 }
             }
             // What follows is newer than the requested moment; by at least a second, since many changes may share one.
             if at.is_none_or(|at| newest > at.seconds()) {
-                return Ok((first, next, Waiting::These(waiting)));
+                return Ok(Ok((first, next, Waiting::These(waiting))));
             }
         }
     };
-    let (first, next, waiting) = Retry::for_at_most(RETRY_TIMEOUT).run(read).await?;
+    let (first, next, waiting) = match Retry::for_at_most(RETRY_TIMEOUT).run(read).await? {
+        Ok(found) => found,
+        Err(parts) => return Ok(Err(parts)),
+    };
     let until = match first {
         None => PointInTime::END,
         Some(first) => {
@@ -105,7 +137,7 @@ pub(super) async fn probe(
             }
         }
     };
-    Ok(Some(Part {
+    Ok(Ok(Part {
         range: range.clone(),
         until: Some(until),
         evidence: Evidence::Reader(reader.group.to_string()),
@@ -127,7 +159,14 @@ async fn nothing_there(
     }
     let look = || async {
         let mut feed = containers.source.change_feed(range, reader.mode, FeedStart::Beginning, None).await?;
-        Ok(feed.next().await?.items()?.is_empty())
+        let mut empty = 0;
+        while !feed.is_round(empty)? {
+            if !feed.next().await?.items()?.is_empty() {
+                return Ok(false);
+            }
+            empty += 1;
+        }
+        Ok(true)
     };
     let is_empty = Retry::for_at_most(RETRY_TIMEOUT).run(look).await?;
     Ok(is_empty.then(|| Part {

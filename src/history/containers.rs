@@ -34,7 +34,9 @@ pub trait Account: Send + Sync {
     }
     /// Request units used so far.
     fn meter(&self) -> &RuMeter;
-    /// The account's time, by which `_ts` is set.
+    /// The account's time, by which `_ts` is set: for what decides about documents.
+    fn time(&self) -> Answer<'_, DateTime<Utc>>;
+    /// The same for what is only shown or compared with room to spare: the time of this machine will do.
     fn now(&self) -> BoxFuture<'_, DateTime<Utc>>;
     /// The same, when the account itself says it.
     fn service_time(&self) -> BoxFuture<'_, Option<DateTime<Utc>>> {

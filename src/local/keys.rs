@@ -107,6 +107,12 @@ pub(super) fn has_only_scalars(document: &Value, paths: &[String]) -> bool {
     paths.iter().filter_map(|path| value_at(document, path)).all(|value| !value.is_object() && !value.is_array())
 }
 
+/// Whether a value of a partition key has more bytes than the service accepts.
+pub(super) fn is_too_long(key: &[Value]) -> bool {
+    const MOST: usize = 2048;
+    key.iter().any(|value| value.as_str().is_some_and(|text| text.len() > MOST))
+}
+
 /// Whether two partition keys are equal; numbers are compared as doubles, which is how the service stores them.
 pub(super) fn same_partition_key(left: &[Value], right: &[Value]) -> bool {
     left.len() == right.len()

@@ -11,6 +11,7 @@ use super::{
     message::json_of,
     sql::{self, Computed, SqlError, Statement},
 };
+use crate::change::record::SYSTEM;
 
 const MAX_OPERATIONS: usize = 10;
 
@@ -28,6 +29,25 @@ enum Operation {
     Remove { path: String },
     Incr { path: String, value: serde_json::Number },
     Move { path: String, from: String },
+}
+
+impl Operation {
+    /// The paths at which it changes something.
+    fn paths(&self) -> [Option<&str>; 2] {
+        match self {
+            Self::Move { path, from } => [Some(path), Some(from)],
+            Self::Add { path, .. }
+            | Self::Set { path, .. }
+            | Self::Replace { path, .. }
+            | Self::Remove { path }
+            | Self::Incr { path, .. } => [Some(path), None],
+        }
+    }
+}
+
+fn is_the_systems(path: &str) -> bool {
+    let first = path.strip_prefix('/').and_then(|path| path.split('/').next());
+    first.is_some_and(|name| SYSTEM.contains(&name))
 }
 
 /// Wraps a bare list of operations, which some SDKs send, in an object.
@@ -70,6 +90,9 @@ pub(super) fn apply(document: &[u8], instructions: &[u8]) -> Result<Bytes, Strin
         return Err(format!("a patch has 1 to {MAX_OPERATIONS} operations"));
     }
     for operation in patch.operations {
+        if let Some(path) = operation.paths().into_iter().flatten().find(|path| is_the_systems(path)) {
+            return Err(format!("{path} is a system property, which a patch cannot change"));
+        }
         match operation {
             Operation::Add { path, value } => put(&mut document, &path, value, Place::Insert)?,
             Operation::Set { path, value } => put(&mut document, &path, value, Place::Overwrite)?,
@@ -198,6 +221,13 @@ mod tests {
         let refuse =
             |operation: Value| patched(json!({"id": "1", "s": "x", "l": [1]}), json!([operation])).unwrap_err();
         assert_eq!(refuse(json!({"op": "replace", "path": "/no", "value": 1})), "there is nothing at /no");
+        for operation in [
+            json!({"op": "set", "path": "/_ts", "value": 1}),
+            json!({"op": "remove", "path": "/_etag"}),
+            json!({"op": "move", "from": "/_rid", "path": "/rid"}),
+        ] {
+            assert!(refuse(operation.clone()).contains("is a system property"), "{operation}");
+        }
         assert_eq!(refuse(json!({"op": "incr", "path": "/s", "value": 1})), "what is at /s is not a number");
         assert_eq!(refuse(json!({"op": "remove", "path": "/l/9"})), "there is nothing at /l/9");
         assert!(refuse(json!({"op": "explode", "path": "/s"})).contains("not understood"));

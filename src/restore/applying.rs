@@ -192,7 +192,7 @@ pub async fn apply(
     let limiter = RuLimiter::new(cx.account.meter(), options.ru_limit);
     let journal = Journal::begin(plan, this.run, containers.changes.clone(), &options.journal, cx.clock.clone()).await;
     let mut journal = journal.map_err(RestoreError::Journal)?;
-    let begun = cx.account.now().await.timestamp();
+    let begun = cx.account.time().await?.timestamp();
     let intents =
         journal.intents().map_err(|source| RestoreError::Intents { path: journal.path().to_owned(), source })?;
     let applier = Applier {

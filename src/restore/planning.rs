@@ -108,7 +108,7 @@ pub async fn plan(
         State::Version(version) => (PointInTime::END, Some(version.as_str())),
         State::Each(_) => (PointInTime::END, None),
     };
-    let made = cx.account.now().await.timestamp();
+    let made = cx.account.time().await?.timestamp();
     let from_history = request.archive.is_none();
     if !from_history && matches!(request.state, State::Each(_)) {
         return Err(RestoreError::EachFromArchive);

@@ -105,7 +105,7 @@ async fn inverse(
         takes_back: None,
         fork: false,
         together: original.head.together.clone(),
-        made: cx.account.now().await.timestamp(),
+        made: cx.account.time().await?.timestamp(),
         manner: exact.clone(),
     };
     let pace = RuLimiter::new(cx.account.meter(), request.ru_limit);

@@ -106,7 +106,7 @@ pub async fn plan(request: Request, cx: AnyContext<'_>) -> Result<Plan<'_>, Rete
     let containers = cx.account.containers(cx.names, None).await?;
     let hash_ranges = containers.hash_ranges(request.shard).map_err(RetentionError::Shard)?;
     check(&containers)?;
-    let kept = request.policy.at(cx.account.now().await.timestamp());
+    let kept = request.policy.at(cx.account.time().await?.timestamp());
     let pace = RuLimiter::new(cx.account.meter(), request.ru_limit);
     Ok(Plan { cx, request, containers, hash_ranges, kept, pace, started })
 }

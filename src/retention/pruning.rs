@@ -162,7 +162,7 @@ impl Pruning<'_> {
                 let drops = passed.sums.forgotten > forgotten;
                 if !noted || (drops && !noted_drop) {
                     let before = drops.then(|| self.kept.earliest());
-                    let now = self.account.now().await;
+                    let now = self.account.time().await?;
                     removals::note(&*self.containers.changes, self.kept.window, before, now).await?;
                     (noted, noted_drop) = (true, noted_drop || drops);
                 }

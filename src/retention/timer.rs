@@ -79,7 +79,7 @@ impl PruneTimer {
         if todo.is_empty() {
             todo.extend(self.round(&containers)?);
         }
-        let kept = self.policy.at(self.cosmos.now().await.timestamp());
+        let kept = self.policy.at(self.cosmos.time().await?.timestamp());
         let before = self.cosmos.meter().total();
         let pace = RuLimiter::new(self.cosmos.meter(), self.ru_limit);
         let until = stop.child_token();

@@ -74,7 +74,7 @@ pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_
         scope => scope,
     };
     let hash_ranges = containers.hash_ranges(request.shard).map_err(RestoreError::Shard)?;
-    let made = cx.account.now().await.timestamp();
+    let made = cx.account.time().await?.timestamp();
     let frontier = reach(request.to, request.wait, &limiter, cx).await?;
     let beyond = !frontier.covers(request.to);
     let head = Head {

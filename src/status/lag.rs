@@ -73,25 +73,22 @@ pub async fn not_followed(
     checkpoint: &Checkpoint,
     most: u64,
 ) -> Result<Vec<(FeedRange, Waiting)>, Failure> {
-    let partitions = source.feed_ranges(true).await?;
     let mut all = Vec::new();
     for position in &checkpoint.ranges {
         let range = FeedRange::parse(&position.min, &position.max)
             .map_err(|e| Failure::invalid("read checkpoint".into(), e))?;
-        // An empty page says that there is nothing new in one of the partitions below.
-        let enough = partitions.iter().filter(|p| p.intersection(&range).is_some()).count().max(1);
         let read = async || {
             let start = FeedStart::Beginning;
             let mut feed = source.change_feed(&range, checkpoint.mode, start, Some(&position.token)).await?;
             let (mut waiting, mut empty) = (Waiting::default(), 0);
-            while empty < enough {
+            // An empty page says that there is nothing new in one of the parts.
+            while !feed.is_round(empty)? {
                 let page = feed.next().await?;
                 let items = page.items()?;
                 empty = if items.is_empty() { empty + 1 } else { 0 };
                 waiting.items += items.len() as u64;
-                if let Some(first) = items.first() {
-                    waiting.since = waiting.since.or_else(|| time_of(first.get()));
-                }
+                let first = items.first().and_then(|first| time_of(first.get()));
+                waiting.since = [waiting.since, first].into_iter().flatten().min();
                 if waiting.items >= most {
                     return Ok(Waiting { more: true, ..waiting });
                 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cosmos_rewind::change::key::PartitionKey;
+use serde_json::json;
 
 use super::{ALL, captured, catch_up, checkpoint, events, put};
 use crate::support::{Fault, FollowerProcess, TestApp, eventually};
@@ -178,6 +179,44 @@ async fn splits_and_merges_lose_nothing() {
     assert!(found.len() == 40 && found.values().all(|versions| *versions == [1, 2, 3, 4]), "{found:?}");
     let saved = checkpoint(&app, "follow.default").await.unwrap();
     assert!(saved["ranges"].as_array().unwrap().len() > ranges.len(), "{saved}");
+}
+
+/// After a split and a merge one partition is read in two parts, each from its own position. With nothing new in the
+/// first one, the other one is still to be read.
+#[tokio::test]
+async fn both_parts_of_a_merged_partition_are_read_to_their_ends_and_looked_at() {
+    let app = TestApp::start().await;
+    let mut follower = FollowerProcess::start(&app, &ALL);
+    follower.wait_for_log("start of every range saved").await;
+    let range = app.local.ranges("dev", "events").await.unwrap().remove(0);
+    let children = app.local.split("dev", "events", &range).await.unwrap();
+    // A quarter of all keys lies in the partition.
+    let ids: Vec<String> = (0..24).map(|n| format!("doc-{n}")).collect();
+    for id in &ids {
+        put(&app, id, 1).await;
+    }
+    let all = async |n: usize| {
+        let found = captured(&app).await;
+        (found.len() == ids.len() && found.values().all(|versions| versions.len() == n)).then_some(())
+    };
+    eventually("the first versions are captured", async || all(1).await).await;
+    follower.signal("TERM");
+    assert!(follower.ended().await.success());
+    app.local.merge("dev", "events", &children[0], &children[1]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    // One at a time: most parts have nothing, and something waits in one of them.
+    for id in &ids {
+        let stored = app.put(json!({"id": id, "pk": format!("key-{id}"), "n": 2})).await;
+        let status = app.run(&["status", "--format", "json"]).await.json();
+        let waiting = status["leases"].as_array().unwrap().iter().map(|lease| lease["items"].as_u64().unwrap());
+        assert_eq!(waiting.sum::<u64>(), 1, "{id}: {status}");
+        let at = stored["_ts"].to_string();
+        let planned = app.run(&["restore", "--all", "--at", &at, "--dry-run"]).await;
+        assert!(planned.stderr.contains("the history ends at"), "{id}: {planned:?}");
+        catch_up(&app, &ALL).await;
+        assert_eq!(captured(&app).await[id], [1, 2], "{id}");
+    }
+    assert!(all(2).await.is_some());
 }
 
 #[tokio::test]

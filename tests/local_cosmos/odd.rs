@@ -137,6 +137,42 @@ async fn a_document_may_be_as_deep_as_the_service_allows() {
     assert_eq!(ids(&account, "events").await, ["127", "64", "b128"]);
 }
 
+/// As the limits of the service say: 2,048 bytes, and not characters.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_key_that_is_too_long_is_refused_in_every_kind_of_request() {
+    let account = TestAccount::start(LocalOptions::default()).await;
+    let batch = [("x-ms-cosmos-is-batch-request", "True"), ("x-ms-cosmos-batch-atomic", "True")];
+    for (key, expected) in
+        [("k".repeat(2048), 201), ("k".repeat(2049), 400), ("é".repeat(1024), 201), ("é".repeat(1025), 400)]
+    {
+        let header = format!("[\"{}\"]", key.replace('é', "\\u00e9"));
+        let header = ("x-ms-documentdb-partitionkey", header.as_str());
+        let document = |id: &str| json!({"id": id, "pk": key});
+        let single = raw(&account, "POST", "events/docs", &[header], &document("a").to_string()).await;
+        assert_eq!(single.0, expected, "{}", single.1);
+        let operations = json!([{"operationType": "Create", "resourceBody": document("b")}]).to_string();
+        let together = raw(&account, "POST", "events/docs", &[&[header][..], &batch].concat(), &operations).await;
+        assert_eq!(together.0, if expected == 201 { 200 } else { 400 }, "{}", together.1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_etag_fulfils_an_asterisk() {
+    let account = TestAccount::start(LocalOptions::default()).await;
+    let any = ("if-match", "*");
+    let (path, document) = ("events/docs/a", "{\"id\":\"a\",\"pk\":\"p\"}");
+    let patch = json!({"operations": [{"op": "set", "path": "/n", "value": 1}]}).to_string();
+    let requests = [("PUT", document, 200), ("PATCH", patch.as_str(), 200), ("DELETE", "", 204)];
+    for (method, body, _) in requests {
+        assert_eq!(raw(&account, method, path, &[KEY, any], body).await.0, 404, "{method} of nothing");
+    }
+    assert_eq!(raw(&account, "POST", "events/docs", &[KEY], document).await.0, 201);
+    for (method, body, status) in requests {
+        assert_eq!(raw(&account, method, path, &[KEY, ("if-match", "\"other\"")], body).await.0, 412, "{method}");
+        assert_eq!(raw(&account, method, path, &[KEY, any], body).await.0, status, "{method}");
+    }
+}
+
 /// An empty object as a key value means that the item has no key value, as if the field were missing. Any other object
 /// is refused.
 #[tokio::test(flavor = "multi_thread")]

@@ -7,10 +7,9 @@ use azure_data_cosmos::{
 };
 
 use super::{NotProvisioned, Provisioned, Role, Throughput};
-use crate::cosmos::{Cosmos, Disposition, Failure};
+use crate::cosmos::{Cosmos, Disposition, Failure, RETRY_TIMEOUT, Retry};
 
 pub(super) async fn ensure_database(cosmos: &Cosmos, name: &str) -> Result<Provisioned, NotProvisioned> {
-    let client = cosmos.client().await?;
     let made = |created| Provisioned {
         role: Role::Database,
         name: name.to_owned(),
@@ -18,22 +17,28 @@ pub(super) async fn ensure_database(cosmos: &Cosmos, name: &str) -> Result<Provi
         key: Vec::new(),
         differs: Vec::new(),
     };
-    match client.database_client(name.to_owned()).read(None).await {
+    let retry = || Retry::for_at_most(RETRY_TIMEOUT);
+    let read = async || match cosmos.client().await?.database_client(name.to_owned()).read(None).await {
         Ok(response) => {
             charge(cosmos, response.headers());
-            return Ok(made(false));
+            Ok(true)
         }
-        Err(e) => absent(&e, format!("read database {name}"))?,
+        Err(e) => absent(&e, format!("read database {name}")).map(|()| false),
+    };
+    if retry().run_answered(&read).await? {
+        return Ok(made(false));
     }
-    match client.create_database(name, None).await {
+    let create = async || match cosmos.client().await?.create_database(name, None).await {
         Ok(response) => {
             charge(cosmos, response.headers());
-            Ok(made(true))
+            Ok(())
         }
-        Err(e) => match Failure::from_driver(&e, format!("create database {name}")) {
-            failure if failure.disposition == Disposition::Conflict => Ok(made(false)),
-            failure => Err(NotProvisioned::Create(failure)),
-        },
+        Err(e) => Err(Failure::from_driver(&e, format!("create database {name}"))),
+    };
+    match retry().run_answered(&create).await {
+        Ok(()) => Ok(made(true)),
+        Err(failure) if failure.disposition == Disposition::Conflict => Ok(made(false)),
+        Err(failure) => Err(NotProvisioned::Create(failure)),
     }
 }
 
@@ -48,7 +53,6 @@ pub(super) async fn ensure_container(
     if let Some(found) = read_container(cosmos, database, &name).await? {
         return Ok((found, false));
     }
-    let client = cosmos.client().await?.database_client(database.to_owned());
     let options = throughput.map(|throughput| {
         CreateContainerOptions::default().with_throughput(match throughput {
             Throughput::Manual(ru) => ThroughputProperties::manual(ru),
@@ -56,20 +60,21 @@ pub(super) async fn ensure_container(
         })
     });
     let context = format!("create container {database}/{name}");
-    match client.create_container(definition, options).await {
-        Ok(response) => {
-            charge(cosmos, response.headers());
-            let made = response.into_model().map_err(|e| NotProvisioned::Create(Failure::from_driver(&e, context)))?;
-            Ok((made, true))
+    let fail = |e: CosmosError| Failure::from_driver(&e, context.clone());
+    let create = async || {
+        let client = cosmos.client().await?.database_client(database.to_owned());
+        let response = client.create_container(definition.clone(), options.clone()).await.map_err(fail)?;
+        charge(cosmos, response.headers());
+        response.into_model().map_err(fail)
+    };
+    match Retry::for_at_most(RETRY_TIMEOUT).run_answered(&create).await {
+        Ok(made) => Ok((made, true)),
+        // Someone else created it in the meantime, or an earlier attempt did.
+        Err(failure) if failure.disposition == Disposition::Conflict => {
+            let found = read_container(cosmos, database, &name).await?;
+            found.map(|found| (found, false)).ok_or(NotProvisioned::Create(failure))
         }
-        Err(e) => match Failure::from_driver(&e, context.clone()) {
-            // Someone else created it in the meantime.
-            failure if failure.disposition == Disposition::Conflict => {
-                let found = read_container(cosmos, database, &name).await?;
-                found.map(|found| (found, false)).ok_or(NotProvisioned::Create(failure))
-            }
-            failure => Err(NotProvisioned::Create(failure)),
-        },
+        Err(failure) => Err(NotProvisioned::Create(failure)),
     }
 }
 
@@ -82,6 +87,10 @@ pub async fn read_container(
     database: &str,
     name: &str,
 ) -> Result<Option<ContainerProperties>, Failure> {
+    Retry::for_at_most(RETRY_TIMEOUT).run_answered(|| read_once(cosmos, database, name)).await
+}
+
+async fn read_once(cosmos: &Cosmos, database: &str, name: &str) -> Result<Option<ContainerProperties>, Failure> {
     let context = || format!("read container {database}/{name}");
     let client = cosmos.client().await?.database_client(database.to_owned());
     let container = match client.container_client(name.to_owned(), None).await {

@@ -82,6 +82,10 @@ impl Account for MemoryAccount {
         &self.shared.meter
     }
 
+    fn time(&self) -> Answer<'_, DateTime<Utc>> {
+        self.now().map(Ok).boxed()
+    }
+
     fn now(&self) -> BoxFuture<'_, DateTime<Utc>> {
         let now = self.shared.now.load(Ordering::Relaxed);
         std::future::ready(DateTime::from_timestamp(now, 0).unwrap_or_default()).boxed()

@@ -14,8 +14,8 @@ use serde_json::{Value, json, value::RawValue};
 
 use self::{apply::apply, bulk::bulk, plan::plan};
 use super::{
-    container::{Container, wrong_key},
-    keys::Epk,
+    container::{Container, too_long, wrong_key},
+    keys::{Epk, is_too_long},
     message::{Answer, Ask, header},
 };
 
@@ -120,6 +120,9 @@ pub(super) async fn run(container: &Container, ask: &Ask) -> Answer {
     }
     let key = ask.headers.get(header::PARTITION_KEY).and_then(|text| Key::parse(container, text));
     let Some(Key { values, epk }) = key else { return *wrong_key() };
+    if is_too_long(&values) {
+        return *too_long();
+    }
     let Some(_shape) = container.hold_shape() else {
         return being_split();
     };

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Container;
 use crate::local::{
-    keys::{DocumentKey, EpkRange, partition_key_of, same_partition_key},
+    keys::{DocumentKey, EpkRange, is_too_long, partition_key_of, same_partition_key},
     message::{Answer, Ask, header, json_of},
 };
 
@@ -37,6 +37,9 @@ impl Container {
         let Some(text) = ask.headers.get(header::PARTITION_KEY) else { return Ok(()) };
         let values: Vec<Value> = serde_json::from_str(text)
             .map_err(|_| Box::new(Answer::bad_request("The partition key is no JSON array")))?;
+        if is_too_long(&values) {
+            return Err(too_long());
+        }
         if self.partitioning.range_of(&values).is_none_or(|range| range.min != range.max) {
             return Err(wrong_key());
         }
@@ -48,6 +51,10 @@ impl Container {
         }
         Ok(())
     }
+}
+
+pub(in crate::local) fn too_long() -> Box<Answer> {
+    Box::new(Answer::bad_request("The partition key is too long: a value has at most 2048 bytes"))
 }
 
 /// Sub-status 1001 makes a client read the container's definition again.

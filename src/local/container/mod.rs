@@ -30,7 +30,7 @@ use super::{
 pub(super) use self::{
     clock::Clock,
     containers::Containers,
-    document_key::wrong_key,
+    document_key::{too_long, wrong_key},
     past::{Fetch, Import, Loading, Past, Refresh},
     ranges::{PhysicalRange, RangeError},
     write::check_members,

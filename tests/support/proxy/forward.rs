@@ -20,6 +20,11 @@ pub(super) async fn forward(
     body: Bytes,
 ) -> Response {
     let path = uri.path().trim_end_matches('/').to_owned();
+    // Only the question for the time needs no key.
+    let asks_the_time = path.is_empty() && !headers.contains_key("authorization");
+    if asks_the_time && shared.untold.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
+        return cut();
+    }
     let kind = shared.kind_of(&method, &path, &headers);
     if matches!(kind, Kind::HistoryWrite | Kind::LiveWrite)
         && let Some(HoldAt { when, reached, .. }) = shared.held()

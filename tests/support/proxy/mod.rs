@@ -147,6 +147,8 @@ struct Shared {
     bulk: Mutex<Option<u16>>,
     /// How their operations are answered, and those that were answered so.
     trouble: Mutex<Option<(Trouble, HashSet<String>)>>,
+    /// How many questions for the time are still not answered.
+    untold: AtomicUsize,
     seen: Mutex<HashMap<Kind, usize>>,
     /// The number of operations that met a fault.
     faulted: AtomicUsize,
@@ -177,6 +179,7 @@ impl Proxy {
             bulk: Mutex::default(),
             trouble: Mutex::default(),
             budget: Mutex::default(),
+            untold: AtomicUsize::new(0),
             seen: Mutex::default(),
             faulted: AtomicUsize::new(0),
             http: crate::support::http_client(),
@@ -263,6 +266,11 @@ impl Proxy {
             trouble.map(|trouble| (trouble, HashSet::new())),
         );
         before.map_or(0, |(_, met)| met.len())
+    }
+
+    /// Leaves the next questions for the account's time without an answer.
+    pub fn tell_no_time(&self, times: usize) {
+        self.shared.untold.store(times, Ordering::SeqCst);
     }
 
     /// Holds up a write to `changes` or `events` after `passing` others. The receiver fires when the write arrives.

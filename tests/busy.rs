@@ -1,0 +1,65 @@
+//! An account that is busy for a moment, before a command has begun.
+
+use serde_json::json;
+
+use crate::support::{Fault, Kind, TestApp};
+
+/// Definitions of containers, their partitions and the plans of queries are throttled, too.
+#[tokio::test]
+async fn a_command_asks_a_busy_account_again_for_what_it_needs_before_any_document() {
+    let app = TestApp::start().await;
+    app.captured_from_now().await;
+    app.put(json!({"id": "a", "pk": "p", "n": 1})).await;
+    let commands: &[&[&str]] = &[
+        &["backfill", "--all"],
+        &["verify", "--repair", "--grace", "0s"],
+        &["coverage"],
+        &["status"],
+        &["find", "--sql", "c.n = 1"],
+        &["history", "--id", "a"],
+        &["backup", "--all", "--out", "all.jsonl"],
+        &["load", "all.jsonl"],
+        &["query", "SELECT * FROM c WHERE c.n = 1 ORDER BY c.n"],
+        &["populate", "--count", "3"],
+        &["restore", "--id", "a", "--pk", "p", "--at", "now", "--yes"],
+        &["prune", "--older-than", "90d", "--yes"],
+        &["erase", "--id", "a", "--pk", "p", "--yes"],
+        &["truncate", "events", "--yes"],
+        &["provision"],
+    ];
+    for (status, sub) in [(429, 3200), (410, 1002)] {
+        for command in commands {
+            app.proxy.storm(&[Kind::Definition], 2, Fault::Reject(status, sub));
+            let done = app.run_through_proxy(command).await;
+            assert!(matches!(done.code, 0 | 3), "{status}/{sub} {command:?}: {done:?}");
+            assert!(app.proxy.calm() > 1, "no storm");
+        }
+        std::fs::remove_file(app.folder.path().join("all.jsonl")).unwrap();
+        app.put(json!({"id": "a", "pk": "p", "n": 1})).await;
+    }
+}
+
+/// The clock of a machine may be hours ahead: what is removed, taken for saved or taken for older goes by the account's.
+#[tokio::test]
+async fn what_decides_about_documents_waits_for_the_accounts_time_and_does_nothing_without_it() {
+    let app = TestApp::start().await;
+    app.captured_from_now().await;
+    app.put(json!({"id": "a", "pk": "p", "n": 1})).await;
+    assert_eq!(app.run(&["backfill", "--all"]).await.code, 0);
+    let commands: &[&[&str]] = &[
+        &["prune", "--older-than", "90d", "--yes"],
+        &["backup", "--all", "--out", "all.jsonl"],
+        &["restore", "--id", "a", "--pk", "p", "--at", "now", "--yes"],
+        &["revert", "--from", "2026-01-01T00:00:00Z", "--to", "now", "--dry-run"],
+    ];
+    for command in commands {
+        app.proxy.tell_no_time(1000);
+        let refused = app.run_through_proxy(command).await;
+        assert_eq!(refused.code, 1, "{command:?}: {refused:?}");
+        assert!(refused.stderr.contains("does not say what time it is"), "{refused:?}");
+        app.proxy.tell_no_time(2);
+        let done = app.run_through_proxy(command).await;
+        assert!(matches!(done.code, 0 | 3), "{command:?}: {done:?}");
+        app.proxy.tell_no_time(0);
+    }
+}
