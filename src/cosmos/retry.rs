@@ -60,11 +60,13 @@ impl Retry {
 
     /// The same for what comes before any item, such as a container's definition. An account that does not answer at
     /// all is not asked again: its address may be wrong.
-    pub(super) async fn run_answered<T, F>(&self, operation: impl FnMut() -> F) -> Result<T, Failure>
+    pub(super) async fn run_answered<T, F>(&self, mut operation: impl FnMut() -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        self.run_while(|status| !status.is_out_of_reach(), operation).await
+        // Boxed: in an unoptimized build each layer around the client library's large futures needs their size anew, and
+        // the callers of these are deep.
+        self.run_while(|status| !status.is_out_of_reach(), || Box::pin(operation())).await
     }
 
     async fn run_while<T, F>(

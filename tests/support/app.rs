@@ -38,6 +38,10 @@ impl Line for Calm {
     fn fate(&self, _: &Call<'_>) -> Fate {
         Fate::Done(Duration::ZERO)
     }
+
+    fn is_apart(&self) -> bool {
+        true
+    }
 }
 
 impl TestApp {
