@@ -3,8 +3,9 @@
 
 mod commands;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
+use chrono::Utc;
 use cosmos_rewind::cosmos::{Disposition, Failure};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
@@ -30,6 +31,9 @@ pub struct Run {
     written: BTreeMap<Item, Vec<String>>,
     /// The last second of the container before this one.
     remade: Option<i64>,
+    /// The seconds of which nobody knows whether all is in the history: from the last one of the container before until
+    /// everything has begun to read the container of today.
+    doubtful: Range<i64>,
 }
 
 /// The documents that do not expire.
@@ -43,7 +47,17 @@ impl Run {
         let letterbox = if rng.random_bool(0.5) { Some(Letterbox::start().await) } else { None };
         let world = World::with_letters(letterbox).await;
         let stale = world.app.handler(&[]).await;
-        Self { seed, rng, world, stale, counter: 0, lists: BTreeMap::new(), written: BTreeMap::new(), remade: None }
+        Self {
+            seed,
+            rng,
+            world,
+            stale,
+            counter: 0,
+            lists: BTreeMap::new(),
+            written: BTreeMap::new(),
+            remade: None,
+            doubtful: 0..0,
+        }
     }
 
     fn item(&mut self) -> Item {
@@ -138,8 +152,12 @@ impl Run {
 
     /// A second in which something happened, mostly.
     fn moment(&mut self, truth: &Lives) -> i64 {
-        let all: Vec<i64> = truth.values().flatten().map(|told| told.ts).collect();
-        let moment = all[self.rng.random_range(0..all.len())] - i64::from(self.rng.random_bool(0.2));
+        let mut all: Vec<i64> = truth.values().flatten().map(|told| told.ts).collect();
+        all.retain(|ts| !self.doubtful.contains(ts));
+        let mut moment = all[self.rng.random_range(0..all.len())];
+        if self.rng.random_bool(0.2) && !self.doubtful.contains(&(moment - 1)) {
+            moment -= 1;
+        }
         // A history knows nothing about the time before its first change; `tests/truth` covers that.
         moment.max(all.iter().copied().min().unwrap_or_default())
     }
@@ -151,6 +169,12 @@ impl Run {
         tokio::time::sleep(Duration::from_millis(1_100)).await;
         self.world.remake().await;
         self.lists.clear();
+        for _ in 0..self.rng.random_range(5..25) {
+            self.write().await;
+        }
+        self.settle().await;
+        tokio::time::sleep(Duration::from_millis(2_100)).await;
+        self.doubtful = self.remade.unwrap_or_default()..Utc::now().timestamp();
         for _ in 0..self.rng.random_range(5..25) {
             self.write().await;
         }

@@ -170,8 +170,9 @@ async fn troubled(shared: &Shared, method: Method, uri: &Uri, headers: HeaderMap
 
 /// How many operations a request has: how many are packed into one depends on when they come.
 fn operations_in(headers: &HeaderMap, body: &[u8]) -> usize {
-    let packed = is_bulk(headers).then(|| serde_json::from_slice::<Vec<serde::de::IgnoredAny>>(body).unwrap().len());
-    packed.unwrap_or(1)
+    // The body of a client that was killed is not whole.
+    let packed = is_bulk(headers).then(|| serde_json::from_slice::<Vec<serde::de::IgnoredAny>>(body).ok()).flatten();
+    packed.map_or(1, |operations| operations.len())
 }
 
 /// Whether the operations of a request are independent of each other.
