@@ -51,6 +51,14 @@ pub(super) struct Reader {
     pub(super) token: Option<String>,
 }
 
+/// What is behind a position.
+enum Behind<T> {
+    /// One part of the source.
+    One(T),
+    /// Several parts, which are read in turn.
+    InTurn(Vec<FeedRange>),
+}
+
 /// Looks at what follows a reader's position.
 pub(super) async fn probe(
     containers: &CosmosContainers,
@@ -65,22 +73,21 @@ pub(super) async fn probe(
     let (mut spans, mut known) = (vec![range.clone()], None);
     while let Some(span) = spans.pop() {
         match look(containers, reader, &span, token, at).await? {
-            Ok(part) if known.is_none() => known = Some(part),
-            Ok(part) => known = joined(known, Some(part)),
-            Err(parts) => spans.extend(parts),
+            Behind::One(part) if known.is_none() => known = Some(part),
+            Behind::One(part) => known = joined(known, Some(part)),
+            Behind::InTurn(parts) => spans.extend(parts),
         }
     }
     Ok(known.map(|part| Part { range: range.clone(), ..part }))
 }
 
-/// The part that a range is, or the parts that are read in turn.
 async fn look(
     containers: &CosmosContainers,
     reader: &Reader,
     range: &FeedRange,
     token: &str,
     at: Option<PointInTime>,
-) -> Result<Result<Part, Vec<FeedRange>>, Failure> {
+) -> Result<Behind<Part>, Failure> {
     let read = || async {
         let mut feed = containers.source.change_feed(range, reader.mode, FeedStart::Beginning, Some(token)).await?;
         let mut first: Option<i64> = None;
@@ -95,10 +102,10 @@ async fn look(
             }
             let parts = feed.parts()?;
             if parts.len() > 1 {
-                return Ok(Err(parts));
+                return Ok(Behind::InTurn(parts));
             }
             let Some(newest) = items.iter().filter_map(|item| time_of(item.get())).max() else {
-                return Ok(Ok((first, next, Waiting::These(waiting))));
+                return Ok(Behind::One((first, next, Waiting::These(waiting))));
             };
             if let (None, Some(item)) = (&next, items.first()) {
                 next = Some(next_of(item, containers.source.key_paths()));
@@ -111,19 +118,19 @@ async fn look(
                         Some((item, record)) if waiting.len() < MOST_WAITING => {
                             waiting.entry(item).or_default().push(Pending { record, ts });
                         }
-                        _ => return Ok(Ok((first, next, Waiting::Any))),
+                        _ => return Ok(Behind::One((first, next, Waiting::Any))),
                     };
                 }
             }
             // What follows is newer than the requested moment; by at least a second, since many changes may share one.
             if at.is_none_or(|at| newest > at.seconds()) {
-                return Ok(Ok((first, next, Waiting::These(waiting))));
+                return Ok(Behind::One((first, next, Waiting::These(waiting))));
             }
         }
     };
     let (first, next, waiting) = match Retry::for_at_most(RETRY_TIMEOUT).run(read).await? {
-        Ok(found) => found,
-        Err(parts) => return Ok(Err(parts)),
+        Behind::One(found) => found,
+        Behind::InTurn(parts) => return Ok(Behind::InTurn(parts)),
     };
     let until = match first {
         None => PointInTime::END,
@@ -137,7 +144,7 @@ async fn look(
             }
         }
     };
-    Ok(Ok(Part {
+    Ok(Behind::One(Part {
         range: range.clone(),
         until: Some(until),
         evidence: Evidence::Reader(reader.group.to_string()),
