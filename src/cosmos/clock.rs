@@ -49,10 +49,7 @@ impl Cosmos {
     /// # Errors
     /// When the service does not tell.
     pub async fn time(&self) -> Result<DateTime<Utc>, Failure> {
-        self.service_time().await.ok_or_else(|| {
-            let problem = "the account does not say what time it is, and the clock of this machine may be wrong";
-            Failure::from_status("ask for the time".into(), Status::new(503, 0), problem, None)
-        })
+        told(self.service_time().await)
     }
 
     /// The same for what is only shown or compared with room to spare: this machine's time when the service does not
@@ -63,6 +60,17 @@ impl Cosmos {
             None => SystemClock.now(),
         }
     }
+}
+
+/// A service's time, which it must tell.
+///
+/// # Errors
+/// When it does not.
+pub fn told(time: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, Failure> {
+    time.ok_or_else(|| {
+        let problem = "the account does not say what time it is, and the clock of this machine may be wrong";
+        Failure::from_status("ask for the time".into(), Status::new(503, 0), problem, None)
+    })
 }
 
 /// The point in time that a person names; `now` is after every version, whatever this machine's clock says. Relative times

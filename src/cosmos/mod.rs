@@ -38,7 +38,7 @@ use azure_data_cosmos_driver::{
 use futures::FutureExt as _;
 
 pub use change_feed::{ChangeFeed, FeedMode, FeedStart};
-pub use clock::point_in_time;
+pub use clock::{point_in_time, told};
 pub use container::{Container, Page, Written};
 pub(crate) use credentials::token as token_credential;
 pub use failure::{Disposition, Failure, RuMeter};

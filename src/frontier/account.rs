@@ -25,14 +25,6 @@ impl Account for Cosmos {
         Self::meter(self)
     }
 
-    fn time(&self) -> Answer<'_, DateTime<Utc>> {
-        Self::time(self).boxed()
-    }
-
-    fn now(&self) -> BoxFuture<'_, DateTime<Utc>> {
-        Self::now(self).boxed()
-    }
-
     fn service_time(&self) -> BoxFuture<'_, Option<DateTime<Utc>>> {
         Self::service_time(self).boxed()
     }

@@ -181,26 +181,6 @@ impl Account for MongoAccount {
     }
 
     /// Versions have the time of the deployment; where it has none, that of their capture.
-    fn time(&self) -> Answer<'_, DateTime<Utc>> {
-        async move {
-            match self.mongo.now().await {
-                Some(now) => Ok(now),
-                None => self.cosmos.time().await,
-            }
-        }
-        .boxed()
-    }
-
-    fn now(&self) -> BoxFuture<'_, DateTime<Utc>> {
-        async move {
-            match self.mongo.now().await {
-                Some(now) => now,
-                None => self.cosmos.now().await,
-            }
-        }
-        .boxed()
-    }
-
     fn service_time(&self) -> BoxFuture<'_, Option<DateTime<Utc>>> {
         async move {
             match self.mongo.now().await {

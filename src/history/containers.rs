@@ -16,9 +16,10 @@ use crate::{
         time::PointInTime,
         version::Version,
     },
+    clock::{Clock as _, SystemClock},
     config::Names,
     context::Context,
-    cosmos::{Answer, Failure, Found, HashRange, HashSpace, RETRY_TIMEOUT, Retry, RuLimiter, RuMeter, Shard},
+    cosmos::{Answer, Failure, Found, HashRange, HashSpace, RETRY_TIMEOUT, Retry, RuLimiter, RuMeter, Shard, told},
 };
 
 /// How many parts of the hash space are read concurrently.
@@ -34,13 +35,15 @@ pub trait Account: Send + Sync {
     }
     /// Request units used so far.
     fn meter(&self) -> &RuMeter;
-    /// The account's time, by which `_ts` is set: for what decides about documents.
-    fn time(&self) -> Answer<'_, DateTime<Utc>>;
+    /// The time of the service that dates the versions, by which `_ts` is set; `None` when it does not tell.
+    fn service_time(&self) -> BoxFuture<'_, Option<DateTime<Utc>>>;
+    /// The same, for what decides about documents.
+    fn time(&self) -> Answer<'_, DateTime<Utc>> {
+        self.service_time().map(told).boxed()
+    }
     /// The same for what is only shown or compared with room to spare: the time of this machine will do.
-    fn now(&self) -> BoxFuture<'_, DateTime<Utc>>;
-    /// The same, when the account itself says it.
-    fn service_time(&self) -> BoxFuture<'_, Option<DateTime<Utc>>> {
-        self.now().map(Some).boxed()
+    fn now(&self) -> BoxFuture<'_, DateTime<Utc>> {
+        self.service_time().map(|told| told.unwrap_or_else(|| SystemClock.now())).boxed()
     }
     /// Opens the history and its source, which is also the target unless another container is named.
     fn containers<'a>(&'a self, names: &'a Names, into: Option<&'a str>) -> Answer<'a, Containers>;

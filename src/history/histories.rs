@@ -30,6 +30,13 @@ pub struct Item {
     pub copies: Vec<Version>,
 }
 
+impl Item {
+    /// An item about which nothing is known yet.
+    pub fn new(key: ItemKey) -> Self {
+        Self { key, versions: Vec::new(), unkeyed: Vec::new(), copies: Vec::new() }
+    }
+}
+
 /// Assigns deletes without a partition key to the one document whose version they name as the previous one. Others are
 /// noted with every document of their id, since nobody knows which of them it was. Returns those whose id has no
 /// document.
@@ -91,12 +98,7 @@ impl Histories {
         match entry {
             Entry::Version(key, version) => {
                 let place = *self.places.entry(key).or_insert_with_key(|key| {
-                    self.items.push(Item {
-                        key: key.clone(),
-                        versions: Vec::new(),
-                        unkeyed: Vec::new(),
-                        copies: Vec::new(),
-                    });
+                    self.items.push(Item::new(key.clone()));
                     self.items.len() - 1
                 });
                 self.items[place].versions.push(version);
@@ -115,7 +117,7 @@ impl Histories {
             for delete in left {
                 let partition_key = PartitionKey(vec![KeyValue::Undefined; self.components]);
                 let key = ItemKey { id: delete.id.clone(), partition_key };
-                self.items.push(Item { key, versions: vec![delete], unkeyed: Vec::new(), copies: Vec::new() });
+                self.items.push(Item { versions: vec![delete], ..Item::new(key) });
             }
         }
         for item in &mut self.items {

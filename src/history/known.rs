@@ -71,7 +71,7 @@ impl Facts<'_> {
             known.next.is_none() && self.reach.covers(known.at) && holes.iter().all(|hole| hole.before <= at)
         };
         let mut live = [self.target, self.source].into_iter().flatten().filter(|live| live.etag == etag);
-        live.any(|live| live.is_of_one_write() || known.at == PointInTime::END || is_told())
+        live.any(|live| live.is_proof(known.at) || is_told())
     }
 
     /// The same for what the feed delivered: an unknown order, deletes without a key, and uncaptured changes.

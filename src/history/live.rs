@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{containers::page, reading::LiveContainer};
 pub use crate::change::raw::etag_of;
 use crate::{
-    change::{key::ItemKey, raw::RawDocument, version::Version},
+    change::{key::ItemKey, raw::RawDocument, time::PointInTime, version::Version},
     cosmos::{Failure, HashRange, RETRY_TIMEOUT, Retry, RuLimiter},
 };
 
@@ -21,10 +21,11 @@ pub struct Live {
 }
 
 impl Live {
-    /// Whether its etag belongs to one write alone. That of a MongoDB document, which has no time, is a fingerprint of its
-    /// bytes and comes back with them: it does not prove that nobody wrote in between.
-    pub fn is_of_one_write(&self) -> bool {
-        self.ts.is_some()
+    /// Whether it proves by its etag that nobody wrote after that version, as far as a moment is concerned. The etag of a
+    /// MongoDB document, which has no time, is a fingerprint of its bytes and comes back with them: it says nothing about
+    /// the time before now.
+    pub fn is_proof(&self, at: PointInTime) -> bool {
+        self.ts.is_some() || at == PointInTime::END
     }
 }
 

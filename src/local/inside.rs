@@ -89,11 +89,6 @@ impl Partly {
 pub trait Line: Send + Sync + fmt::Debug {
     /// Decides the outcome of one request.
     fn fate(&self, call: &Call<'_>) -> Fate;
-
-    /// Whether the account answers in a task of its own, as a server does: a caller's stack then need not hold both.
-    fn is_apart(&self) -> bool {
-        false
-    }
 }
 
 /// A connection to the account. While it exists, clients that connect to its address use it.
@@ -223,12 +218,7 @@ impl TransportClient for Client {
             }
             Fate::Done(_) | Fate::DoneAndFailed | Fate::DoneAndCut | Fate::DoneAndHeld => {}
         }
-        let gateway = Arc::clone(&self.way.gateway);
-        let answer = if self.way.line.is_apart() {
-            tokio::spawn(async move { gateway.handle(ask).await }).await.map_err(|_| cut("the account has ended"))?
-        } else {
-            gateway.handle(ask).await
-        };
+        let answer = self.way.gateway.handle(ask).await;
         match fate {
             Fate::DoneAndFailed => Ok(rejected(408, 0)),
             Fate::DoneAndCut => Err(cut("cut")),

@@ -38,10 +38,6 @@ impl Line for Calm {
     fn fate(&self, _: &Call<'_>) -> Fate {
         Fate::Done(Duration::ZERO)
     }
-
-    fn is_apart(&self) -> bool {
-        true
-    }
 }
 
 impl TestApp {

@@ -82,13 +82,9 @@ impl Account for MemoryAccount {
         &self.shared.meter
     }
 
-    fn time(&self) -> Answer<'_, DateTime<Utc>> {
-        self.now().map(Ok).boxed()
-    }
-
-    fn now(&self) -> BoxFuture<'_, DateTime<Utc>> {
+    fn service_time(&self) -> BoxFuture<'_, Option<DateTime<Utc>>> {
         let now = self.shared.now.load(Ordering::Relaxed);
-        std::future::ready(DateTime::from_timestamp(now, 0).unwrap_or_default()).boxed()
+        std::future::ready(DateTime::from_timestamp(now, 0)).boxed()
     }
 
     fn containers<'a>(&'a self, _: &'a Names, into: Option<&'a str>) -> Answer<'a, Containers> {

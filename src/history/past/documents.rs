@@ -206,7 +206,7 @@ impl Past<'_> {
     async fn uncaptured(&self, key: &ItemKey) -> Result<Option<Item>, LookError> {
         let Ok(source) = &self.source else { return Ok(None) };
         let live = look_at(&**source, &self.pace, key, None, false).await?;
-        Ok(live.map(|_| Item { key: key.clone(), versions: Vec::new(), unkeyed: Vec::new(), copies: Vec::new() }))
+        Ok(live.map(|_| Item::new(key.clone())))
     }
 
     /// The source, which must exist.

@@ -220,7 +220,7 @@ impl<'a> Past<'a> {
             let now = now.zip(live.as_ref()).filter(|(v, live)| v.etag.as_deref() == Some(live.etag.as_str()));
             now.map(|(v, _)| v.record_id.clone())
         };
-        let is_proof = at == PointInTime::END || live.as_ref().is_some_and(live::Live::is_of_one_write);
+        let is_proof = live.as_ref().is_some_and(|live| live.is_proof(at));
         if let Some(record_id) = &proved {
             // The live document is that version: its text is at hand.
             let whole = |v: &&mut Version| {
@@ -230,7 +230,7 @@ impl<'a> Past<'a> {
                 if version.is_absent() && live.text.is_some() {
                     version.fidelity = Some(VersionFidelity::Known(RecordFidelity::Exact));
                 }
-                version.document = version.document.take().or(live.text.clone());
+                version.document = version.document.take().or_else(|| live.text.clone());
             }
         }
         if proved.is_some() && is_proof {
