@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Fault, Kind, TestApp};
+use crate::support::{Fault, Kind, Output, TestApp};
 
 /// Definitions of containers, their partitions and the plans of queries are throttled, too.
 #[tokio::test]
@@ -61,5 +61,49 @@ async fn what_decides_about_documents_waits_for_the_accounts_time_and_does_nothi
         let done = app.run_through_proxy(command).await;
         assert!(matches!(done.code, 0 | 3), "{command:?}: {done:?}");
         app.proxy.tell_no_time(0);
+    }
+}
+
+/// Each request decides about something: without its answer, a command fails, warns of what it does not know, or says
+/// the same as with it.
+#[tokio::test]
+async fn a_command_that_is_refused_one_of_its_requests_says_what_it_does_not_know() {
+    let app = TestApp::start().await;
+    app.captured_from_now().await;
+    app.put(json!({"id": "a", "pk": "p", "n": 1})).await;
+    assert_eq!(app.run(&["backfill", "--all"]).await.code, 0);
+    app.put(json!({"id": "a", "pk": "p", "n": 2})).await;
+    // And whether what leases and followers tell is part of its answer.
+    let commands: &[(&[&str], bool)] = &[
+        (&["show", "--id", "a", "--pk", "p", "--at", "now"], false),
+        (&["find", "--sql", "c.n = 1"], true),
+        (&["coverage"], true),
+        (&["status"], true),
+        (&["verify", "--grace", "0s"], true),
+        (&["restore", "--all", "--at", "now", "--delete-newer", "--dry-run"], true),
+    ];
+    // How long ago something was, and what a run took, differs from run to run.
+    let is_age = |word: &&str| {
+        word.starts_with(|c: char| c.is_ascii_digit())
+            && (word.ends_with('s') || (word.contains('.') && word.parse::<f64>().is_ok()))
+    };
+    let said = |done: &Output| {
+        let words: Vec<String> = done.stdout.split_whitespace().filter(|w| !is_age(w)).map(str::to_owned).collect();
+        (done.code, words)
+    };
+    for (command, asks_leases) in commands {
+        let whole = app.run(command).await;
+        assert!(matches!(whole.code, 0 | 3), "{command:?}: {whole:?}");
+        let mut refused = Vec::new();
+        for kind in [Kind::Definition, Kind::Query, Kind::LiveRead, Kind::HistoryRead] {
+            refused.extend(app.run_refused_in_turn(kind, command).await);
+        }
+        assert!(refused.iter().filter(|done| done.code == 1).count() > 1, "{command:?}: {refused:?}");
+        let no_leases = |done: &Output| done.stderr.contains("/leases cannot be read");
+        assert_eq!(refused.iter().any(no_leases), *asks_leases, "{command:?}: {refused:?}");
+        for done in refused.iter().filter(|done| done.code != 1) {
+            let is_named = done.stderr.contains("403");
+            assert!(is_named || said(done) == said(&whole), "{command:?}: {whole:?}\n{done:?}");
+        }
     }
 }

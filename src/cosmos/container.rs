@@ -108,17 +108,21 @@ impl Container {
     }
 
     /// The seconds after which documents expire that have no time to live of their own; -1 when they never do, `None`
-    /// when no document expires. Read on first use; -1 when it cannot be read.
-    pub async fn default_ttl(&self) -> Option<i64> {
-        let read = async || match read_container(&self.cosmos, self.database(), self.name()).await {
-            Ok(Some(found)) => match found.default_ttl {
-                TimeToLive::Seconds(seconds) => Some(seconds.into()),
-                TimeToLive::NoDefault => Some(-1),
-                _ => None,
-            },
-            Ok(None) | Err(_) => Some(-1),
+    /// when no document expires. Read on first use.
+    ///
+    /// # Errors
+    /// When the definition cannot be read.
+    pub async fn default_ttl(&self) -> Result<Option<i64>, Failure> {
+        let read = async || {
+            let found = read_container(&self.cosmos, self.database(), self.name()).await?;
+            Ok(match found.map(|found| found.default_ttl) {
+                Some(TimeToLive::Seconds(seconds)) => Some(seconds.into()),
+                // A container that is gone has no documents that could expire.
+                Some(TimeToLive::NoDefault) | None => Some(-1),
+                Some(_) => None,
+            })
         };
-        *self.together.default_ttl.get_or_init(read).await
+        self.together.default_ttl.get_or_try_init(read).await.copied()
     }
 
     /// The connection this container was opened on.

@@ -92,7 +92,8 @@ pub async fn read(request: Request, cx: AnyContext<'_>) -> Result<Report, Covera
     let containers = cx.account.containers(cx.names, None).await?;
     let hash_ranges = containers.hash_ranges(request.shard).map_err(CoverageError::Shard)?;
     let pace = RuLimiter::new(cx.account.meter(), request.ru_limit);
-    let holes = cx.account.frontier(cx.names, None, &pace).await?.untold.holes;
+    let frontier = cx.account.frontier(cx.names, None, &pace).await?;
+    frontier.report_problems(cx.progress);
     let scan = Scan::facts(&containers, &Scope::All, &hash_ranges, &pace);
     let step = cx.progress.begin("coverage", None);
     let mut coverage = Coverage::new(request.late);
@@ -113,6 +114,6 @@ pub async fn read(request: Request, cx: AnyContext<'_>) -> Result<Report, Covera
         periods: coverage.periods(),
         outages: coverage.outages().collect(),
         bad,
-        holes,
+        holes: frontier.untold.holes,
     })
 }

@@ -64,6 +64,7 @@ pub async fn find(
         to: request.to.unwrap_or(PointInTime::END),
     };
     let frontier = cx.account.frontier(cx.names, request.to, &search.pace).await?;
+    frontier.report_problems(cx.progress);
     let mut report = Report::new(frontier, request.from, request.to);
     let (scope, one) = search.scope(&request, whole, cx).await?;
     let step = cx.progress.begin("find", None);

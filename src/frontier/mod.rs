@@ -53,6 +53,7 @@ pub async fn read(
     // How far each follower of every version has read, and how many parts.
     let mut followed: BTreeMap<&Group, (PointInTime, usize)> = BTreeMap::new();
     let mut newest_anywhere = None;
+    let changes = containers.containers().changes;
     for range in ranges.iter().flat_map(|range| pieces(range, &readers)) {
         let mut groups: BTreeMap<&Group, Option<Part>> = BTreeMap::new();
         for reader in &readers {
@@ -76,15 +77,9 @@ pub async fn read(
                 (*least, *count) = ((*until).min(*least), *count + 1);
             }
         }
-        let missing = if groups.len() > 1 {
-            let changes = containers.containers().changes;
-            earliest_missing(&*changes, groups.values().flatten()).await?
-        } else {
-            None
-        };
         // Readers work on other parts and nobody on this one: what they captured says nothing about this part.
         let is_left_out = groups.is_empty() && !readers.is_empty();
-        parts.push(match best(groups, &range, missing) {
+        parts.push(match best(&*changes, groups, &range).await? {
             Some(part) => part,
             None if is_left_out => by_newest(range.clone(), newest(containers, Some(&range)).await?),
             None => by_newest(range, anywhere(containers, &mut newest_anywhere).await?),
@@ -92,7 +87,6 @@ pub async fn read(
     }
     let whole = followed.into_values().filter(|(_, count)| *count == parts.len()).map(|(until, _)| until).max();
     let ranges: Vec<FeedRange> = parts.iter().map(|part| part.range.clone()).collect();
-    let changes = containers.containers().changes;
     let removed = removals::read(&*changes).await?;
     let mut untold = removals::untold_of(&removed, &*changes).await?;
     untold.holes.extend(
@@ -205,9 +199,17 @@ fn joined(one: Option<Part>, other: Option<Part>) -> Option<Part> {
 /// far a reader in latest-version mode is, it has delivered no delete and no version that was replaced: when a reader of
 /// every version has a position, that one decides.
 ///
-/// A reader that began after `missing`, a change that is not in the history, says nothing about the time before it began.
-/// So when the reader that says most reads every version, the one that stands before that change decides.
-fn best(groups: BTreeMap<&Group, Option<Part>>, range: &FeedRange, missing: Option<Part>) -> Option<Part> {
+/// A reader that began after a change that is not in the history says nothing about the time before it began. So when
+/// the reader that says most reads every version, the one that stands before such a change decides.
+async fn best(
+    changes: &dyn HistoryReader,
+    groups: BTreeMap<&Group, Option<Part>>,
+    range: &FeedRange,
+) -> Result<Option<Part>, Failure> {
+    let missing = match groups.len() {
+        0 | 1 => None,
+        _ => earliest_missing(changes, groups.values().flatten()).await?,
+    };
     let (mut lease, mut has_lease) = (None, false);
     let mut follower: Option<Part> = None;
     let tells_more = |one: &Part, other: &Part| (one.sees_deletes, one.until) > (other.sees_deletes, other.until);
@@ -231,7 +233,7 @@ fn best(groups: BTreeMap<&Group, Option<Part>>, range: &FeedRange, missing: Opti
         (Some(part), Some(missing)) if part.sees_deletes && missing.until < part.until => Some(missing),
         (part, _) => part,
     };
-    part.filter(|part| part.until.is_some()).map(|part| Part { range: range.clone(), ..part })
+    Ok(part.filter(|part| part.until.is_some()).map(|part| Part { range: range.clone(), ..part }))
 }
 
 /// Of the readers of every version, the one that stands first before a change that is not in the history: none has

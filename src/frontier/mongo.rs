@@ -10,9 +10,9 @@ use futures::{FutureExt as _, future::BoxFuture};
 use serde_json::value::RawValue;
 
 use super::{
-    best, earliest_missing,
+    best,
     leases::leases,
-    probing::{Group, MOST_WAITING, change_of},
+    probing::{Group, MOST_WAITING, change_in},
 };
 use crate::{
     change::{
@@ -97,18 +97,19 @@ impl MongoAccount {
             let at = at.filter(|_| follower.mode == FeedMode::AllVersions);
             loop {
                 let page = feed.next().await?;
-                let items = page.items()?;
-                if let Some(first) = items.first().filter(|_| is_first) {
+                let events: Vec<Event> = page.items()?.iter().map(|item| Event::read(item)).collect();
+                if let Some(first) = events.first().filter(|_| is_first) {
                     // When the stream has no times, it is only known that something is missing.
-                    let waits = time_of_change(first).map(|ts| PointInTime::from_epoch(ts - 1));
+                    let waits = first.ts.map(|ts| PointInTime::from_epoch(ts - 1));
                     until = until.min(waits.or(newest));
                     is_first = false;
                 }
                 if found.next.is_none() {
-                    found.next = items.iter().find_map(|item| next_of(item));
+                    found.next = events.iter().find_map(Event::next);
                 }
-                let is_enough = !items.iter().all(|item| found.add(item, at));
-                if is_enough || (items.is_empty() && feed.is_caught_up().await?) {
+                let is_end = events.is_empty();
+                let is_enough = !events.into_iter().all(|event| found.add(event, at));
+                if is_enough || (is_end && feed.is_caught_up().await?) {
                     break;
                 }
             }
@@ -135,8 +136,8 @@ struct Following {
 
 impl Following {
     /// Adds a change; false when those after it do not matter: they are newer than the moment, or there are too many.
-    fn add(&mut self, item: &RawValue, at: Option<PointInTime>) -> bool {
-        let ts = match (time_of_change(item), at) {
+    fn add(&mut self, event: Event, at: Option<PointInTime>) -> bool {
+        let ts = match (event.ts, at) {
             (Some(ts), Some(at)) if ts > at.seconds() => return false,
             (Some(ts), Some(_)) if self.these.len() < MOST_WAITING => ts,
             _ => {
@@ -144,8 +145,7 @@ impl Following {
                 return false;
             }
         };
-        // An event of the whole collection, or of a document without a text, becomes no record.
-        match change_of(item, &KeyPaths::id()) {
+        match event.change {
             Some((key, record)) => self.these.entry(key).or_default().push(Pending { record, ts }),
             None => self.is_any = true,
         }
@@ -153,18 +153,31 @@ impl Following {
     }
 }
 
-/// A change that becomes a record.
-fn next_of(item: &RawValue) -> Option<Next> {
-    let (key, record) = change_of(item, &KeyPaths::id())?;
-    let ts = PointInTime::from_epoch(time_of_change(item).unwrap_or_default());
-    Some(Next { item: Some(key), record: Some(record), ts, depth: 0 })
+/// What the stream delivers.
+struct Event {
+    /// When it happened, epoch seconds; `None` when the stream has no times.
+    ts: Option<i64>,
+    /// The document and its record. An event of the whole collection, or of a document without a text, becomes no record.
+    change: Option<(ItemKey, String)>,
 }
 
-/// When a change happened, epoch seconds.
-fn time_of_change(item: &RawValue) -> Option<i64> {
-    let mut changes = Vec::new();
-    decode(item, &mut changes).ok()?;
-    changes.last()?.ts
+impl Event {
+    fn read(item: &RawValue) -> Self {
+        let mut changes = Vec::new();
+        match decode(item, &mut changes) {
+            Ok(()) => {
+                Self { ts: changes.last().and_then(|change| change.ts), change: change_in(&changes, &KeyPaths::id()) }
+            }
+            Err(_) => Self { ts: None, change: None },
+        }
+    }
+
+    /// A change that becomes a record.
+    fn next(&self) -> Option<Next> {
+        let (key, record) = self.change.clone()?;
+        let ts = PointInTime::from_epoch(self.ts.unwrap_or_default());
+        Some(Next { item: Some(key), record: Some(record), ts, depth: 0 })
+    }
 }
 
 impl Account for MongoAccount {
@@ -239,10 +252,8 @@ impl Account for MongoAccount {
                 };
                 groups.insert(Group::Follower(follower.follower), part);
             }
-            let missing =
-                if groups.len() > 1 { earliest_missing(&*changes, groups.values().flatten()).await? } else { None };
             let groups = groups.iter().map(|(group, part)| (group, part.clone())).collect();
-            let part = match best(groups, &FeedRange::full(), missing) {
+            let part = match best(&*changes, groups, &FeedRange::full()).await? {
                 Some(part) => part,
                 None => super::by_newest(FeedRange::full(), newest),
             };

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::{joined, newest};
 use crate::{
     change::{
+        Change,
         decode::decode,
         key::{ItemKey, KeyPaths},
         raw::depth,
@@ -227,6 +228,11 @@ pub fn time_of(item: &str) -> Option<i64> {
 pub(super) fn change_of(item: &RawValue, paths: &KeyPaths) -> Option<(ItemKey, String)> {
     let mut changes = Vec::new();
     decode(item, &mut changes).ok()?;
+    change_in(&changes, paths)
+}
+
+/// The same for what an item was decoded to.
+pub(super) fn change_in(changes: &[Change<'_>], paths: &KeyPaths) -> Option<(ItemKey, String)> {
     let change = changes.iter().find(|change| !change.healed)?;
     let item = ItemKey { id: change.id.to_string(), partition_key: source_key(change, paths).ok()? };
     Some((item, version_id(change)))

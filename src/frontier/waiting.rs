@@ -37,9 +37,7 @@ pub async fn reach(
     loop {
         let frontier = cx.account.frontier(cx.names, Some(at), limiter).await?;
         if !said {
-            for problem in &frontier.problems {
-                cx.progress.note(&format!("warning: {problem}"));
-            }
+            frontier.report_problems(cx.progress);
             if let Some(before) = frontier.untold.dropped_before.filter(|before| at.seconds() < *before) {
                 cx.progress.note(&format!(
                     "warning: documents that had been deleted before {} were dropped from the history (prune --drop-deleted): others may have existed at {at}",

@@ -17,6 +17,7 @@ use crate::{
         version::Version,
     },
     cosmos::FeedRange,
+    progress::Progress,
 };
 
 /// How the end of a part is known.
@@ -170,6 +171,11 @@ impl<'f> Reach<'f> {
 }
 
 impl Frontier {
+    /// Reports what could not be asked: what it would have told is missing from this answer.
+    pub fn report_problems(&self, progress: &dyn Progress) {
+        self.problems.iter().for_each(|problem| progress.note(&format!("warning: {problem}")));
+    }
+
     /// The earliest second at which a part ends; `None` when nothing is known about some part.
     pub fn until(&self) -> Option<PointInTime> {
         self.parts.iter().map(|part| part.until).min().flatten()

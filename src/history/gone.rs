@@ -152,7 +152,7 @@ impl<'a> Gone<'a> {
         if gone.is_empty() {
             return Ok(());
         }
-        let lifetime = self.source.default_ttl().await;
+        let lifetime = self.source.default_ttl().await?;
         let now = self.account.now().await.timestamp();
         for together in gone.chunks_mut(TOGETHER) {
             let mut looks = Vec::with_capacity(TOGETHER);

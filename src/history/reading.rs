@@ -162,8 +162,8 @@ pub trait LiveContainer: Items {
     }
     /// The seconds after which documents expire that have no time to live of their own; -1 when they never do, `None`
     /// when no document expires.
-    fn default_ttl(&self) -> BoxFuture<'_, Option<i64>> {
-        std::future::ready(Some(-1)).boxed()
+    fn default_ttl(&self) -> Answer<'_, Option<i64>> {
+        ready(Ok(Some(-1))).boxed()
     }
     /// What time it is where documents have no time of their own, by the clock that dates their changes; `None` where they
     /// have one, or nobody says.

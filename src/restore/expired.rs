@@ -95,7 +95,7 @@ async fn why_gone(applier: &Applier<'_>, back: &Step, item: &ItemKey, times: Tim
         }
         [.., last] if is_own(last) && !known.unkeyed.iter().any(|delete| delete.ts >= since) => {
             let end = match whole(applier, item, &last.record_id).await? {
-                Some(own) => own.expires(containers.target.default_ttl().await),
+                Some(own) => own.expires(containers.target.default_ttl().await?),
                 None => None,
             };
             Ok(end
@@ -110,7 +110,7 @@ async fn why_gone(applier: &Applier<'_>, back: &Step, item: &ItemKey, times: Tim
 async fn would_be_there(applier: &Applier<'_>, back: &Step, item: &ItemKey, now: i64) -> Result<Option<bool>, Failure> {
     let Some(before) = &back.version else { return Ok(None) };
     let Some(before) = whole(applier, item, &before.record_id).await? else { return Ok(None) };
-    let end = before.expires(applier.containers.target.default_ttl().await);
+    let end = before.expires(applier.containers.target.default_ttl().await?);
     Ok(Some(end.is_none_or(|end| end > now)))
 }
 

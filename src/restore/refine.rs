@@ -59,7 +59,7 @@ impl<'a> Applier<'a> {
             }
         }
         step.notes.extend(composed.notes.iter().cloned());
-        step.notes.extend(expiry_note(text, self.containers.target.default_ttl().await));
+        step.notes.extend(expiry_note(text, self.containers.target.default_ttl().await?));
         step.sha256 = Some(composed.checksum());
         Ok(())
     }

@@ -162,7 +162,7 @@ pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, StatusErr
     let live = source.newest().await?;
     let pace = RuLimiter::new(cosmos.meter(), request.ru_limit);
     let frontier = frontier::read(cosmos, names, &containers, None, &pace).await?;
-    frontier.problems.iter().for_each(|problem| cx.progress.note(&format!("warning: {problem}")));
+    frontier.report_problems(cx.progress);
     // Nothing can be promised for a part of which nothing was captured yet.
     let mut begins: Option<PointInTime> = None;
     for part in &frontier.parts {

@@ -1,10 +1,10 @@
 //! A plan's notes about documents that will expire.
 
 use chrono::Utc;
-use cosmos_rewind::change::key::PartitionKey;
+use cosmos_rewind::change::{key::PartitionKey, time::PointInTime};
 use serde_json::{Value, json};
 
-use crate::support::TestApp;
+use crate::support::{Kind, TestApp};
 
 /// The notes of a plan that recreates three documents: one without a time to live, one with one, and one that never
 /// expires.
@@ -144,5 +144,27 @@ async fn an_undo_says_what_has_expired_since_and_makes_again_what_expired_becaus
         let live = app.events().await.read(&key, id).await.unwrap();
         let n = live.map(|text| serde_json::from_slice::<Value>(&text).unwrap()["n"].clone());
         assert_eq!(n, (id == "because").then(|| json!(2)), "{id}");
+    }
+}
+
+/// What refuses one of the requests for definitions changes nothing silently: the time to live is in one of them.
+#[tokio::test]
+async fn a_plan_without_one_of_the_definitions_says_the_same_or_fails() {
+    let events = json!({"partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}, "defaultTtl": 3600});
+    let app = TestApp::with_events(&["/pk", "/_originalId"], events).await;
+    let ago = Utc::now().timestamp() - 1200;
+    let version = json!({"id": "a", "pk": "p", "_etag": "\"1\"", "_ts": ago});
+    app.capture(&[json!({"current": version, "metadata": {"operationType": "create", "lsn": 1, "crts": ago}})]).await;
+    let gone = json!({"operationType": "delete", "lsn": 2, "crts": ago + 600, "id": "a", "partitionKey": {"pk": "p"}});
+    app.capture(&[json!({"current": {}, "metadata": gone})]).await;
+    let at = PointInTime::from_epoch(ago + 300).to_string();
+    let command = ["restore", "--all", "--at", &at, "--dry-run", "--format", "json"];
+    let notes = |stdout: &str| serde_json::from_str::<Value>(stdout).unwrap()["plan"]["steps"][0]["notes"].to_string();
+    let whole = notes(&app.run(&command).await.stdout);
+    assert!(whole.contains("expires"), "{whole}");
+    let refused = app.run_refused_in_turn(Kind::Definition, &command).await;
+    assert!(refused.iter().filter(|done| done.code == 1).count() > 1, "{refused:?}");
+    for done in refused.iter().filter(|done| done.code != 1) {
+        assert_eq!(notes(&done.stdout), whole, "{done:?}");
     }
 }

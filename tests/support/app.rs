@@ -17,7 +17,7 @@ use cosmos_rewind::{
 };
 use serde_json::{Value, json};
 
-use super::{Output, handler::Handler, proxy::Proxy, run, running::Running};
+use super::{Fault, Kind, Output, handler::Handler, proxy::Proxy, run, running::Running};
 
 /// An account with `dev/events` (keyed `/pk`), `changes` (keyed `/pk`, `/_originalId`) and `leases`, and a folder that
 /// serves as the app root.
@@ -230,6 +230,20 @@ impl TestApp {
     /// Runs a command that reaches the account through the proxy and waits for it to end.
     pub async fn run_through_proxy(&self, args: &[&str]) -> Output {
         run(self.folder.path(), args, &self.settings(), "").await
+    }
+
+    /// Runs a command as often as it sends requests of a kind, and refuses another one of these each time.
+    pub async fn run_refused_in_turn(&self, kind: Kind, args: &[&str]) -> Vec<Output> {
+        let mut all = Vec::new();
+        loop {
+            let faults = vec![Fault::Pass; all.len()].into_iter().chain([Fault::Reject(403, 0)]);
+            self.proxy.fail_next_of(kind, faults);
+            let done = self.run_through_proxy(args).await;
+            if self.proxy.forget_faults() {
+                return all;
+            }
+            all.push(done);
+        }
     }
 
     /// Runs a command through a shell line in which `"$@"` is the command, and waits for it to end.

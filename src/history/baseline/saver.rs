@@ -1,5 +1,6 @@
 //! Saves live documents in the history.
 
+use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{Saving, now_at, record_of_live};
@@ -56,12 +57,13 @@ impl Saver<'_> {
                     Err(f) if f.disposition != Disposition::Poison => return Err(f),
                     text => text,
                 };
-                Ok::<_, Failure>((found.item, op, text))
+                let now = now_at(&*self.containers.source, self.clock).await;
+                Ok::<_, Failure>((found.item, op, text, now))
             })
             .buffer_unordered(self.concurrency.max(1));
-        while let Some((item, op, text)) = texts.try_next().await? {
+        while let Some((item, op, text, now)) = texts.try_next().await? {
             let record = match text {
-                Ok(Some(text)) => self.record(&item, &text, op).await,
+                Ok(Some(text)) => self.record(&item, &text, op, now),
                 Ok(None) => {
                     saved.gone += 1;
                     continue;
@@ -86,8 +88,8 @@ impl Saver<'_> {
     }
 
     /// The record of a live document, or of what is left of it.
-    async fn record(&self, item: &ItemKey, text: &str, op: Op) -> Result<Record, Failure> {
-        let time = (self.clock, now_at(&*self.containers.source, self.clock).await);
+    fn record(&self, item: &ItemKey, text: &str, op: Op, now: DateTime<Utc>) -> Result<Record, Failure> {
+        let time = (self.clock, now);
         let place = (self.containers.source.namespace(), self.containers.changes.layout());
         let of = |text: &str| record_of_live(item, text, Saving::Missing(op), place, time);
         let Some(shape) = self.shape else { return of(text) };

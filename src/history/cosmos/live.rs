@@ -1,6 +1,6 @@
 //! Reads a live container of Cosmos DB.
 
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::FutureExt as _;
 
 use super::{
     pages::{first_row, rows_in},
@@ -39,7 +39,7 @@ impl LiveContainer for Container {
         })
     }
 
-    fn default_ttl(&self) -> BoxFuture<'_, Option<i64>> {
+    fn default_ttl(&self) -> Answer<'_, Option<i64>> {
         Self::default_ttl(self).boxed()
     }
 

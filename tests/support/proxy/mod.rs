@@ -300,6 +300,11 @@ impl Proxy {
         self.seen(Kind::LiveRead)
     }
 
+    /// Ends the faults that no request has met. Returns whether there were any.
+    pub fn forget_faults(&self) -> bool {
+        self.shared.faults.lock().unwrap().drain().any(|(_, faults)| !faults.is_empty())
+    }
+
     /// Whether every fault was used.
     pub fn all_used(&self) -> bool {
         self.shared.faults.lock().unwrap().values().all(VecDeque::is_empty)
