@@ -44,8 +44,11 @@ pub trait FeedSource: Debug + Send + Sync {
         position: Option<&str>,
     ) -> Result<Box<dyn Feed>, Failure>;
     /// What time it is at a source that dates its changes by a clock of its own; `None` when that is the account's.
-    async fn now(&self) -> Option<DateTime<Utc>> {
-        None
+    ///
+    /// # Errors
+    /// When the source does not answer.
+    async fn now(&self) -> Result<Option<DateTime<Utc>>, Failure> {
+        Ok(None)
     }
 }
 

@@ -118,16 +118,16 @@ impl Earlier {
     /// a start, because it goes on from a checkpoint, those from before now.
     ///
     /// # Errors
-    /// When the history cannot be read or written.
+    /// When the history cannot be read or written, or nobody says what time it is.
     pub(super) async fn note(
         &self,
         source: &dyn FeedSource,
         after: Option<i64>,
         start: Option<FeedStart>,
     ) -> Result<Hole, Failure> {
-        let now = match source.now().await {
+        let now = match source.now().await? {
             Some(now) => now,
-            None => self.account.now().await,
+            None => self.account.time().await?,
         };
         // What was written in this second before the first poll is missing as well.
         let now = now.timestamp().saturating_add(1);

@@ -197,8 +197,9 @@ impl Account for MongoAccount {
     fn service_time(&self) -> BoxFuture<'_, Option<DateTime<Utc>>> {
         async move {
             match self.mongo.now().await {
-                Some(now) => Some(now),
-                None => self.cosmos.service_time().await,
+                Ok(Some(now)) => Some(now),
+                Ok(None) => self.cosmos.service_time().await,
+                Err(_) => None,
             }
         }
         .boxed()

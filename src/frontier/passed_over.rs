@@ -41,7 +41,7 @@ fn of_source<'l>(leases: &'l [Lease], source: &str) -> impl Iterator<Item = &'l 
 /// that. `first` is the first version in the history from a feed of every version.
 ///
 /// # Errors
-/// When the history cannot be read.
+/// When the history cannot be read, or the account does not say what time it is.
 pub(super) async fn holes(
     cosmos: &Cosmos,
     containers: &CosmosContainers,
@@ -59,7 +59,7 @@ pub(super) async fn holes(
     for Begun { at: begun, until: settled } in all {
         let before = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(Which::NewestOfAllBefore(begun))).await?;
         let Some(newest) = before else { continue };
-        let (mut until, now) = (begun, cosmos.now().await.timestamp().saturating_add(1));
+        let (mut until, now) = (begun, cosmos.time().await?.timestamp().saturating_add(1));
         for range in ranges {
             let from = delivered_from(containers, leases, range, begun).await?;
             // Nothing is proved as long as nothing was delivered. What was delivered first may have been pruned since.
@@ -100,7 +100,7 @@ async fn delivered_from(
 /// Notes in the history when the trigger began that writes it; without leases, nothing. Returns what was noted last.
 ///
 /// # Errors
-/// When leases or history cannot be read or written.
+/// When leases or history cannot be read or written, or the account does not say what time it is.
 pub async fn note_begun(cosmos: &Cosmos, names: &Names, noted: Option<Begun>) -> Result<Option<Begun>, Failure> {
     let source = match cosmos.container(&names.database, &names.source).await {
         Err(f) if f.disposition == Disposition::NotFound => return Ok(noted),
@@ -113,7 +113,7 @@ pub async fn note_begun(cosmos: &Cosmos, names: &Names, noted: Option<Begun>) ->
     if noted.is_some_and(|noted| noted.at == at && (noted.until.is_some() || !is_settled)) {
         return Ok(noted);
     }
-    let until = if is_settled { Some(cosmos.now().await.timestamp().saturating_add(1)) } else { None };
+    let until = if is_settled { Some(cosmos.time().await?.timestamp().saturating_add(1)) } else { None };
     let begun = Begun { at, until };
     removals::note_begun(&cosmos.container(&names.database, &names.changes).await?, begun).await?;
     Ok(Some(begun))

@@ -153,7 +153,7 @@ impl<'a> Gone<'a> {
             return Ok(());
         }
         let lifetime = self.source.default_ttl().await?;
-        let now = self.account.now().await.timestamp();
+        let now = self.account.time().await?.timestamp();
         for together in gone.chunks_mut(TOGETHER) {
             let mut looks = Vec::with_capacity(TOGETHER);
             for (one, why) in together {

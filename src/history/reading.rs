@@ -2,10 +2,7 @@
 //! Implemented by Cosmos DB and by the memory of tests; one suite holds both to the contracts (tests/contract).
 
 use chrono::{DateTime, Utc};
-use futures::{
-    FutureExt as _,
-    future::{BoxFuture, ready},
-};
+use futures::{FutureExt as _, future::ready};
 
 use super::{entry::Entry, layout::Layout, live::Live};
 use crate::change::time::PointInTime;
@@ -166,9 +163,12 @@ pub trait LiveContainer: Items {
         ready(Ok(Some(-1))).boxed()
     }
     /// What time it is where documents have no time of their own, by the clock that dates their changes; `None` where they
-    /// have one, or nobody says.
-    fn now(&self) -> BoxFuture<'_, Option<DateTime<Utc>>> {
-        ready(None).boxed()
+    /// have one, or where capture dates them.
+    ///
+    /// # Errors
+    /// When the source does not answer.
+    fn now(&self) -> Answer<'_, Option<DateTime<Utc>>> {
+        ready(Ok(None)).boxed()
     }
     /// The document that was written last; `None` when there is none.
     fn newest(&self) -> Answer<'_, Option<End>>;

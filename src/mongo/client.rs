@@ -17,7 +17,7 @@ use mongodb::{
 };
 
 use super::{Address, Dialect, failure::failure};
-use crate::cosmos::Failure;
+use crate::cosmos::{Disposition, Failure, RETRY_TIMEOUT, Retry, told};
 
 /// How long a command waits for a server that does not answer, unless the address says otherwise.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -94,9 +94,12 @@ impl Mongo {
             }
             Err(e) => return Err(fail(&e)),
         };
-        // A caller without the right to ask is told nothing, and does not need the answer.
         let build = match dialect {
-            None => admin.run_command(doc! { "buildInfo": 1 }).await.unwrap_or_default(),
+            None => match admin.run_command(doc! { "buildInfo": 1 }).await.map_err(|e| fail(&e)) {
+                // A caller without the right to ask does not need the answer.
+                Err(failure) if failure.disposition != Disposition::Transient => Document::new(),
+                build => build?,
+            },
             Some(_) => Document::new(),
         };
         let dialect = dialect.unwrap_or_else(|| Dialect::recognised(&address, &hello, &build));
@@ -148,15 +151,22 @@ impl Mongo {
     }
 
     /// What time it is there, by which changes are dated: that of its clock, or of its last operation when another member's
-    /// clock is ahead of it. `None` when it does not say, or dates no changes.
-    pub async fn now(&self) -> Option<DateTime<Utc>> {
+    /// clock is ahead of it. `None` when it dates no changes: capture does.
+    ///
+    /// # Errors
+    /// When it does not answer, or does not say.
+    pub async fn now(&self) -> Result<Option<DateTime<Utc>>, Failure> {
         if self.dialect == Dialect::CosmosRu {
-            return None;
+            return Ok(None);
         }
-        let hello = self.database("admin").run_command(doc! { "hello": 1 }).await.ok()?;
+        let ask = async || {
+            let hello = self.database("admin").run_command(doc! { "hello": 1 }).await;
+            hello.map_err(|e| self.fail("ask for the time", &e))
+        };
+        let hello = Retry::for_at_most(RETRY_TIMEOUT).run(ask).await?;
         let clock = hello.get_datetime("localTime").ok().map(|at| at.timestamp_millis().div_euclid(1000));
         let last = hello.get_timestamp("operationTime").ok().map(|at| i64::from(at.time));
-        DateTime::from_timestamp(clock.max(last)?, 0)
+        told(clock.max(last).and_then(|second| DateTime::from_timestamp(second, 0))).map(Some)
     }
 
     /// The time of the deployment's last operation; `None` when it has none.

@@ -4,11 +4,7 @@ use std::sync::Arc;
 
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use chrono::{DateTime, Utc};
-use futures::{
-    FutureExt as _, StreamExt as _, TryStreamExt as _,
-    future::{BoxFuture, ready},
-    stream,
-};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::ready, stream};
 use mongodb::{ClientSession, Collection, raw_batch_cursor::RawBatch, results::UpdateResult};
 
 use super::{
@@ -382,7 +378,7 @@ impl LiveContainer for MongoCollection {
         self.shared.rid.split_once(':').map(|(_, ns)| ns)
     }
 
-    fn now(&self) -> BoxFuture<'_, Option<DateTime<Utc>>> {
+    fn now(&self) -> Answer<'_, Option<DateTime<Utc>>> {
         self.shared.mongo.now().boxed()
     }
 

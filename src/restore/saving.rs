@@ -21,7 +21,7 @@ impl Applier<'_> {
     pub(super) async fn save(&self, item: &ItemKey, live: &str) -> Result<String, Failure> {
         let changes = &self.containers.changes;
         let place = (self.containers.source.namespace(), changes.layout());
-        let time = (self.clock, now_at(&*self.containers.source, self.clock).await);
+        let time = (self.clock, now_at(&*self.containers.source, self.clock).await?);
         let record = record_of_live(item, live, Saving::Before(None), place, time)?;
         let retry = Retry::for_at_most(RETRY_TIMEOUT);
         // Capture may have stored it, with an LSN that is not known here: that record stays ...

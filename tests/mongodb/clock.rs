@@ -7,6 +7,7 @@ use bson::doc;
 use super::{
     back::{Back, found, orders, undo_of},
     gone::ops_of,
+    standing_before,
 };
 use crate::support::mongo_server::MongoServer;
 
@@ -50,4 +51,29 @@ async fn times_are_those_of_the_clock_that_dates_the_changes() {
     // Nothing is an hour older than it is. The saved copy goes, because capture has that version by now.
     let kept = back.ends(0, &["prune", "--keep-within", "30m", "--yes"]).await;
     assert!(kept.stdout.contains("kept       5"), "{kept:?}");
+}
+
+/// Another clock may be hours apart: where the deployment dates the changes, nothing is decided without its time.
+#[tokio::test]
+async fn nothing_is_decided_when_the_deployment_does_not_say_what_time_it_is() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    orders.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
+    back.capture().await;
+    orders.replace_one(doc! { "_id": "a" }, doc! { "n": 2 }).await.unwrap();
+    let (_child, untimed) = standing_before(&server, "untimed.py", &[]).await;
+    let commands: &[&[&str]] = &[
+        &["prune", "--older-than", "90d", "--yes"],
+        &["backup", "--all", "--at", "now", "--out", "all.jsonl"],
+        &["restore", "--id", "a", "--pk", "a", "--at", "now", "--yes"],
+    ];
+    for command in commands {
+        let (name, more) = command.split_first().unwrap();
+        let place = ["--source", &untimed, "--database", "shop", "--collection", "orders"];
+        let refused = back.run_plain(&[&[*name], &place[..], more].concat()).await;
+        assert_eq!(refused.code, 1, "{command:?}: {refused:?}");
+        assert!(refused.stderr.contains("does not say what time it is"), "{command:?}: {refused:?}");
+    }
+    assert_eq!(found(&orders, "a").await, Some(doc! { "_id": "a", "n": 2 }));
 }

@@ -51,8 +51,11 @@ pub enum Saving<'a> {
 
 /// The time for the record of a document that has none, by the clock that dates its other versions. Read after the
 /// document.
-pub async fn now_at(source: &dyn LiveContainer, clock: &dyn Clock) -> DateTime<Utc> {
-    source.now().await.unwrap_or_else(|| clock.now())
+///
+/// # Errors
+/// When the source does not answer.
+pub async fn now_at(source: &dyn LiveContainer, clock: &dyn Clock) -> Result<DateTime<Utc>, Failure> {
+    Ok(source.now().await?.unwrap_or_else(|| clock.now()))
 }
 
 /// The record of a live document, as it was read with its system properties. Its time is the document's own `_ts`, its

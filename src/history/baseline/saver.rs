@@ -57,7 +57,7 @@ impl Saver<'_> {
                     Err(f) if f.disposition != Disposition::Poison => return Err(f),
                     text => text,
                 };
-                let now = now_at(&*self.containers.source, self.clock).await;
+                let now = now_at(&*self.containers.source, self.clock).await?;
                 Ok::<_, Failure>((found.item, op, text, now))
             })
             .buffer_unordered(self.concurrency.max(1));

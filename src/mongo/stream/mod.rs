@@ -254,7 +254,7 @@ impl FeedSource for Stream {
         Ok(Box::new(StreamFeed::new(watched, position)))
     }
 
-    async fn now(&self) -> Option<DateTime<Utc>> {
+    async fn now(&self) -> Result<Option<DateTime<Utc>>, Failure> {
         self.mongo.now().await
     }
 }
