@@ -1,4 +1,4 @@
-//! What every use case is given besides its request: the account, progress reports and cancellation.
+//! The context of every use case, besides its request: the account, progress reports and cancellation.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub struct Context<'a, A: ?Sized = Cosmos> {
     pub clock: Arc<dyn Clock>,
     /// Receives reports of progress.
     pub progress: &'a dyn Progress,
-    /// Once cancelled, nothing new is begun and what has begun is finished.
+    /// Once cancelled, no new work is begun, and begun work is finished.
     pub stop: CancellationToken,
 }
 

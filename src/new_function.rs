@@ -29,16 +29,16 @@ pub struct Request {
     pub dry_run: bool,
 }
 
-/// What was written, and what the function needs.
+/// The files that were written, and the needs of the function.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// What happened to the function's file.
+    /// The outcome for the function's file.
     pub state: State,
     /// The text of the function's file, as JSON.
     pub content: Value,
     /// The app settings that the handler needs for it.
     pub settings: Vec<(String, String)>,
-    /// What happened to local.settings.json.
+    /// The outcome for local.settings.json.
     pub local_settings: LocalSettings,
     /// Id of host.json's extension bundle.
     pub bundle: Option<String>,
@@ -50,7 +50,7 @@ pub struct Report {
     pub dates_are_rewritten: bool,
 }
 
-/// What happened to the function's file.
+/// The outcome for the function's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -62,7 +62,7 @@ pub enum State {
     Created,
 }
 
-/// What happened to local.settings.json.
+/// The outcome for local.settings.json.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LocalSettings {
@@ -104,7 +104,7 @@ pub enum NewFunctionError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         #[source]
         problem: AppFileError,
         /// Whether it is host.json, which makes a folder an app.
@@ -208,7 +208,7 @@ fn is_there(app_root: &Path, function: &NewFunction, text: &str) -> Result<bool,
     Ok(false)
 }
 
-/// What is to be done to local.settings.json.
+/// The pending change of local.settings.json.
 struct SettingsFile {
     /// Its new text, if it changes.
     text: Option<String>,

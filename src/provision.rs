@@ -50,7 +50,7 @@ impl Request {
     }
 }
 
-/// What exists now.
+/// The containers that exist now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// The database, then its containers.
@@ -87,10 +87,10 @@ pub enum ProvisionError {
     Account(#[from] NotProvisioned),
 }
 
-/// Creates what is missing and checks what exists. Running it again, or twice at once, is harmless.
+/// Creates missing containers and checks existing ones. Running it again, or twice at once, is harmless.
 ///
 /// # Errors
-/// When a path is wrong, the account cannot be reached, or the caller may not create what is missing.
+/// When a path is wrong, the account cannot be reached, or the caller may not create containers.
 pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, ProvisionError> {
     let started = Instant::now();
     request.check()?;

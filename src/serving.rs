@@ -118,7 +118,7 @@ pub fn handler(
     Ok(handler)
 }
 
-/// What the host does to documents on their way here, according to host.json and the app settings that override it.
+/// How the host alters documents on their way here, according to host.json and the app settings that override it.
 /// Without a readable host.json the worst is assumed: whoever starts the handler in another way may do the same.
 fn delivery(app_root: &Path, settings: &Settings) -> Delivery {
     let delivery =
@@ -189,7 +189,7 @@ enum Look {
     Unknown(String),
 }
 
-/// Checks until everything is fine, or the time is over. Returns what is wrong.
+/// Checks until everything is fine, or the time is over. Returns the problems.
 async fn settled(
     capture: &Capture<CosmosHistory>,
     look: impl AsyncFn(&Capture<CosmosHistory>) -> Look,

@@ -188,7 +188,7 @@ async fn a_repair_tried_in_a_fork_is_merged_next_to_honest_edits() {
     assert_eq!((more.code, more.stderr.contains("5 documents would be written")), (2, true), "{more:?}");
     let done = shop.life.app.run(&["restore", "--plan", "plan.json", "--yes"]).await;
     assert_eq!(done.code, 3, "{done:?}");
-    assert!(done.stderr.contains("4 written, 0 already so, 1 conflicts"), "{done:?}");
+    assert!(done.stderr.contains("4 written, 0 already up to date, 1 conflicts"), "{done:?}");
     let document = |price: Value, city: &str| Some(json!({"price": price, "city": city, "stock": {"n": 1}}));
     let repaired = [
         document(json!(9.5), "Davidson"),

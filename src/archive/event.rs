@@ -107,7 +107,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// What is wrong with a text, without quoting it: serde's own message may.
+/// Names the fault of a text without quoting it, as serde's own message may.
 fn kind_of(e: &serde_json::Error) -> &'static str {
     match e.classify() {
         serde_json::error::Category::Eof => "it is cut off",

@@ -36,11 +36,11 @@ impl Wanted {
     }
 }
 
-/// What is made of a chosen event, or of the reason why it cannot be read.
+/// Makes a result of a chosen event, or of the reason why it cannot be read.
 type Make<T> = fn(&Wanted, Result<Head<'_>, NoDocument>) -> T;
 
 impl Archive {
-    /// Reads the chosen events in any order and passes on what is made of them, until the receiver is dropped.
+    /// Reads the chosen events in any order and passes on the results, until the receiver is dropped.
     ///
     /// # Errors
     /// When something that the first pass saw cannot be read now.
@@ -108,7 +108,7 @@ fn pass_on<T>(chosen: &[Wanted], input: impl BufRead, out: &mpsc::Sender<T>, mak
     }
 }
 
-/// What is made of a chosen event.
+/// Makes the result of a chosen event.
 fn made<T>(text: &[u8], chosen: &Wanted, make: Make<T>) -> T {
     let head = match serde_json::from_slice::<Head<'_>>(text) {
         Ok(head) if *head.version == *chosen.version => Ok(head),

@@ -53,7 +53,7 @@ impl End {
     }
 }
 
-/// What the first pass read.
+/// Counts of the first pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Events, counting those that were written twice.
@@ -66,7 +66,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// What was found, one line each, with the number of documents where that is known.
+    /// Describes the counts, one line each, with the number of documents where that is known.
     pub fn describe(self, documents: Option<u64>) -> Vec<String> {
         let passed_over = (self.passed_over > 0)
             .then(|| format!("{} passed over: not .json, .jsonl or .jsonl.gz", count_of(self.passed_over, "file")));

@@ -24,7 +24,7 @@ pub enum Archive {
 #[derive(Debug, thiserror::Error)]
 #[error("{shown}")]
 pub struct NoArchive {
-    /// What was given, without a signature.
+    /// The given location, without a signature.
     shown: String,
     #[source]
     problem: NotThere,

@@ -102,7 +102,7 @@ pub enum NoDocument {
 pub struct Damage {
     /// The file, and the line when it has several.
     place: String,
-    /// What is wrong there.
+    /// The problem.
     pub problem: Problem,
 }
 
@@ -125,7 +125,7 @@ impl Error for Damage {
     }
 }
 
-/// What is wrong in one place of an archive; displays as what follows the place.
+/// A problem in one place of an archive; displays as the text that follows the place.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// There is no event file in it: probably another place was meant.
@@ -155,7 +155,7 @@ pub enum Problem {
     /// It is not an event that `follow` wrote.
     #[error("is not an event of follow: {what} (column {column})")]
     NotAnEvent {
-        /// What kind of thing is wrong with it.
+        /// The kind of the problem.
         what: &'static str,
         /// Its column.
         column: usize,

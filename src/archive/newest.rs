@@ -119,7 +119,7 @@ pub(super) fn places_in(name: &str, kind: Kind, bytes: &[u8]) -> Result<Vec<Want
 pub struct Newest {
     archive: Archive,
     index: Index,
-    /// What was read.
+    /// The counts.
     pub counts: Counts,
 }
 

@@ -122,7 +122,7 @@ pub struct ArchiveFacts {
     ends: Vec<End>,
     /// The first change, of any document, that came from a feed of every version.
     pub begins: Option<i64>,
-    /// What was read.
+    /// The counts.
     pub counts: Counts,
 }
 

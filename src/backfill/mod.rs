@@ -63,7 +63,7 @@ pub enum BackfillError {
     Shard(#[source] NotShared),
 }
 
-/// What was saved.
+/// Counts of the saved documents.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// Documents that were examined.
@@ -88,7 +88,7 @@ pub struct Report {
     pub seconds: f64,
 }
 
-/// Saves what is missing. Running it again is harmless, and finishes what was interrupted.
+/// Saves missing documents. Running it again is harmless, and finishes an interrupted run.
 ///
 /// # Errors
 /// When the predicate is wrong or the account cannot be used. A document that could not be saved is only counted.

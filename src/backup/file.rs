@@ -93,7 +93,7 @@ pub enum FileError {
     /// A line is not UTF-8.
     #[error("is damaged: line {0} is not UTF-8")]
     NotUtf8(u64),
-    /// The trailer differs from what was written.
+    /// The trailer differs from the written lines.
     #[error("is damaged: its trailer is not understood")]
     Trailer,
     /// It goes on after the trailer.

@@ -28,7 +28,7 @@ const COUNTED: u64 = 500;
 pub struct Request {
     /// Where they come from.
     pub from: Origin,
-    /// What happens to documents that exist.
+    /// The treatment of documents that exist.
     pub existing: Existing,
     /// Writes in flight.
     pub concurrency: Concurrency,
@@ -42,12 +42,12 @@ pub enum Origin {
     File {
         /// Its name in messages.
         name: PathBuf,
-        /// What is read.
+        /// The documents.
         source: Source,
         /// Whether it is a backup, with a count and a checksum, or any other JSON.
         is_backup: bool,
     },
-    /// What `follow` wrote.
+    /// An archive that `follow` wrote.
     Archive {
         /// The archive.
         archive: Archive,
@@ -56,7 +56,7 @@ pub enum Origin {
     },
 }
 
-/// What happens to documents that exist already.
+/// The treatment of documents that exist already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
     /// They are replaced.
@@ -67,7 +67,7 @@ pub enum Existing {
     ReplaceOlder,
 }
 
-/// What became of the documents.
+/// Counts of the documents, by outcome.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// Database and container.
@@ -105,7 +105,7 @@ pub enum BrokenOff {
     File {
         /// The file.
         name: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         #[source]
         problem: FileError,
     },
@@ -133,7 +133,7 @@ pub enum LoadError {
         name: PathBuf,
         /// Whether it was to be a backup.
         is_backup: bool,
-        /// What is wrong with it.
+        /// The problem with it.
         #[source]
         problem: FileError,
     },
@@ -286,7 +286,7 @@ struct Writing {
     ru_limit: Option<f64>,
 }
 
-/// What became of the writes.
+/// Counts of the writes, by outcome.
 struct Written {
     tally: Tally,
     /// Documents that could not be sent at all.
@@ -297,7 +297,7 @@ struct Written {
 }
 
 impl Writing {
-    /// Writes what is read, until the input ends or every further write would fail, too.
+    /// Writes the documents that are read, until the input ends or every further write would fail, too.
     async fn run(
         self,
         container: &Container,

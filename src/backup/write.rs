@@ -50,7 +50,7 @@ pub struct Request {
     pub ru_limit: Option<f64>,
 }
 
-/// What a backup contains.
+/// The counts of a backup.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// Database and container.
@@ -117,13 +117,13 @@ pub enum BackupError {
     Interrupted {
         /// Whether the same request resumes where this one ended.
         resumable: bool,
-        /// What ended it.
+        /// The cause.
         #[source]
         by: Interruption,
     },
 }
 
-/// What ends a backup early.
+/// A reason that ends a backup early.
 #[derive(Debug, thiserror::Error)]
 pub enum Interruption {
     /// The caller.
@@ -353,7 +353,7 @@ impl Sink {
         if held.len() > SORTED || *bytes > SORTED_BYTES { self.release() } else { Ok(()) }
     }
 
-    /// Writes what is held back, sorted.
+    /// Writes the lines that are held back, sorted.
     fn release(&mut self) -> io::Result<()> {
         let (mut held, _) = self.held.take().unwrap_or_default();
         held.sort_by_cached_key(|(item, _)| item.sort_key());

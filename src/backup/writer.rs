@@ -42,7 +42,7 @@ struct Checkpoint<T> {
     bytes: u64,
     /// The documents in them.
     documents: u64,
-    /// What the writer's owner needs to resume.
+    /// The state that the writer's owner needs to resume.
     state: T,
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 const MAX: u128 = 9_999_999_999_999_999_999_999_999_999_999_999;
 const BIAS: i32 = 6176;
 
-/// What a decimal means.
+/// The value of a decimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decimal {
     NaN,

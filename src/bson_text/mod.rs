@@ -30,7 +30,7 @@ pub struct NotADocument(&'static str);
 pub struct NoBson {
     /// Where, as a JSON pointer into the text; empty for the document itself.
     pub place: String,
-    /// What is wrong there, without the value.
+    /// The problem, without the value.
     pub problem: String,
 }
 

@@ -80,12 +80,12 @@ pub(super) struct State {
     way: Vec<usize>,
     /// Whether the first of them is written unchanged because it means something to this program.
     is_meant: bool,
-    /// What is wrong. The parser's own messages quote values.
+    /// The problem. The parser's own messages quote values.
     problem: Option<String>,
 }
 
 impl State {
-    /// An error that says what is wrong.
+    /// An error that names the problem.
     pub(super) fn wrong<E: Error>(&mut self, problem: impl Into<String>) -> E {
         self.problem = Some(problem.into());
         E::custom("")
@@ -177,7 +177,7 @@ impl Visitor<'_> for Name<'_> {
 /// The document itself; returns what the text says beside its members.
 struct Top<'s>(&'s mut State);
 
-/// What a text says beside the document's own members.
+/// The members of a text that are not the document's own.
 #[derive(Default)]
 struct Beside {
     /// The text that identifies the document.

@@ -16,7 +16,7 @@ use crate::{
 /// An item that can never be stored as it is.
 pub(super) struct Poison {
     pub(super) item: usize,
-    /// What is kept of the item, when that is not all of it and is known.
+    /// The part of the item that is kept, when that is not all of it and is known.
     pub(super) shaped: Option<Box<RawValue>>,
     pub(super) id: Option<String>,
     pub(super) why: NotStorable,
@@ -28,7 +28,7 @@ pub(super) enum NotStorable {
     /// It is no change.
     #[error(transparent)]
     NotAChange(#[from] NotAChange),
-    /// What must not be kept cannot be removed from it.
+    /// Fields that must not be kept cannot be removed from it.
     #[error(transparent)]
     Shape(#[from] serde_json::Error),
     /// No record can be made of it.

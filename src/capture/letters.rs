@@ -66,7 +66,7 @@ impl<H: History> Capture<H> {
 /// How many letters are put away concurrently.
 const LETTERS: usize = 16;
 
-/// What a dead letter of a batch holds.
+/// The content of a batch's dead letters.
 #[derive(Clone, Copy)]
 pub(super) struct DeadLetterSource<'a> {
     pub(super) items: &'a [&'a RawValue],

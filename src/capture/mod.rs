@@ -69,7 +69,7 @@ pub struct Capture<H> {
     pub dead_letters: Arc<DeadLetterStore>,
     /// Whether altered documents are read again.
     pub fidelity: Fidelity,
-    /// What the way here does to documents.
+    /// How the host alters documents on their way here.
     pub delivery: Delivery,
     /// Whether the warning was logged that the host alters ids and partition keys.
     pub identity_told: AtomicBool,
@@ -77,10 +77,9 @@ pub struct Capture<H> {
     pub limits: Limits,
     /// Which entrance the changes come through.
     pub via: Via,
-    /// What was written recently.
+    /// Recent writes.
     pub recent: Recent,
-    /// What was written of payloads that could not be finished, so that it is not written again when they are
-    /// redelivered.
+    /// Writes of payloads that could not be finished, so that they are not repeated when these are redelivered.
     pub unfinished: Recent,
     /// Set when documents arrive with fields left out: the JSON text of `_change.partial`.
     pub partial: Option<String>,
@@ -122,7 +121,7 @@ pub enum CaptureError {
 struct Attempt {
     summary: Summary,
     poison: Vec<Poison>,
-    /// What of a document is stored, when that is not all of it.
+    /// Reduces documents to the part that is stored, when that is not all of them.
     shape: Option<Arc<Redactor>>,
 }
 
@@ -171,8 +170,8 @@ impl<H: History> Capture<H> {
         Ok(Attempt { summary, poison, shape })
     }
 
-    /// What of a document is stored, once the containers are known to fit. A refusal comes before any write, so no
-    /// write would reveal that a container was made again: the service is asked.
+    /// Returns the reduction of documents, once the containers are known to fit. A refusal comes before any write, so
+    /// no write would reveal that a container was made again: the service is asked.
     async fn fitting(&self, items: &[&RawValue], retry: &Retry) -> Result<Option<Arc<Redactor>>, CaptureError> {
         match self.fits(items, retry).await {
             Err(CaptureError::Layout(_) | CaptureError::Projection(_)) if self.is_outdated(retry).await? => {
@@ -230,7 +229,7 @@ impl<H: History> Capture<H> {
         Ok(record::check_layout(writer.key_paths(), source.key_paths())?)
     }
 
-    /// What of a document is stored, when that is not all of it.
+    /// Reduces documents to the part that is stored, when that is not all of them.
     async fn shape(&self, retry: &Retry) -> Result<Option<Arc<Redactor>>, CaptureError> {
         let Some(projection) = &self.projection else { return Ok(None) };
         // Opened once. Without the source's key, nothing may be removed from a document.

@@ -1,4 +1,4 @@
-//! What was written recently.
+//! A cache of recent writes.
 
 use std::hash::BuildHasher as _;
 

@@ -50,13 +50,13 @@ pub struct Replayed {
     pub id: Option<String>,
     /// The service's status at the time.
     pub status: Option<String>,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
     /// Why it was put away, or why it is kept.
     pub reason: String,
 }
 
-/// What became of a letter.
+/// The outcome of a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {

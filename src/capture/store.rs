@@ -37,7 +37,7 @@ pub(super) struct PayloadProgress {
     seen: HashSet<u64>,
     /// Stand-ins of the records that are stored.
     stored: Vec<u64>,
-    /// Bytes of what was written.
+    /// Written bytes.
     written: usize,
     /// Whether this is the last piece.
     last: bool,
@@ -124,8 +124,8 @@ impl<H: History> Capture<H> {
         Ok(progress)
     }
 
-    /// Remembers what is stored of a payload that could not be finished, and says how many request units the rest needs
-    /// when these are what it lacks.
+    /// Remembers the stored part of a payload that could not be finished, and says how many request units the rest
+    /// needs when these are what it lacks.
     fn keep_unfinished(
         &self,
         mut failure: Failure,

@@ -1,8 +1,8 @@
-//! What became of a batch.
+//! The outcome of a batch.
 
 use std::time::Duration;
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Summary {
     /// Items in the payload.

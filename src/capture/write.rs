@@ -139,7 +139,7 @@ impl<H: History> Capture<H> {
     }
 }
 
-/// What became of records.
+/// Counts of records, by outcome.
 #[derive(Default)]
 pub(super) struct Outcome {
     pub(super) ru: f64,

@@ -11,7 +11,7 @@ use crate::causes::chain;
 pub struct BadRecord {
     /// The record's id, as far as it is known.
     pub record_id: String,
-    /// What is wrong.
+    /// The problem.
     #[source]
     pub problem: Arc<RecordProblem>,
 }
@@ -30,7 +30,7 @@ impl PartialEq for BadRecord {
     }
 }
 
-/// What is wrong with a record; displays as what follows its id.
+/// The problem with a record; displays as the text that follows its id.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordProblem {
     /// It is not a JSON object.

@@ -128,7 +128,7 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
     Ok(())
 }
 
-/// What the metadata of a MongoDB change add; the version distinguishes such a change.
+/// Reads the members that only the metadata of a MongoDB change have; the version distinguishes such a change.
 fn native_of<'a>(metadata: &RawDocument<'a>) -> Option<Native<'a>> {
     let version = metadata.get_str("version")?;
     let plain = |name: &str| metadata.get_str(name);

@@ -1,4 +1,5 @@
-//! What a record knows of its version, and what becomes of two records of one version: nothing that either knows is lost.
+//! The knowledge of a record about its version. When two records of one version meet, nothing that either knows is
+//! lost.
 //!
 //! The same version may be captured by several ways: the all-versions feed knows what happened and what was before, the
 //! latest-version feed does not; the host may have altered the text, a follower reads it as it is; a part of a document is
@@ -12,11 +13,11 @@ use super::{
     record::{CHANGE, RecordFidelity, SYSTEM},
 };
 
-/// What one record knows.
+/// The knowledge of one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Knowledge {
     text: RecordFidelity,
-    /// What happened, if known.
+    /// The operation, if known.
     op: Told,
     /// The time is the source's, not that of the capture.
     time: bool,
@@ -69,7 +70,7 @@ impl Knowledge {
         }
     }
 
-    /// What happened, and whether its reader passed on every change of that feed.
+    /// The operation, and whether its reader passed on every change of that feed.
     fn feed(self) -> (Told, bool) {
         (self.op, self.unfiltered)
     }

@@ -30,7 +30,7 @@ use serde_json::value::RawValue;
 pub use self::provenance::{VersionFidelity, VersionVia};
 use self::raw::RawDocument;
 
-/// What happened to the document.
+/// The operation on a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Op {
@@ -152,7 +152,7 @@ pub enum TextOrigin {
 /// One change of one document, as slices of the payload.
 #[derive(Debug, Clone)]
 pub struct Change<'a> {
-    /// What happened.
+    /// The operation.
     pub op: Op,
     /// The document's id.
     pub id: Cow<'a, str>,
@@ -172,18 +172,18 @@ pub struct Change<'a> {
     pub metadata_key: Option<&'a RawValue>,
     /// Whether this is not the change itself but the version before it, taken from the envelope's `previous` image.
     pub healed: bool,
-    /// What MongoDB adds.
+    /// The members that only MongoDB changes have.
     pub native: Option<Native<'a>>,
 }
 
-/// What a change of a MongoDB document adds.
+/// The members that only changes of MongoDB documents have.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Native<'a> {
     /// Database and collection, separated by a dot.
     pub ns: Cow<'a, str>,
     /// The new name of a collection that was renamed.
     pub to: Option<Cow<'a, str>>,
-    /// What distinguishes this version from the others of its document: the change's place in the stream. Empty when
+    /// The version, which distinguishes it from the others of its document: its place in the stream. Empty when
     /// that is not known; then its etag does.
     pub version: Cow<'a, str>,
     /// The document's own bytes, base64.

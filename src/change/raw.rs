@@ -23,7 +23,7 @@ pub struct Member<'a> {
     pub value: &'a RawValue,
     /// Whether the key is written with an escape, which is rare: determined once, used for every lookup.
     escaped: bool,
-    /// What the key means to a record: determined once, and asked for more often than any name.
+    /// The key's meaning to a record: determined once, and asked for more often than any name.
     reserved: Option<Reserved>,
 }
 
@@ -38,7 +38,7 @@ pub enum Reserved {
     Change,
     /// `_originalId`, the record's own member.
     OriginalId,
-    /// What the service adds to every item.
+    /// A system property, which the service adds to every item.
     System,
     /// `_lsn`, which the latest-version feed adds.
     Lsn,
@@ -76,7 +76,7 @@ impl<'a> Member<'a> {
         Self { key, value, escaped, reserved }
     }
 
-    /// What the key means to a record; `None` for a name that is only the user's.
+    /// The key's meaning to a record; `None` for a name that is only the user's.
     pub fn reserved(&self) -> Option<Reserved> {
         self.reserved
     }

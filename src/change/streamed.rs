@@ -17,7 +17,7 @@ pub struct Image<T> {
 /// A change of one document. `T` is a text, or its place on a [`Sheet`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Streamed<T> {
-    /// What happened.
+    /// The operation.
     pub op: Op,
     /// When, epoch seconds.
     pub ts: Option<i64>,
@@ -27,7 +27,7 @@ pub struct Streamed<T> {
     pub id: T,
     /// The id that the change names beside its documents, if it does.
     pub named: Option<T>,
-    /// What distinguishes this version from the others of its document.
+    /// The version, which distinguishes it from the others of its document.
     pub version: T,
     /// Database and collection, separated by a dot.
     pub ns: T,
@@ -64,7 +64,7 @@ impl<T: Copy> Streamed<T> {
 }
 
 impl<'a> Streamed<&'a str> {
-    /// What MongoDB adds to a change.
+    /// The members that only MongoDB changes have.
     pub fn native(&self) -> Native<'a> {
         Native {
             ns: Cow::Borrowed(self.ns),
@@ -139,7 +139,7 @@ enum Entry {
     Change(Streamed<Span>),
 }
 
-/// What stands on a sheet.
+/// The content of a sheet.
 #[derive(Debug, Clone, Copy)]
 pub enum Written<'s> {
     /// The text of an item that is no change of a document.

@@ -26,7 +26,7 @@ pub struct Version {
     pub record_id: String,
     /// Id of the document.
     pub id: String,
-    /// What happened; `None` for a copy of the original demo, which did not say.
+    /// The operation; `None` for a copy of the original demo, which did not say.
     pub op: Option<Op>,
     /// The time axis: the source's `_ts`, epoch seconds; for a legacy copy, the copy's own.
     pub ts: i64,

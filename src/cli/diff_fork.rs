@@ -40,10 +40,11 @@ pub struct ForkArgs {
     /// conflict
     #[arg(long, value_name = "PATH", value_delimiter = ',', requires = "fork")]
     bookkeeping: Vec<String>,
-    /// What identifies the elements of an array, as in /items=/sku, so that each is merged by itself; repeatable
+    /// The key that identifies the elements of an array, as in /items=/sku, so that each is merged by itself;
+    /// repeatable
     #[arg(long, value_name = "ARRAY=KEY", requires = "fork")]
     array_key: Vec<ArrayKey>,
-    /// What a field gets that was changed both in the fork and in the live document: the live value, or the fork's
+    /// The value of a field that was changed both in the fork and in the live document: the live one, or the fork's
     #[arg(long, value_enum, requires = "fork")]
     prefer: Option<Preferred>,
 }

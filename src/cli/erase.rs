@@ -15,7 +15,7 @@ use crate::{
     format::Format,
 };
 
-/// What is typed to confirm; the id would stay in the terminal's log.
+/// The word that is typed to confirm; the id would stay in the terminal's log.
 const ANSWER: &str = "erase";
 
 /// Flags of `erase`.

@@ -34,7 +34,7 @@ fn followed(path: &Path) -> PathBuf {
     path.canonicalize().ok().or_else(in_folder).unwrap_or_else(absolute)
 }
 
-/// What a file is, whatever its names.
+/// The identity of a file, whatever its names.
 #[cfg(unix)]
 fn identity(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;

@@ -18,7 +18,7 @@ use crate::{
     format::Format,
 };
 
-/// What happens to documents that exist.
+/// The treatment of documents that exist.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum ModeArg {
     /// Replaced
@@ -47,7 +47,7 @@ pub struct LoadArgs {
     /// From an archive, load the version of each document that was in force then [default: the newest]
     #[arg(long, value_name = "TIME", requires = "archive")]
     at: Option<String>,
-    /// What happens to documents that exist
+    /// The treatment of documents that exist
     #[arg(long, value_enum, default_value_t)]
     mode: ModeArg,
     /// Accept a file without count and checksum, too: JSON lines, a JSON array, or one object; system properties are

@@ -74,7 +74,7 @@ impl ConnectionArgs {
         }
     }
 
-    /// What is followed.
+    /// The followed source.
     ///
     /// # Errors
     /// When the address or the kind of server is invalid, or this program was built without MongoDB.

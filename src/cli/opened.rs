@@ -8,7 +8,7 @@ use crate::{
     history::{Account, AnyContext},
 };
 
-/// What a command works on, opened from its connection flags.
+/// The account of a command, opened from its connection flags.
 pub(super) struct Opened {
     /// The account of the history; it also holds the documents, unless they are in MongoDB.
     pub(super) cosmos: Cosmos,

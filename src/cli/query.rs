@@ -96,7 +96,7 @@ pub(super) fn wrong_key(key: &PartitionKey, container: &str, paths: &KeyPaths) -
     )
 }
 
-/// What is wrong with a query, and what to do about it.
+/// Explains why a query fails, with a hint.
 fn explain(error: QueryError, sql: &str) -> CliError {
     match error {
         QueryError::Empty => CliError::usage("the query is empty", "write one, such as \"SELECT * FROM c\""),

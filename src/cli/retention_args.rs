@@ -1,4 +1,4 @@
-//! What `prune` keeps: its flags, which the setting of the timer function holds, too.
+//! The flags of `prune`, which the setting of the timer function holds, too.
 
 use clap::{Args, Parser};
 use tokio::sync::Mutex;
@@ -14,7 +14,7 @@ use crate::{
 /// Days of a year, rounded up.
 const YEAR: i64 = 366 * 86_400;
 
-/// What is removed, and how fast: flags of `prune`, and of the setting of its timer function
+/// The versions to remove, and how fast: flags of `prune`, and of the setting of its timer function
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("kept").required(true))]
 pub(super) struct RetentionArgs {

@@ -49,10 +49,11 @@ pub struct RevertArgs {
     /// Fields that every writer sets, such as /updatedBy: a later value stays, and is not a conflict
     #[arg(long, value_name = "PATH", value_delimiter = ',')]
     bookkeeping: Vec<String>,
-    /// What identifies the elements of an array, as in /items=/sku, so that each is merged by itself; repeatable
+    /// The key that identifies the elements of an array, as in /items=/sku, so that each is merged by itself;
+    /// repeatable
     #[arg(long, value_name = "ARRAY=KEY")]
     array_key: Vec<ArrayKey>,
-    /// What a conflicting field gets: today's value (ours), or the one before these writes (base)
+    /// The value of a conflicting field: today's (ours), or the one before these writes (base)
     #[arg(long, value_enum)]
     prefer: Option<Preferred>,
     /// Delete documents that these writes created; with a number, at most that many

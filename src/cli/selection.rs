@@ -40,7 +40,7 @@ pub struct SelectionArgs {
 }
 
 impl SelectionArgs {
-    /// What the flags select.
+    /// The selection of the flags.
     ///
     /// # Errors
     /// When nothing is selected, or a list cannot be read.
@@ -54,7 +54,7 @@ impl SelectionArgs {
         })
     }
 
-    /// What the flags select; `None` when they select nothing.
+    /// The selection of the flags; `None` when they select nothing.
     ///
     /// # Errors
     /// When a list cannot be read.

@@ -110,7 +110,7 @@ impl SeveralArgs {
     }
 }
 
-/// What is done with plans that were made together.
+/// How plans that were made together are used.
 #[derive(Clone, Copy)]
 pub(super) struct Then<'a> {
     pub(super) how: &'a ApplyArgs,

@@ -121,7 +121,7 @@ pub struct SettingDoc {
     pub name: &'static str,
     /// Its default as text; empty when there is none.
     pub default: &'static str,
-    /// What it means, one line.
+    /// Its meaning, on one line.
     pub meaning: &'static str,
     /// Whether a function may have its own value.
     pub for_functions: bool,
@@ -143,9 +143,9 @@ impl SettingDoc {
 pub struct ConfigError {
     /// Name of the setting or flag.
     pub name: String,
-    /// What is wrong; never contains a secret.
+    /// The problem; never contains a secret.
     pub problem: String,
-    /// What to write instead.
+    /// The remedy: a value to write instead.
     pub fix: String,
 }
 

@@ -11,7 +11,7 @@ use crate::{
     dead_letters::{DeadLetterError, StoreError},
 };
 
-/// The kind of failure; it displays what was tried, without the cause.
+/// The kind of failure; it displays the attempt, without the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum ErrorKind {
     /// The command line is wrong; nothing was done.
@@ -26,7 +26,7 @@ pub enum ErrorKind {
     /// The account refused, or did not answer.
     #[error("{0}")]
     Service(Failure),
-    /// What was asked for is not in the history, or was not there at that time.
+    /// The requested thing is not in the history, or was not there at that time.
     #[error("{0}")]
     NotThere(String),
     /// It failed.
@@ -38,9 +38,9 @@ pub enum ErrorKind {
     /// It failed after a part of the work was done.
     #[error("{}; {left}", .by.report())]
     Interrupted {
-        /// What ended it.
+        /// The cause.
         by: Box<CliError>,
-        /// What is left to do.
+        /// The remaining work.
         left: &'static str,
     },
     /// A person was asked, and declined.
@@ -109,7 +109,7 @@ impl From<String> for Hint {
 #[derive(Debug, thiserror::Error)]
 #[error("{kind}")]
 pub struct CliError {
-    /// What happened.
+    /// The kind of failure.
     pub kind: ErrorKind,
     /// Its cause.
     pub source: Option<Box<dyn Error + Send + Sync>>,
@@ -149,7 +149,7 @@ impl CliError {
         Self::from(ErrorKind::Incomplete(message.into())).hint(hint)
     }
 
-    /// What was asked for does not exist.
+    /// The requested thing does not exist.
     pub fn not_there(message: impl Into<String>, hint: impl Into<Hint>) -> Self {
         Self::from(ErrorKind::NotThere(message.into())).hint(hint)
     }
@@ -175,14 +175,14 @@ impl CliError {
         }
     }
 
-    /// The same error after a part of the work; this is what is left.
+    /// The same error after a part of the work; these are the steps that are left.
     #[must_use]
     pub fn leaving(self, left: &'static str) -> Self {
         let hints = self.hints.clone();
         Self { hints, ..ErrorKind::Interrupted { by: Box::new(self), left }.into() }
     }
 
-    /// What happened, with all its causes, on one line.
+    /// The error with all its causes, on one line.
     pub fn report(&self) -> String {
         chain(self)
     }

@@ -13,7 +13,7 @@ pub enum Exit {
     Incomplete = 3,
 }
 
-/// What each exit code means; docs/reference/exit-codes.md is generated from it.
+/// The meaning of each exit code; docs/reference/exit-codes.md is generated from it.
 pub const EXITS: [(Exit, &str); 4] = [
     (Exit::Done, "done"),
     (Exit::Failed, "failed; the message says what, the hint what to do"),

@@ -1,4 +1,4 @@
-//! What is said about the version in force at a moment, or about a moment without one.
+//! Messages about the version in force at a moment, or about a moment without one.
 
 use super::{
     CliError, Ui,

@@ -1,4 +1,4 @@
-//! What a person at a terminal sees: prints, asks, reports errors with hints, and shows reports. It is given values,
+//! The terminal's side of the program: prints, asks, reports errors with hints, and shows reports. It is given values,
 //! and knows no flags except those that a hint names.
 
 mod error;

@@ -99,7 +99,7 @@ impl Ui {
         }
     }
 
-    /// Keeps what is printed, as it would go into a pipe; nobody is asked, and nobody interrupts.
+    /// Keeps the output, as it would go into a pipe; nobody is asked, and nobody interrupts.
     pub fn kept(clock: Arc<dyn Clock>) -> Self {
         let kept = || Stream::Kept(Arc::default());
         Self {
@@ -115,7 +115,7 @@ impl Ui {
         }
     }
 
-    /// What was printed to standard output and standard error since the last call.
+    /// Returns the texts printed to standard output and standard error since the last call.
     pub fn said(&self) -> (String, String) {
         (self.output.taken(), self.screen.0.taken())
     }

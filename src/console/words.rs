@@ -32,7 +32,7 @@ pub(crate) fn pk_json(key: &PartitionKey) -> Value {
     }
 }
 
-/// What happened, as it is shown.
+/// The operation, as it is shown.
 pub(crate) fn op(version: &Version) -> &'static str {
     version.op.map_or("legacy", Op::as_str)
 }

@@ -52,8 +52,8 @@ impl Cosmos {
         told(self.service_time().await)
     }
 
-    /// The same for what is only shown or compared with room to spare: this machine's time when the service does not
-    /// tell.
+    /// The same for values that are only shown, or compared with room to spare: this machine's time when the service
+    /// does not tell.
     pub async fn now(&self) -> DateTime<Utc> {
         match self.service_time().await {
             Some(now) => now,

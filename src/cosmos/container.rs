@@ -35,7 +35,7 @@ pub struct Container {
     together: Arc<Together>,
 }
 
-/// What all clones of an open container share.
+/// The state that all clones of an open container share.
 #[derive(Debug, Default)]
 struct Together {
     routes: Routes,

@@ -1,4 +1,4 @@
-//! What went wrong, and what to do about it: one function maps an error to a decision.
+//! Failures and the reaction to them: one function maps an error to a decision.
 
 use std::{
     sync::{
@@ -12,14 +12,14 @@ use azure_data_cosmos_driver::CosmosError;
 
 use super::{Remedy, Status};
 
-/// What a caller does about a failure.
+/// How a caller reacts to a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
     /// May succeed when tried again: 408, 410, 429, 449, 5xx but 501, timeouts, broken connections, 404/1002.
     Transient,
     /// This record will never be stored as it is: 400, 413, 403 for a full logical partition.
     Poison,
-    /// What this process knows of the container is out of date: forget it and try the whole batch again.
+    /// The cached facts about the container are out of date: forget them and try the whole batch again.
     Stale,
     /// The caller is not allowed to do this: 401, 403.
     Denied,
@@ -35,11 +35,11 @@ pub enum Disposition {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{context}: {}{message}", .status.before_message())]
 pub struct Failure {
-    /// What was tried, such as `upsert item`.
+    /// The attempted operation, such as `upsert item`.
     pub context: String,
-    /// What to do about it.
+    /// The reaction.
     pub disposition: Disposition,
-    /// What the service answered; [`Status::NOT_SENT`] when nothing was sent.
+    /// The service's answer; [`Status::NOT_SENT`] when nothing was sent.
     pub status: Status,
     /// The service's message, one line, shortened.
     pub message: String,
@@ -47,7 +47,7 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// Whether the client library had sent the request before: an earlier attempt may have been carried out.
     pub sent_before: bool,
-    /// What helps, when it is not what usually helps with Cosmos DB.
+    /// The remedy, when it differs from the usual one for Cosmos DB.
     pub remedy: Option<Remedy>,
 }
 
@@ -117,7 +117,7 @@ impl Failure {
         Self::unsent(context, Disposition::Denied, &message)
     }
 
-    /// What is known of a container is out of date.
+    /// A failure because the cached facts about a container are out of date.
     pub fn stale(context: String, message: String) -> Self {
         Self::unsent(context, Disposition::Stale, &message)
     }

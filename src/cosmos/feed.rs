@@ -43,7 +43,7 @@ pub trait FeedSource: Debug + Send + Sync {
         start: FeedStart,
         position: Option<&str>,
     ) -> Result<Box<dyn Feed>, Failure>;
-    /// What time it is at a source that dates its changes by a clock of its own; `None` when that is the account's.
+    /// The current time at a source that dates its changes by a clock of its own; `None` when that is the account's.
     ///
     /// # Errors
     /// When the source does not answer.

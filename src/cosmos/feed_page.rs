@@ -32,7 +32,7 @@ impl Default for Content {
     }
 }
 
-/// What a page has of one change.
+/// One change of a page.
 #[derive(Debug, Clone)]
 pub enum FeedItem<'p> {
     /// Its text: an envelope of `current`, `previous` and `metadata`, in both modes.
@@ -58,7 +58,7 @@ impl<'p> FeedItem<'p> {
 }
 
 impl FeedPage {
-    /// What the service sent.
+    /// A page from the body that the service sent.
     pub(super) fn of_body(body: String, charge: f64, partition_lsn: Option<i64>) -> Self {
         Self { content: Content::Body(body), charge, partition_lsn }
     }

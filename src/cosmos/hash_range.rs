@@ -148,7 +148,7 @@ impl Walk {
         Some(piece)
     }
 
-    /// What is left after the last piece.
+    /// The range that is left after the last piece.
     pub fn rest(&self) -> HashRange {
         self.rest
     }

@@ -1,6 +1,6 @@
-//! What to do about a failure that has nothing to do with Cosmos DB.
+//! Remedies for failures that have nothing to do with Cosmos DB.
 
-/// What helps a caller whom a MongoDB server refuses.
+/// The remedy for a caller whom a MongoDB server refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
     /// Another name or password.

@@ -22,7 +22,7 @@ pub struct RuLimiter {
     work: Arc<Work>,
 }
 
-/// What [`RuLimiter::begin`] has let begin.
+/// The work that [`RuLimiter::begin`] has let begin.
 #[derive(Debug, Default)]
 struct Work {
     begun: AtomicU64,
@@ -39,7 +39,7 @@ impl Drop for Underway {
     }
 }
 
-/// What a piece of work is taken to cost before any has ended.
+/// The assumed cost of a piece of work before any has ended, in request units.
 const FIRST: f64 = 10.0;
 
 impl RuLimiter {

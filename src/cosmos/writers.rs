@@ -36,11 +36,11 @@ const LOOKS: u32 = 5;
 pub struct Job {
     /// The item.
     pub item: ItemKey,
-    /// What to do with it.
+    /// The action.
     pub action: Action,
 }
 
-/// What to do with an item.
+/// An action on an item.
 #[derive(Debug, Clone)]
 pub enum Action {
     /// Create or replace it with this JSON text.
@@ -109,7 +109,7 @@ pub type Observer = Arc<dyn Fn(&ItemKey, Option<&Failure>) + Send + Sync>;
 /// Writers that share one container. The writes of one item are carried out in the order in which they were sent.
 pub struct Writers {
     queue: mpsc::UnboundedSender<Queued>,
-    /// What may be queued or in progress: so many writes, and so many bytes.
+    /// Limits of queued and running writes: their number, and their bytes.
     places: Arc<Semaphore>,
     room: Room,
     workers: JoinSet<()>,
@@ -126,7 +126,7 @@ struct Shared {
     queued: tokio::sync::Mutex<mpsc::UnboundedReceiver<Queued>>,
     /// How many small writes take the place of one: 1 when each counts the same.
     small: u32,
-    /// What may be in flight, in small writes.
+    /// Limit of the operations in flight, in small writes.
     in_flight: Semaphore,
     /// Whether the service held a write back: more in flight would only wait longer.
     is_throttled: AtomicBool,
@@ -378,7 +378,7 @@ fn is_of(live: &str, sent: &[u8]) -> bool {
     own_text(live).ok().zip(sent).is_some_and(|(live, sent)| diff::same(&live, &sent))
 }
 
-/// What decides whether a live item is older.
+/// The properties that decide whether a live item is older.
 #[derive(Deserialize)]
 struct Facts<'a> {
     #[serde(rename = "_ts")]

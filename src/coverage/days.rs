@@ -11,7 +11,7 @@ use crate::{
     history::as_of::{Caveat, unseen},
 };
 
-/// What is known about one day (UTC).
+/// Counts of one day (UTC).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Day {
     /// Versions of that day.

@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// What to read, and how fast.
+/// A request to read how well the history covers its time.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Seconds after which a version counts as captured late.
@@ -55,7 +55,7 @@ pub enum CoverageError {
     Interrupted,
 }
 
-/// What the history covers.
+/// The days, periods and outages of a history.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// The days (UTC) on which anything happened, oldest first.
@@ -72,7 +72,7 @@ pub struct Report {
     pub holes: Vec<Hole>,
 }
 
-/// What is known about a day.
+/// A day, with its mode.
 #[derive(Debug, Serialize)]
 pub struct KnownDay {
     /// The day (UTC).

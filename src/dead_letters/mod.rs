@@ -36,7 +36,7 @@ pub struct DeadLetter {
     pub status: String,
     /// Why it could not be stored.
     pub reason: String,
-    /// What was left out of the item before it came here, if anything was: the text of `_change.partial`.
+    /// The text of `_change.partial`, when fields of the item were left out or hashed before it came here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<String>,
     /// How the item arrived, which determines what may have been altered in it. Letters of earlier releases do not say.

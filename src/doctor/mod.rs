@@ -35,8 +35,8 @@ use crate::{
     telemetry::{self, otlp::ExportConfig},
 };
 
-/// What is checked. There is no [`Context`](crate::context::Context): whether there is an account is one of the
-/// questions.
+/// The subject of the checks. There is no [`Context`](crate::context::Context): whether there is an account is one of
+/// the questions.
 pub struct Request {
     /// Folder of host.json.
     pub app_root: PathBuf,
@@ -112,14 +112,14 @@ fn check_timer(
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was checked.
+    /// The subject of the check.
     pub check: String,
     /// How it is.
     #[serde(rename = "result", serialize_with = "as_word")]
     pub verdict: Verdict,
-    /// What was found, one line; never a secret.
+    /// The finding, on one line; never a secret.
     pub found: String,
-    /// What to do about it; nothing for [`Verdict::Ok`].
+    /// The remedy; `None` for [`Verdict::Ok`].
     #[serde(rename = "do")]
     pub advice: Option<String>,
 }
@@ -131,8 +131,8 @@ fn as_word<S: Serializer>(verdict: &Verdict, serializer: S) -> Result<S::Ok, S::
 /// Checks of what starts the handler, which do not matter to a handler that has been started.
 const OF_THE_START: [&str; 3] = [files::HOST, files::EXECUTABLE, files::ARGUMENTS];
 
-/// What is wrong with an app's files as far as it concerns what is captured, one line each: `serve` does not start with
-/// any of it.
+/// Lists the faults of an app's files that would alter what is captured, one line each: `serve` does not start with any
+/// of them.
 pub fn wrong_in_files(app_root: &Path, settings: &Settings, account: &Account) -> Vec<String> {
     let mut findings = Vec::new();
     check_files(app_root, settings, Some(&account.credential), &mut findings);

@@ -17,7 +17,7 @@ use crate::{
     restore::plan_file::{End, EndLine},
 };
 
-/// What journals say about an item.
+/// The mentions of an item in journals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct JournalMentions {
     /// Journals that name it.

@@ -57,7 +57,7 @@ use crate::{
     history::{AnyContext, scan::facts_of_id},
 };
 
-/// What to erase, and where else traces of it may be.
+/// A request to erase a document, with the places where traces of it may be.
 pub struct Request {
     /// The document.
     pub item: ItemKey,
@@ -69,7 +69,7 @@ pub struct Request {
     pub dead_letters: DeadLetterStore,
     /// Folder of the local journals of restores.
     pub journals: PathBuf,
-    /// What `follow` wrote.
+    /// Archives that `follow` wrote.
     pub archives: Vec<Archive>,
 }
 
@@ -105,7 +105,7 @@ pub enum EraseError {
     Journals {
         /// Their folder.
         folder: PathBuf,
-        /// What happened.
+        /// The cause.
         #[source]
         error: io::Error,
     },
@@ -115,9 +115,9 @@ pub enum EraseError {
     /// The service did not delete an item. Its message names the item, so it is left out.
     #[error("{context}: {status}")]
     Delete {
-        /// What was tried.
+        /// The attempted operation.
         context: String,
-        /// What the service answered.
+        /// The service's answer.
         status: Status,
     },
     /// The work was told to stop.
@@ -135,7 +135,7 @@ pub struct Plan<'a> {
     started: Instant,
 }
 
-/// What was found of a document.
+/// Counts of the traces of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Found {
     /// Versions in the history.
@@ -154,7 +154,7 @@ pub struct Found {
     pub anything: bool,
 }
 
-/// What was erased; nothing in it names the document.
+/// The receipt of an erasure; nothing in it names the document.
 #[derive(Debug, Serialize)]
 pub struct Receipt {
     /// The SHA-256 of `["<id>",[<key components>]]`.
@@ -226,7 +226,7 @@ pub async fn plan(request: Request, cx: AnyContext<'_>) -> Result<Plan<'_>, Eras
 }
 
 impl Plan<'_> {
-    /// Erases what was found, and looks again.
+    /// Erases the traces that were found, and looks again.
     ///
     /// # Errors
     /// When something cannot be read or deleted, or the work was told to stop; the next run goes on.

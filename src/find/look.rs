@@ -53,7 +53,7 @@ pub struct FoundWrite {
     pub changed: Vec<String>,
     /// The value that names the writer, as JSON text.
     pub actor: Option<String>,
-    /// What cannot be known about it.
+    /// The caveats.
     pub notes: Vec<String>,
 }
 
@@ -82,7 +82,7 @@ impl Still {
     }
 }
 
-/// Figures about what was examined.
+/// Figures about the examined versions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tally {
     /// Documents with a version in the window.
@@ -122,7 +122,7 @@ impl Tally {
     }
 }
 
-/// What is searched for, and where.
+/// The search: its condition, and its containers.
 pub(super) struct Looker {
     pub(super) containers: Containers,
     pub(super) condition: std::sync::Arc<Condition>,
@@ -367,7 +367,7 @@ fn noted<'v>(
     }
 }
 
-/// What cannot be known about a write.
+/// The caveats of a write.
 fn notes(found: &ScannedItem, version: &Version, before: Option<&Version>) -> Vec<String> {
     let mut notes = Vec::new();
     match before {

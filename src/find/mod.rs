@@ -2,8 +2,8 @@
 //! after one for which it was not. Nothing is written.
 //!
 //! `history::scan` reads the versions piece by piece with their texts; `walk` decides over one document (pure); `look`
-//! reads what it needs for that; `figures` sums up. Memory grows neither with the history nor with what is found:
-//! writes are passed on as they come.
+//! reads what it needs for that; `figures` sums up. Memory grows neither with the history nor with the number of
+//! findings: writes are passed on as they come.
 //!
 //! # Examples
 //!

@@ -36,7 +36,7 @@ pub struct Report {
     pub fields: Counts,
     /// Who wrote them, if a field names that.
     pub actors: Counts,
-    /// What was examined.
+    /// Counts of the examined versions.
     pub tally: Tally,
     /// Records that cannot be read.
     pub bad: Vec<BadRecord>,

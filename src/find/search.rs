@@ -26,7 +26,7 @@ const AT_ONCE: usize = 2;
 /// Versions in a piece: all their texts are held, for several pieces at a time.
 const ROWS: usize = PIECE_ROWS / 2;
 
-/// What the history has of a document, and records that cannot be read.
+/// The versions of a document, and records that cannot be read.
 type Known = (ScannedItem, Vec<BadRecord>);
 
 /// How the history is searched.
@@ -107,7 +107,7 @@ impl Search {
         Ok(write)
     }
 
-    /// Walks a scope once, and passes on what is found.
+    /// Walks a scope once, and passes on the findings.
     pub(super) async fn pass(
         &self,
         scope: &Scope,

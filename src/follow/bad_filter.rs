@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}\n  {line}\n  {}^", " ".repeat(*column))]
 pub struct BadFilter {
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
     /// The line of the expression that it is in.
     line: String,

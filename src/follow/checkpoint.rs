@@ -1,4 +1,4 @@
-//! What a follower remembers: a token for each range, and who holds the name.
+//! The checkpoint of a follower: a token for each range, and the holder of its name.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -39,8 +39,8 @@ pub struct Checkpoint {
     /// only receives what passes a filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<String>,
-    /// What may be missing from this history because it was read for something else, or was there before the start was
-    /// fixed. `None` when nothing is, or the history says so.
+    /// The time from which changes may be missing in this history, because they were read for something else, or are
+    /// from before the start was fixed. `None` when nothing is, or the history says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacking: Option<Lacking>,
     /// The position of each range; none until the start of each was fixed.

@@ -1,4 +1,4 @@
-//! What a history has from before a follower delivers to it, and whether anything is missing in between.
+//! The state of a history when a follower begins to deliver to it: whether anything is missing in between.
 
 use serde::Deserialize;
 
@@ -51,8 +51,8 @@ pub(super) async fn other_source(leases: &Container, history: &str, source: &str
 }
 
 impl Earlier {
-    /// What may be missing from the history when a follower begins to write it: every version was captured once, and no
-    /// reader goes on with that. `None` when nothing is.
+    /// Returns the hole that begins when a follower begins to write the history: every version was captured once, and
+    /// no reader goes on with that. `None` when nothing is.
     ///
     /// # Errors
     /// When source or history cannot be read.

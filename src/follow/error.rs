@@ -65,7 +65,7 @@ pub enum FollowError {
     Blob {
         /// The container, without a signature.
         container: String,
-        /// What is wrong with it.
+        /// The problem with it.
         #[source]
         error: BlobError,
     },

@@ -18,7 +18,7 @@ use crate::change::{
 /// A change, ready to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event<'a> {
-    /// What happened.
+    /// The operation.
     pub op: Op,
     /// The document's id.
     pub id: Cow<'a, str>,
@@ -36,11 +36,11 @@ pub struct Event<'a> {
     pub previous: Option<Cow<'a, str>>,
     /// Paths that differ between the two (JSON Pointers), when both are known.
     pub changed: Option<Vec<String>>,
-    /// What was left out of the documents or hashed, if anything was: the JSON text of `_change.partial`.
+    /// The JSON text of `_change.partial`, when fields of the documents were left out or hashed.
     pub partial: Option<Cow<'a, str>>,
     /// For a MongoDB document: the fingerprint of its bytes, in double quotes.
     pub etag: Option<Cow<'a, str>>,
-    /// What MongoDB adds.
+    /// The members that only MongoDB changes have.
     pub native: Option<Native<'a>>,
 }
 

@@ -31,7 +31,7 @@ pub struct Filter {
     env: Arc<Env>,
     program: Program,
     needs_previous: bool,
-    /// What it needs of the document, and of the one before.
+    /// The members that it uses, of the document and of the one before.
     doc: Members,
     previous: Members,
 }
@@ -155,7 +155,7 @@ fn meet(changed: &str, path: &[String]) -> bool {
 /// The input of an expression: a version of a document, and the one before.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
-    /// What happened.
+    /// The operation.
     pub op: Op,
     /// The document's id.
     pub id: &'a str,

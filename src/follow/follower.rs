@@ -54,17 +54,17 @@ enum Term {
 /// See the module's description.
 #[derive(Debug)]
 pub struct Follower {
-    /// What is read.
+    /// The source.
     pub source: Arc<dyn FeedSource>,
     /// How.
     pub options: Arc<Options>,
     /// Where its checkpoint is.
     pub store: CheckpointStore,
-    /// What happens to a page.
+    /// The way of a page to the sinks.
     pub pipeline: Arc<Pipeline>,
-    /// What its history has already; `None` takes it for one that nothing was written to before.
+    /// The state of its history; `None` takes it for one that nothing was written to before.
     pub earlier: Option<Earlier>,
-    /// What is counted.
+    /// The counters.
     pub metrics: Arc<Metrics>,
     /// The time of this machine.
     pub clock: Arc<dyn Clock>,
@@ -167,7 +167,7 @@ impl Follower {
         }
     }
 
-    /// What its history has already, when that matters: latest-version mode proves nothing about what is missing.
+    /// The state of its history, when that matters: latest-version mode proves nothing about what is missing.
     fn earlier(&self) -> Option<&Earlier> {
         let is_whole = self.options.mode == FeedMode::AllVersions && self.pipeline.history().is_some();
         self.earlier.as_ref().filter(|_| is_whole)

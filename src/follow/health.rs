@@ -1,4 +1,4 @@
-//! What a running follower exposes over HTTP: metrics for Prometheus, and two health checks.
+//! The HTTP endpoints of a running follower: metrics for Prometheus, and two health checks.
 
 use std::{fmt::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,12 +17,12 @@ use super::{Metrics, Options};
 use crate::clock::Clock;
 use crate::cosmos::RuMeter;
 
-/// What is shown.
+/// The values behind the endpoints.
 #[derive(Debug, Clone)]
 pub struct Health {
     /// The follower's name.
     pub name: String,
-    /// What it counts.
+    /// The follower's counters.
     pub metrics: Arc<Metrics>,
     /// Request units used.
     pub meter: RuMeter,

@@ -14,7 +14,7 @@ pub(super) enum Members {
 }
 
 impl Members {
-    /// What an expression uses of a variable.
+    /// Returns the members of a variable that an expression uses.
     pub(super) fn of(variable: &str, expression: &IdedExpr) -> Self {
         let mut names = BTreeSet::new();
         if named(variable, expression, &mut names) { Self::These(names) } else { Self::All }

@@ -1,4 +1,4 @@
-//! What a running follower counts.
+//! The counters of a running follower.
 
 use std::{
     collections::BTreeMap,
@@ -83,7 +83,7 @@ impl Metrics {
         counter.load(Ordering::Relaxed)
     }
 
-    /// Updates what is known about a range.
+    /// Updates the figures of a range.
     pub fn range(&self, name: &str, change: impl FnOnce(&mut RangeState)) {
         let mut ranges = self.ranges.lock().unwrap_or_else(PoisonError::into_inner);
         match ranges.get_mut(name) {

@@ -4,7 +4,7 @@
 //! reader (one a feed range) -> page -> pipeline: decode, filter, shape -> every sink durable -> token -> checkpoint
 //! ```
 //!
-//! What is promised: a range's token is saved only when all sinks have made durable what lies before it; the tokens
+//! The promise: a range's token is saved only when all sinks have made durable what lies before it; the tokens
 //! of **all** ranges are saved before the first of them moves; one holder of a name at a time. So a kill at any moment
 //! loses nothing, and what is delivered again has the same version id.
 //!

@@ -71,7 +71,7 @@ pub struct Pipeline {
     pub sinks: Vec<Sink>,
     /// Where items go that are not changes.
     pub dead_letters: Arc<DeadLetterStore>,
-    /// What is counted.
+    /// The follower's counters.
     pub metrics: Arc<Metrics>,
     /// The time of this machine.
     pub clock: Arc<dyn Clock>,

@@ -37,10 +37,10 @@ use crate::{
     mongo::{self, Mongo},
 };
 
-/// What is followed, and where changes go.
+/// A request to follow a source into sinks.
 #[derive(Debug)]
 pub struct Request {
-    /// What is followed.
+    /// The followed source.
     pub source: Source,
     /// How the feed is read.
     pub options: Options,
@@ -60,7 +60,7 @@ pub struct Request {
     pub metrics: Arc<Metrics>,
 }
 
-/// What is followed.
+/// The followed source.
 #[derive(Debug, Clone)]
 pub enum Source {
     /// The source container of the account.
@@ -110,7 +110,7 @@ pub enum SinkTarget {
     },
 }
 
-/// What a follower did.
+/// The counts of a follower's run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// How it ended.

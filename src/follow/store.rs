@@ -44,20 +44,20 @@ pub enum CheckpointError {
     File {
         /// The file.
         path: String,
-        /// What is wrong.
+        /// The problem.
         #[source]
         problem: CheckpointFileError,
     },
-    /// What is stored belongs to something else.
+    /// The stored checkpoint belongs to something else.
     #[error("the checkpoints of {follower:?} cannot be used")]
     Foreign {
         /// The follower's name.
         follower: String,
-        /// What differs.
+        /// The difference.
         #[source]
         problem: Mismatch,
     },
-    /// What is stored is not a checkpoint.
+    /// The stored document is not a checkpoint.
     #[error("the checkpoints of {follower:?} cannot be used: the document in the lease container is not understood")]
     Document {
         /// The follower's name.
@@ -128,7 +128,7 @@ enum Place {
     },
 }
 
-/// What a stand-by saw last: the etag, and since when.
+/// The checkpoint that a stand-by saw last: its etag, and since when.
 struct Seen {
     etag: String,
     since: Instant,

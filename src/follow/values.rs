@@ -1,4 +1,4 @@
-//! What an expression sees of a document. For a MongoDB document that is plain values under the document's own names,
+//! The values of a document in an expression. For a MongoDB document these are plain values under its own names,
 //! instead of Extended JSON.
 
 use std::collections::HashMap;

@@ -35,7 +35,7 @@ use crate::{
 /// Documents in flight.
 const CONCURRENCY: usize = 16;
 
-/// What is brought in, and how.
+/// A request to bring the changes of a fork into live documents.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
     /// The fork's account.
@@ -158,7 +158,7 @@ fn keep(
     Ok(())
 }
 
-/// What is the same for every document.
+/// Everything that the documents of a plan share.
 struct Work<'a> {
     request: &'a Request<'a>,
     applier: &'a Applier<'a>,

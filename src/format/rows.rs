@@ -89,7 +89,7 @@ impl<W: Write> Rows<W> {
         }
     }
 
-    /// Writes what is buffered. Must be called last.
+    /// Writes the buffer. Must be called last.
     ///
     /// # Errors
     /// When they cannot be written.

@@ -74,7 +74,7 @@ impl Lease {
         Some(Self { id: document.id, token: document.token, owner, at, range, continuation, mode, begun: None })
     }
 
-    /// What the leases of one function share: the id without the part.
+    /// The group of a function's leases: the id without the part.
     pub fn group(&self) -> &str {
         self.id.rsplit_once("..").map_or(self.id.as_str(), |(group, _)| group)
     }
@@ -86,8 +86,8 @@ impl Lease {
     }
 }
 
-/// What the change feed processor writes once it has made the leases of a function, and never changes: what their ids
-/// begin with, and when it was written.
+/// Reads the document that the change feed processor writes once it has made a function's leases, and never changes:
+/// what their ids begin with, and when it was written.
 fn begun(text: &str) -> Option<(String, i64)> {
     #[derive(Deserialize)]
     struct Document {

@@ -346,7 +346,7 @@ pub async fn begins(containers: &CosmosContainers, range: &FeedRange) -> Result<
     Ok(first.into_iter().min().map(PointInTime::from_epoch))
 }
 
-/// What holds capture up: readers that stand before a change that has been waiting for long.
+/// Names the readers that hold capture up: those that stand before a change that has been waiting for long.
 pub fn stalled(frontier: &Frontier, now: i64, after: i64) -> Vec<String> {
     let of_part = |part: &Part| {
         let next = part.next.as_ref().filter(|next| now - next.ts.seconds() > after)?;

@@ -125,7 +125,7 @@ impl MongoAccount {
     }
 }
 
-/// What follows a position.
+/// The changes that follow a position.
 #[derive(Default)]
 struct Following {
     next: Option<Next>,
@@ -153,7 +153,7 @@ impl Following {
     }
 }
 
-/// What the stream delivers.
+/// An event of the stream.
 struct Event {
     /// When it happened, epoch seconds; `None` when the stream has no times.
     ts: Option<i64>,

@@ -1,5 +1,5 @@
-//! What a history lacks because the trigger began again without its leases. It goes on from now on then, and nothing in
-//! what it delivers shows that something was passed over.
+//! Holes that a history has because the trigger began again without its leases. It then goes on from now, and nothing
+//! in what it delivers shows that something was passed over.
 //!
 //! The change feed processor writes one document when it has made the leases of a function, and never again. When that
 //! was, tells when this trigger began. The handler notes it in the history, because leases can be lost more than once.
@@ -97,7 +97,7 @@ async fn delivered_from(
     Ok(first.into_iter().min().or_else(|| position().map(|at| at.saturating_add(1))))
 }
 
-/// Notes in the history when the trigger began that writes it; without leases, nothing. Returns what was noted last.
+/// Notes in the history when the trigger began that writes it; without leases, nothing. Returns the last note.
 ///
 /// # Errors
 /// When leases or history cannot be read or written, or the account does not say what time it is.

@@ -52,7 +52,7 @@ pub(super) struct Reader {
     pub(super) token: Option<String>,
 }
 
-/// What is behind a position.
+/// The feed behind a position.
 enum Behind<T> {
     /// One part of the source.
     One(T),

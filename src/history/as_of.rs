@@ -29,7 +29,7 @@ pub struct AsOf<'a> {
     pub state: State<'a>,
     /// The version after the one in force, if one is known.
     pub next: Option<&'a Version>,
-    /// What cannot be known, most serious first.
+    /// The caveats, most serious first.
     pub caveats: Vec<Caveat>,
 }
 
@@ -135,7 +135,7 @@ fn caveats(versions: &[Version], chosen: &Version, next: Option<&Version>) -> Ve
     caveats
 }
 
-/// What may lie unseen between a version and the next one, or after the newest.
+/// Returns the caveat about versions that may lie unseen before the next one, or after the newest.
 pub fn unseen(versions: &[Version], chosen: &Version, next: Option<&Version>) -> Option<Caveat> {
     let gone = chosen.op.is_some_and(Op::is_tombstone);
     let Some(next) = next else {

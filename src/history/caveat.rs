@@ -1,4 +1,4 @@
-//! What cannot be known about a version that was in force.
+//! Caveats: what the history cannot tell about a version that was in force.
 
 use std::fmt;
 

@@ -41,7 +41,7 @@ pub trait Account: Send + Sync {
     fn time(&self) -> Answer<'_, DateTime<Utc>> {
         self.service_time().map(told).boxed()
     }
-    /// The same for what is only shown or compared with room to spare: the time of this machine will do.
+    /// The same for values that are only shown, or compared with room to spare: the time of this machine will do.
     fn now(&self) -> BoxFuture<'_, DateTime<Utc>> {
         self.service_time().map(|told| told.unwrap_or_else(|| SystemClock.now())).boxed()
     }

@@ -1,4 +1,4 @@
-//! What a record of the history turns out to be.
+//! The kinds of records in a history.
 
 use super::layout::Layout;
 use crate::change::{
@@ -6,7 +6,7 @@ use crate::change::{
     version::{BadRecord, Version},
 };
 
-/// What a record of the history turns out to be.
+/// The kinds of records in a history.
 #[derive(Debug)]
 pub enum Entry {
     /// A version of this item.

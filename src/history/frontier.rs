@@ -25,7 +25,7 @@ use crate::{
 pub enum Evidence {
     /// From a reader's position: nothing is waiting, or what is waiting is newer. The reader's name.
     Reader(String),
-    /// Only from what was captured last: there is no reader, or it cannot be asked.
+    /// Only from the newest captured version: there is no reader, or it cannot be asked.
     NewestVersion,
     /// Not at all.
     None,
@@ -96,7 +96,7 @@ pub struct Pending {
 pub struct Frontier {
     /// The parts, in order.
     pub parts: Vec<Part>,
-    /// What could not be asked, and why.
+    /// Leases, checkpoints and feeds that could not be read, and why.
     pub problems: Vec<String>,
     /// The times about which the history proves nothing, though nothing in it looks missing.
     pub untold: Untold,
@@ -104,7 +104,7 @@ pub struct Frontier {
     pub made_again: Vec<MadeAgain>,
 }
 
-/// What is known about the part of one document.
+/// How far the history reaches for one document.
 #[derive(Debug, Clone, Copy)]
 pub struct Reach<'f> {
     /// The last second up to which everything is in the history; `None` when unknown.
@@ -191,7 +191,7 @@ impl Frontier {
         self.parts.iter().min_by_key(|part| part.until)
     }
 
-    /// What is known about the part of a document in this container.
+    /// How far the history reaches for a document of this container.
     pub fn reach(&self, source: &dyn LiveContainer, key: &PartitionKey) -> Reach<'_> {
         let part = match self.parts.as_slice() {
             [one] => Some(one),
@@ -210,7 +210,7 @@ impl Frontier {
                 made_again,
                 waiting: Some(&part.waiting),
             },
-            // A key that lies nowhere: what is known about all parts.
+            // A key that lies nowhere: the facts about all parts.
             None => Reach {
                 until: self.until(),
                 sees_deletes: self.parts.iter().all(|part| part.sees_deletes),

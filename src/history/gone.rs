@@ -47,7 +47,7 @@ pub enum Lost {
     Uncaptured,
     /// Too much is waiting to be captured to look for its delete.
     Unsearched,
-    /// What captures today does not see deletes, though its newest version comes from a feed that has them.
+    /// Today's reader does not see deletes, though the newest version comes from a feed that has them.
     Unseen,
     /// Nothing captures its part any more, as far as leases and checkpoints tell.
     Unread,
@@ -90,7 +90,7 @@ pub struct Gone<'a> {
 }
 
 impl<'a> Gone<'a> {
-    /// Looks in this history, and at what is waiting for it. `known` is what was known before the documents were read.
+    /// Looks in this history, and at what is waiting for it. `known` is from before the documents were read.
     pub fn new(
         account: &'a dyn Account,
         names: &'a Names,

@@ -1,4 +1,4 @@
-//! What is known about one document, from its history and from what is live, and what is in doubt.
+//! One document, as its history and the live containers tell it, and the doubts about it.
 
 use std::borrow::Cow;
 
@@ -18,9 +18,9 @@ pub struct Facts<'a> {
     pub versions: &'a [Version],
     /// Deletes of its id that may or may not be its own.
     pub unkeyed: &'a [Version],
-    /// What the target has.
+    /// The document in the target container.
     pub target: Option<&'a Live>,
-    /// What the source has: the same as the target, unless documents are written elsewhere.
+    /// The document in the source container: the same, unless documents are written elsewhere.
     pub source: Option<&'a Live>,
     /// How far the history of its part is complete.
     pub reach: Reach<'a>,

@@ -94,7 +94,7 @@ pub async fn look_at(
     Ok(live.as_deref().and_then(of_text).map(|found| Live { text: live.filter(|_| with_text), ..found }))
 }
 
-/// What a live document's text with system properties tells, without the text itself; `None` when it has no etag.
+/// Reads the system properties of a live document's text, without keeping the text; `None` when it has no etag.
 pub(super) fn of_text(text: &str) -> Option<Live> {
     let document = RawDocument::parse(text).ok()?;
     Some(Live { etag: document.get_str("_etag")?.into_owned(), ts: document.get_i64("_ts"), text: None })

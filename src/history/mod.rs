@@ -99,7 +99,8 @@ pub trait HistoryWriter: Send + Sync + 'static {
         false
     }
     /// Writes records of any keys, each for itself as [`write`](Self::write) does, packed where that is possible. Each has
-    /// its own outcome, the RU charged, as soon as that is known. Nothing is retried. `gate` bounds what is on its way.
+    /// its own outcome, the RU charged, as soon as that is known. Nothing is retried. `gate` bounds the records on
+    /// their way.
     fn write_many<'a>(&'a self, records: Vec<&'a Record>, gate: &'a Gate) -> BoxStream<'a, Outcomes<f64>> {
         let one = move |(place, record): (usize, &'a Record)| async move {
             let written = async {

@@ -47,7 +47,7 @@ pub struct InForce {
     pub etag: Option<String>,
     /// When it was written, epoch seconds.
     pub ts: i64,
-    /// What cannot be known about it.
+    /// The caveats.
     pub caveats: Vec<Caveat>,
     record_id: String,
     text: Option<String>,

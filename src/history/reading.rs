@@ -24,7 +24,7 @@ pub enum Detail {
 /// A record that a predicate found.
 #[derive(Debug)]
 pub struct Match {
-    /// What the record is.
+    /// The record.
     pub entry: Entry,
     /// Whether the document could not be examined, so that the record is listed whether it matches or not.
     pub undecided: bool,
@@ -37,7 +37,7 @@ pub struct JournalItem {
     pub id: String,
     /// Takes the place of a document's id; all items of a restore share it.
     pub group: String,
-    /// What it holds, if it says so.
+    /// The kind of its content, if it has one.
     pub kind: Option<String>,
     /// When it was written, epoch seconds.
     pub ts: i64,
@@ -162,8 +162,8 @@ pub trait LiveContainer: Items {
     fn default_ttl(&self) -> Answer<'_, Option<i64>> {
         ready(Ok(Some(-1))).boxed()
     }
-    /// What time it is where documents have no time of their own, by the clock that dates their changes; `None` where they
-    /// have one, or where capture dates them.
+    /// The current time by the clock that dates the changes, where documents have no time of their own; `None` where
+    /// they have one, or where capture dates them.
     ///
     /// # Errors
     /// When the source does not answer.

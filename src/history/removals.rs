@@ -25,7 +25,7 @@ use crate::{
 const GROUP: &str = "restore~removals";
 const ID: &str = "restore~removals~mark";
 
-/// What was removed from a history, or never written to it.
+/// Versions that were removed from a history, or never written to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Removals {
@@ -99,7 +99,7 @@ impl Removals {
         Untold { dropped_before: self.dropped_before, holes: self.holes.clone(), begins: None }
     }
 
-    /// What both say.
+    /// Combines both.
     fn and(mut self, more: Self) -> Self {
         self.holes.extend(more.holes);
         for new in more.begun {
@@ -119,7 +119,7 @@ impl Removals {
     }
 }
 
-/// Reads what was removed.
+/// Reads the notes of removals.
 ///
 /// # Errors
 /// When the service refuses.

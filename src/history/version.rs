@@ -11,7 +11,7 @@ pub enum VersionError {
     /// Several versions have this name; an LSN occurs twice after a container was recreated.
     #[error("{} versions match {wanted}", records.len())]
     Several {
-        /// What the caller wrote.
+        /// The caller's text.
         wanted: String,
         /// Their records.
         records: Vec<String>,

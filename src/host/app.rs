@@ -134,7 +134,7 @@ pub fn keeps_dates(host: &Value) -> bool {
     said.and_then(Value::as_str).is_some_and(|text| text.eq_ignore_ascii_case(DATES_KEPT))
 }
 
-/// What the host with this host.json does to documents.
+/// How a host with this host.json alters documents.
 pub fn delivery(host: &Value) -> Delivery {
     let (id, versions) = bundle_of(host);
     if id == Some(BUNDLE) && versions.is_some_and(is_new_enough) && keeps_dates(host) {

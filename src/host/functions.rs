@@ -15,7 +15,7 @@ pub const DEFAULT_FUNCTION: &str = "CaptureChanges";
 /// The binding name of the shipped function.
 pub const DEFAULT_BINDING: &str = "documents";
 
-/// What calls a function.
+/// The kind of a function's trigger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TriggerKind {
     /// Changes of a container: they are captured.
@@ -27,7 +27,7 @@ pub enum TriggerKind {
 /// One function of the app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {
-    /// What calls it.
+    /// Its trigger.
     pub trigger: TriggerKind,
     /// Folder name, which is also the route.
     pub name: String,

@@ -50,7 +50,7 @@ impl Carry {
     }
 }
 
-/// What a backslash or a quote turned out to be.
+/// The meaning of a backslash or a quote.
 enum Escape {
     /// A character of the document's text, and how many bytes encode it.
     Character(u8, usize),

@@ -16,7 +16,7 @@ pub enum BadList {
     Line {
         /// Its number.
         line: usize,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
     },
     /// A partition key has more or fewer components than the container's.
@@ -46,7 +46,7 @@ fn components(key: &PartitionKey, paths: &KeyPaths) -> String {
 pub struct Listed {
     /// Its identity.
     pub item: ItemKey,
-    /// What it goes back to, if its line says so.
+    /// Its goal, if its line has one.
     pub then: Option<Then>,
     /// The number of its line.
     pub line: usize,
@@ -54,7 +54,7 @@ pub struct Listed {
     pub container: Option<String>,
 }
 
-/// What a document of a list goes back to.
+/// The goal of a document in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Then {
     /// A version: a record's id, an LSN or an etag.
@@ -133,7 +133,7 @@ impl Line {
     }
 }
 
-/// What is wrong with a line whose number is already known.
+/// Words the parser's error for a line whose number is already known.
 fn said(error: &serde_json::Error) -> String {
     error.to_string().replace(" at line 1 column ", " at column ")
 }

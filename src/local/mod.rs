@@ -93,7 +93,7 @@ pub enum LocalError {
     /// A request to the account failed.
     #[error("{what}: status {status}, {message}")]
     Refused {
-        /// What was attempted.
+        /// The attempt.
         what: String,
         /// The HTTP status.
         status: u16,

@@ -95,7 +95,7 @@ fn has_port_or_none(host: &str) -> bool {
     behind.split_once(':').is_none_or(|(_, port)| is_port(port))
 }
 
-/// What the driver would complain about while quoting a part of a secret, or by ending the program.
+/// Finds mistakes that the driver would report by quoting a part of a secret, or by ending the program.
 fn badly_written(uri: &str) -> Option<&'static str> {
     let before_options = uri.split('?').next().unwrap_or_default();
     let user_info = before_options.rsplit_once('@').map_or("", |(user_info, _)| user_info);

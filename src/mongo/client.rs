@@ -50,7 +50,7 @@ const GOOD_ORDER: Duration = Duration::from_secs(1);
 pub struct Mongo {
     pub(super) client: Client,
     pub(super) address: Address,
-    /// What kind of server it is.
+    /// The kind of server.
     pub dialect: Dialect,
     wire: i32,
     has_transactions: bool,
@@ -150,8 +150,8 @@ impl Mongo {
         self.is_sharded
     }
 
-    /// What time it is there, by which changes are dated: that of its clock, or of its last operation when another member's
-    /// clock is ahead of it. `None` when it dates no changes: capture does.
+    /// The server's current time, by which changes are dated: that of its clock, or of its last operation when another
+    /// member's clock is ahead of it. `None` when it dates no changes: capture does.
     ///
     /// # Errors
     /// When it does not answer, or does not say.

@@ -67,7 +67,7 @@ pub(super) fn failure(address: &Address, context: &str, error: &Error) -> Failur
     failure
 }
 
-/// What helps a user whom the server refuses.
+/// The remedy for a user whom the server refuses.
 fn remedy(error: &Error) -> Option<Remedy> {
     match (&*error.kind, code_of(error)) {
         (ErrorKind::Authentication { .. }, _) | (_, Some(AUTHENTICATION_FAILED)) => Some(Remedy::User),

@@ -1,4 +1,4 @@
-//! What a collection is, as the server lists it.
+//! The kind of a collection, as the server lists it.
 
 use bson::doc;
 use futures::TryStreamExt as _;

@@ -49,7 +49,7 @@ struct Shared {
     unfit: Option<&'static str>,
 }
 
-/// What happens to a document that is unchanged.
+/// The change of a document that is still as it was read.
 enum Change {
     Replace(RawDocumentBuf),
     Delete,

@@ -66,7 +66,7 @@ pub enum Origin {
     Generated(u64),
     /// A file: a JSON array, JSON lines, or objects.
     File {
-        /// What is read.
+        /// The documents, one a line.
         input: Box<dyn BufRead + Send>,
         /// Where ids and keys are copied from.
         mapping: IdMapping,
@@ -75,7 +75,7 @@ pub enum Origin {
     },
 }
 
-/// What became of the documents.
+/// Counts of the documents, by outcome.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// Database and container.
@@ -270,7 +270,7 @@ impl Sink {
     }
 }
 
-/// What became of an input.
+/// Counts of an input's documents.
 #[derive(Default)]
 struct Read {
     rejected: u64,

@@ -40,7 +40,7 @@ pub enum ArchiveScope {
     All,
 }
 
-/// What is known in advance.
+/// Facts that are known in advance.
 pub struct Known {
     /// The live documents, when all are in scope.
     live: HashMap<ItemKey, Live>,
@@ -48,7 +48,8 @@ pub struct Known {
     pub wanted: Vec<Wanted>,
 }
 
-/// Finds the versions that were in force and differ from what is live, so that their texts can be read in one pass.
+/// Finds the versions that were in force and differ from the live documents, so that their texts can be read in one
+/// pass.
 ///
 /// # Errors
 /// When the target cannot be read, or a temporary file.
@@ -103,7 +104,7 @@ pub struct Archived<'a> {
     pub texts: &'a KeptTexts,
     /// Which documents.
     pub wish: &'a ArchiveScope,
-    /// What is known of the target.
+    /// Facts about the target.
     pub known: Known,
     /// Looks for documents that are gone without a delete.
     pub gone: Gone<'a>,

@@ -1,4 +1,4 @@
-//! What each document goes back to, when a list says that individually: a version, a moment, or its non-existence.
+//! Goals of single documents, when a list has them: a version, a moment, or non-existence.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// What one document goes back to.
+/// The goal of one document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Back {
     /// Its state at a moment.
@@ -24,12 +24,12 @@ pub enum Back {
     NoDocument,
 }
 
-/// What decides about each document: common rules, or the list.
+/// The goals of the documents: common rules, or a list.
 #[derive(Debug, Clone, Copy)]
 pub struct Goals<'a> {
     /// The rules for all documents.
     pub rules: Rules,
-    /// What each document goes back to.
+    /// The goal of each document.
     pub each: Option<&'a HashMap<ItemKey, Back>>,
 }
 

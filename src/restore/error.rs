@@ -1,4 +1,4 @@
-//! What can go wrong with a restore or an undo. Nothing was written unless a variant says so.
+//! Errors of a restore or an undo. Nothing was written unless a variant says so.
 
 use std::{io, path::PathBuf};
 
@@ -43,7 +43,7 @@ pub enum RestoreError {
     Unfit {
         /// The target container.
         target: String,
-        /// What it is.
+        /// The reason.
         why: String,
     },
     /// The versions come from an archive, and a list names a version for each document.
@@ -78,7 +78,7 @@ pub enum RestoreError {
     /// The named version is a delete.
     #[error("version {wanted} is a delete, of {}", PointInTime::from_epoch(*ts))]
     IsDelete {
-        /// What the caller wrote.
+        /// The caller's text.
         wanted: String,
         /// When it was deleted, epoch seconds.
         ts: i64,

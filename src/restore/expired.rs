@@ -1,4 +1,4 @@
-//! What became of a document that a restore wrote and that is gone since: one that has expired by its time to live was
+//! The fate of a document that a restore wrote and that is gone since: one that has expired by its time to live was
 //! changed by nobody.
 
 use super::{

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::change::{key::ItemKey, merge::Merged};
 
-/// What happens to a field.
+/// The fate of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fate {
@@ -33,7 +33,7 @@ pub struct Field {
     pub pk: serde_json::Value,
     /// The field's path.
     pub path: String,
-    /// What happens to it.
+    /// Its fate.
     pub fate: Fate,
     /// Its value before the first write that is taken back; with a fork, when the fork began.
     #[serde(default, skip_serializing_if = "Option::is_none")]

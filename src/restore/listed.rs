@@ -1,4 +1,4 @@
-//! What the documents of a list go back to, individually.
+//! The individual goals of the documents of a list.
 
 use std::collections::HashMap;
 
@@ -30,7 +30,7 @@ pub enum NotListed<E> {
     Time(E),
 }
 
-/// What each document of a list goes back to, if any line says so; documents of other lines go back to `at`. `None`
+/// The goal of each document of a list, if any line has one; documents of other lines go back to `at`. `None`
 /// when no line does. `time` parses the time of a line, given with the line's number.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Plans a restore: reads what is known about the documents in scope, and decides about each. Nothing is written.
+//! Plans a restore: reads the facts about the documents in scope, and decides about each. Nothing is written.
 
 use super::{
     apply::{Applier, ApplyOptions, Prefetched},
@@ -157,7 +157,7 @@ pub async fn plan(
     Ok(Planned { plan, texts, bad })
 }
 
-/// What is the same for every document of a plan.
+/// Everything that the documents of a plan share.
 struct Planning<'a> {
     request: &'a Request<'a>,
     at: PointInTime,

@@ -26,7 +26,7 @@ const RECORD_TERMS: usize = 14;
 /// capacity calculator has 10.67 RU for the update of a small document, and 5.71 for its creation
 /// (<https://blog.maximerouiller.com/post/calculating-cosmos-db-request-units-ru-for-crud-and-queries/>).
 const REPLACE: f64 = 10.67 / 5.71;
-/// What a record adds to its document, in bytes: `_change`, `_originalId`, the longer id. 266 were counted on a record
+/// The bytes that a record adds to its document: `_change`, `_originalId`, the longer id. 266 were counted on a record
 /// of latest mode; all-versions mode adds a few members.
 const RECORD_OVERHEAD: usize = 300;
 

@@ -1,4 +1,4 @@
-//! What a caller asks for: plain values, as a command line or a page provides them.
+//! Requests: plain values, as a command line or a page provides them.
 
 use std::{collections::HashMap, path::PathBuf};
 

@@ -40,7 +40,7 @@ pub enum PlanLoadError {
     Unusable(#[source] BadPlan),
 }
 
-/// What may follow a plan in its file.
+/// The lines that may follow a plan in its file.
 #[derive(Serialize, Deserialize)]
 enum After {
     #[serde(rename = "_text")]
@@ -80,7 +80,7 @@ pub fn load_plans(file: &Path) -> Result<Vec<Saved>, PlanLoadError> {
 /// Reads the whole text of a plan file before any of it is used: one plan, or one for each of several containers.
 ///
 /// # Errors
-/// When it is not a plan, has another format, was changed, or is incomplete; each error says what is wrong.
+/// When it is not a plan, has another format, was changed, or is incomplete; each error names the problem.
 pub fn read_plans(text: impl Read) -> Result<Vec<Saved>, BadPlan> {
     let mut reading = Reading { done: Vec::new(), part: Part::new()?, all: Sha256::new(), is_whole: false };
     each_line(text, |line| reading.line(line))?;

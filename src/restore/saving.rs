@@ -1,4 +1,4 @@
-//! Saves what a step is about to replace, and determines what has to be known before.
+//! Saves what a step is about to replace, and determines the facts that this needs.
 
 use super::apply::Applier;
 use crate::{

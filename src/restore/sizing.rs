@@ -18,7 +18,7 @@ const AUTOSCALE_A_GB: f64 = 10.0;
 /// One physical partition serves at most this many RU/s and GB.
 const PARTITION: (f64, f64) = (10_000.0, 50.0);
 
-/// What is known about the load.
+/// The load of a container.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
     /// Versions captured per day.
@@ -82,7 +82,7 @@ pub struct Cost {
     pub fixed: f64,
     /// With autoscale at its lowest: at the average, and never below a tenth of the maximum.
     pub autoscale: f64,
-    /// For what is stored once versions reach their maximum age.
+    /// The stored bytes once versions reach their maximum age.
     pub storage: f64,
 }
 

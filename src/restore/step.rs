@@ -17,7 +17,7 @@ use crate::change::{
 pub struct Chosen {
     /// Id of the record.
     pub record_id: String,
-    /// What happened then; `None` for a copy of the original demo.
+    /// The operation; `None` for a copy of the original demo.
     #[serde(default)]
     pub op: Option<Op>,
     /// Source time, epoch seconds.

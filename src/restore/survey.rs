@@ -1,4 +1,4 @@
-//! Turns what is known about the items in scope into the steps of a plan. Writes nothing but the plan.
+//! Turns the facts about the items in scope into the steps of a plan. Writes nothing but the plan.
 
 use std::io;
 

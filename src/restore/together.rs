@@ -17,7 +17,7 @@ use crate::{
     history::{AnyContext, Containers},
 };
 
-/// What is planned for a container.
+/// The plan for one container.
 pub struct OnePlan {
     /// The plan, to be shown, approved and applied.
     pub plan: Plan,
@@ -47,7 +47,7 @@ pub struct Part {
     pub names: Names,
     /// The container, its history, and the target.
     pub containers: Containers,
-    /// What is planned.
+    /// The plan.
     pub planned: OnePlan,
 }
 

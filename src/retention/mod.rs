@@ -75,7 +75,7 @@ pub struct Plan<'a> {
     started: Instant,
 }
 
-/// What was counted or removed.
+/// Counts of what was found and removed.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// Whether versions were only counted.

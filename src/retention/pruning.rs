@@ -26,7 +26,7 @@ use crate::{
 /// The approximate size of a record, for the forecast.
 const RECORD: usize = 1024;
 
-/// What was found, and what became of it.
+/// Counts of the versions that were found, kept and removed.
 #[derive(Debug, Default, Serialize)]
 pub struct Sums {
     /// Documents that were examined.

@@ -40,7 +40,7 @@ pub struct PruneTimer {
     /// How long a tick may take: when a function exceeds functionTimeout, the whole handler is killed, with every batch
     /// in flight.
     pub budget: Duration,
-    /// What is left of this round.
+    /// The rest of this round.
     pub todo: Mutex<VecDeque<HashRange>>,
 }
 
@@ -61,7 +61,7 @@ pub enum TickError {
     Unfinished {
         /// The service's answer.
         failure: Failure,
-        /// What was done before.
+        /// The report of the finished part.
         line: String,
     },
 }

@@ -37,7 +37,7 @@ pub(super) struct Document<'a> {
     pub versions: &'a [Version],
     /// Deletes of its id that may or may not be its own.
     pub unkeyed: &'a [Version],
-    /// What is live, with its text.
+    /// The live document, with its text.
     pub live: Option<&'a Live>,
 }
 

@@ -153,7 +153,7 @@ pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_
     Ok(Planned { plan, fields: gathering.finish()?, bad, no_answers })
 }
 
-/// What is the same for every document.
+/// Everything that the documents of a plan share.
 struct Work<'a> {
     wish: Wish<'a>,
     request: &'a Request,

@@ -9,7 +9,7 @@ use crate::{
     history::CosmosContainers,
 };
 
-/// What is waiting in a part of the feed.
+/// The changes that wait in a part of the feed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Waiting {
     /// Items.

@@ -38,7 +38,7 @@ use crate::{
     },
 };
 
-/// What to read.
+/// A request to read the state of capture and history.
 #[derive(Debug)]
 pub struct Request {
     /// Whether to count and weigh everything, which reads every page.
@@ -68,7 +68,7 @@ pub struct Report {
     pub history: History,
     /// Seconds since the oldest uncaptured change was written.
     pub behind: Option<i64>,
-    /// What holds capture up, if that is known.
+    /// The readers that hold capture up, as far as they are known.
     pub stalled: Vec<String>,
     /// Who captures; `None` when the leases cannot be read.
     #[serde(rename = "leases")]

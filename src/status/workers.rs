@@ -1,4 +1,4 @@
-//! Lists who captures: the trigger's leases and the ranges of followers, with what is waiting for each.
+//! Lists who captures: the trigger's leases and the ranges of followers, with the backlog of each.
 
 use serde::Serialize;
 
@@ -38,7 +38,7 @@ pub struct Worker {
     pub lag: Option<i64>,
 }
 
-/// Reads what is waiting for each lease and follower. Notes what cannot be counted.
+/// Reads the backlog of each lease and follower. Notes what cannot be counted.
 pub(super) async fn workers(
     containers: &CosmosContainers,
     leases: Vec<Lease>,

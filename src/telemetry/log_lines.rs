@@ -10,7 +10,7 @@ pub struct LogLine {
     pub level: &'static str,
     /// Where its text comes from.
     pub words: Words,
-    /// What it means, and what to do; Markdown.
+    /// Meaning and remedy, in Markdown.
     pub meaning: &'static str,
 }
 

@@ -11,7 +11,7 @@ pub struct Metric {
     pub unit: &'static str,
     /// Which command sends it.
     pub from: &'static str,
-    /// What it counts or measures.
+    /// The counted or measured quantity.
     pub meaning: &'static str,
 }
 
@@ -25,7 +25,7 @@ impl Metric {
     }
 }
 
-/// What the handler sends for each function.
+/// Metrics that the handler sends for each function.
 pub(super) mod serve {
     use super::Metric;
 
@@ -50,7 +50,7 @@ pub(super) mod serve {
         counter("cosmos_rewind.request_units", "{RU}", "Request units used by stored batches.");
 }
 
-/// What a follower sends.
+/// Metrics that a follower sends.
 pub(super) mod follow {
     use super::Metric;
 

@@ -82,7 +82,7 @@ impl Check {
         }
     }
 
-    /// What a finding means, for people.
+    /// The meaning of a finding, for people.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Missing => "live documents whose version the history lacks",
@@ -114,7 +114,7 @@ impl Check {
 pub struct Finding {
     /// The check.
     pub check: Check,
-    /// What was found, without any content of the document.
+    /// The finding, without any content of the document.
     pub detail: String,
     /// The period that it concerns, epoch seconds: from the last certain version to the next.
     pub span: Option<(i64, i64)>,

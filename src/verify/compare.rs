@@ -152,7 +152,7 @@ async fn read_record(
     containers.record_text(item, record_id).await
 }
 
-/// What is wrong with a record.
+/// The fault of a record.
 #[derive(Debug, thiserror::Error)]
 pub enum NotWhole {
     /// It is not a record.
@@ -178,7 +178,7 @@ pub enum NotWhole {
 /// The version of a valid record.
 ///
 /// # Errors
-/// With what is wrong with it.
+/// With the problem.
 pub fn whole(record: &str, item: &ItemKey, layout: &Layout) -> Result<Version, NotWhole> {
     let version = Version::parse(record).map_err(|e| NotWhole::Record(e.problem))?;
     if version.id != item.id {

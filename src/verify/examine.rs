@@ -1,4 +1,4 @@
-//! Finds what is wrong with the history of one item. Pure: no I/O, no clock.
+//! Finds the faults in the history of one item. Pure: no I/O, no clock.
 
 use super::check::{Check, Finding};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 /// The result for an item.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Examined {
-    /// What is wrong with its history.
+    /// The faults of its history.
     pub findings: Vec<Finding>,
     /// Whether the live document is so young that it may not be captured yet.
     pub pending: bool,
@@ -22,7 +22,7 @@ pub struct Examined {
     pub normalized: u64,
 }
 
-/// What counts as young, and what as old.
+/// The limits between young and old.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
     /// The current time, epoch seconds.

@@ -1,4 +1,4 @@
-//! Proves that the history has what is live, and that nothing is missing in between.
+//! Proves that the history has every live version, and that none is missing in between.
 //!
 //! `examine` is pure: what a scan found of an item goes in, findings come out. `compare` reads texts and records again.
 //!
@@ -65,7 +65,7 @@ use crate::{
     progress::ProgressStep,
 };
 
-/// What to check, and how fast.
+/// A request to verify a history.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Whether texts are compared, not only etags.

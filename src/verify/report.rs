@@ -12,7 +12,7 @@ use crate::{
     history::removals::Hole,
 };
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// Live documents.
@@ -65,7 +65,7 @@ pub struct Named {
     pub id: String,
     /// Its partition key, as a JSON array of components.
     pub pk: Value,
-    /// What was found, without any content of the document.
+    /// The finding, without any content of the document.
     pub detail: String,
 }
 

@@ -27,7 +27,7 @@ impl<T> Sample<T> {
         }
     }
 
-    /// What was chosen.
+    /// The chosen ones.
     pub fn into_chosen(self) -> Vec<T> {
         self.chosen
     }

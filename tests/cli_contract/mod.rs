@@ -159,7 +159,7 @@ async fn text_output_shows_the_plan_the_conflicts_the_history_and_the_difference
     ! plan       events to <40 minutes ago>: 1 restore, 1 recreate, 1 delete, 0 keep, 2 unknown; about <n> RU
     ! frontier   the history is complete up to now
     ! applied    <n> RU, <n> were expected
-    ! 1 written, 0 already so, 2 conflicts, 0 failed, 0 not begun, 2 unknown, <n> RU, <n> s
+    ! 1 written, 0 already up to date, 2 conflicts, 0 failed, 0 not begun, 2 unknown, <n> RU, <n> s
     ! undo       cosmos-rewind undo <id>   (journal .cosmos-rewind/<id>.jsonl)
     "#);
     insta::assert_snapshot!(see(&["restore", "--id", "28035", "--at", &good, "--yes"]).await, @r#"

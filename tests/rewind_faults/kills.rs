@@ -241,7 +241,7 @@ async fn ctrl_c_ends_a_restore_with_a_true_report_and_undo_works() {
     assert!(
         stopped
             .stderr
-            .contains(&format!("{done} written, 0 already so, 0 conflicts, 0 failed, {} not begun", 12 - done)),
+            .contains(&format!("{done} written, 0 already up to date, 0 conflicts, 0 failed, {} not begun", 12 - done)),
         "{stopped:?}"
     );
     let undone = damage.app.run(&["undo", told["restore"].as_str().unwrap(), "--yes"]).await;

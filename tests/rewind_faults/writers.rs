@@ -37,7 +37,7 @@ async fn a_faster_writer_loses_no_write_and_every_conflict_is_reported() {
     })));
     let restored = damage.app.run_through_proxy(&damage.args(&["--yes"])).await;
     assert_eq!(restored.code, 3, "{restored:?}");
-    assert!(restored.stderr.contains("12 written, 0 already so, 6 conflicts, 0 failed"), "{restored:?}");
+    assert!(restored.stderr.contains("12 written, 0 already up to date, 6 conflicts, 0 failed"), "{restored:?}");
     assert_eq!(moves.load(Ordering::SeqCst), 6, "each document was tried once");
     let told = report(&restored);
     let live = damage.live().await;
@@ -94,7 +94,7 @@ async fn a_document_created_by_another_writer_first_is_a_conflict() {
     })));
     let restored = damage.app.run_through_proxy(&damage.args(&["--yes", "--concurrency", "1"])).await;
     assert_eq!(restored.code, 3, "{restored:?}");
-    assert!(restored.stderr.contains("6 written, 0 already so, 3 conflicts"), "{restored:?}");
+    assert!(restored.stderr.contains("6 written, 0 already up to date, 3 conflicts"), "{restored:?}");
     let live = damage.live().await;
     for n in 0..3 {
         assert_eq!(live[&format!("deleted-{n:02}")]["city_name"], "Quicker");

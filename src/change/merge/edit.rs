@@ -39,7 +39,7 @@ pub struct Edit {
 /// Why an edit cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
-    /// What contained the value is gone.
+    /// The object or array that contained the value is gone.
     #[error("{0} cannot be put back: what it was in is not there")]
     NoParent(Place),
     /// The text of a version is missing.
@@ -182,7 +182,7 @@ pub(super) fn put(
 
 /// A member or an element.
 struct Item {
-    /// What it is found by.
+    /// The name to find it by.
     name: Option<String>,
     /// The member's name as written, with the colon.
     lead: String,

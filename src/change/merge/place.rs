@@ -67,7 +67,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// What identifies the elements of an array.
+/// The key that identifies the elements of an array.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArrayKey {
@@ -125,7 +125,7 @@ fn spelled(members: &Members<'_>) -> Option<String> {
     Some(format!("{{{}}}", all.join(",")))
 }
 
-/// What identifies an element of an array, if it has it.
+/// The identity of an array's element, if it has one.
 pub(super) fn identity(element: &str, key: &[String]) -> Option<String> {
     if !element.trim_start().starts_with('{') || extended::is_value(element) {
         return None;

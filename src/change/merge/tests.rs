@@ -237,7 +237,7 @@ fn leaf_of(document: &Value, leaf: usize) -> Option<u8> {
     Some((0..4).find(|known| shape(*known) == *value).expect("it is no mixture"))
 }
 
-/// What must become of a leaf, derived from the log of its changes alone: the value, and whether it is in conflict.
+/// The expected fate of a leaf, derived from the log of its changes alone: the value, and whether it is in conflict.
 fn fate(first: Option<u8>, log: &[(bool, Option<u8>)]) -> (Option<u8>, bool) {
     // The last value that did not come from a bad writer.
     let value = log.iter().rev().find(|(is_bad, _)| !is_bad).map_or(first, |(_, value)| *value);

@@ -111,7 +111,7 @@ pub struct Walk<'r> {
     /// The newest version: its record and its text.
     record: Option<String>,
     text: Option<String>,
-    /// What is set back. No place contains another one.
+    /// The places to set back. None contains another one.
     noted: Vec<Noted>,
     /// No place covers another one.
     clashes: Vec<Clash>,
@@ -141,7 +141,7 @@ impl<'r> Walk<'r> {
         walked
     }
 
-    /// What a write changed between one text and the next; `record` is that of the first.
+    /// Notes the changes of a write, between one text and the next; `record` is that of the first.
     fn between(
         &mut self,
         by: Writer,
@@ -175,8 +175,9 @@ impl<'r> Walk<'r> {
         Ok(())
     }
 
-    /// What differs within a value that was replaced as a whole, once it can be compared member by member again: a
-    /// document that was deleted and recreated was changed, field by field. Nothing when it was put back unchanged.
+    /// Returns the differences within a value that was replaced as a whole, once it can be compared member by member
+    /// again: a document that was deleted and recreated was changed, field by field. Nothing when it was put back
+    /// unchanged.
     fn told_apart(&self, noted: Noted, now: Option<&str>) -> Vec<Noted> {
         let value = value_at(now, noted.place());
         let changes = changes_at(noted.place(), noted.base.as_deref(), value, &self.rules.array_keys);
@@ -337,7 +338,7 @@ impl<'r> Walk<'r> {
         Ok(merged)
     }
 
-    /// Leaves out what was not asked for, and names the parts of something larger.
+    /// Leaves out changes that were not asked for, and names the parts of something larger.
     fn restrict(&mut self) -> Vec<Place> {
         let only = &self.rules.only;
         if only.is_empty() {
@@ -379,7 +380,7 @@ impl<'r> Walk<'r> {
     }
 }
 
-/// What the edits change in today's document; for a whole document, its fields.
+/// The fields that the edits change in today's document; for a whole document, its fields.
 fn taken(today: Option<&str>, merged: &Merged) -> Vec<Taken> {
     let text = |value: Option<&str>| value.map(str::to_owned);
     let after = merged.text.as_deref();

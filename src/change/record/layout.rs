@@ -22,7 +22,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// What a path of the history's key stands for.
+    /// The meaning of a path of the history's key.
     pub fn of(path: &[String]) -> Self {
         match path {
             [name] if name == ORIGINAL_ID => Self::DocumentId,
@@ -251,7 +251,7 @@ pub fn check_source_key(source: &KeyPaths) -> Result<(), LayoutError> {
 /// its document's key says, and two documents with the same id may have the same etag under different keys.
 ///
 /// # Errors
-/// With what is wrong with the history's key.
+/// With the fault of the history's key.
 pub fn check_layout(changes: &KeyPaths, source: &KeyPaths) -> Result<(), LayoutError> {
     let shown =
         |paths: Vec<&Vec<String>>| paths.into_iter().map(|path| render_path(path)).collect::<Vec<_>>().join(", ");

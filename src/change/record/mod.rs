@@ -49,11 +49,11 @@ pub const MAX_ITEM_BYTES: usize = 2 * 1024 * 1024 - 4 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordFidelity {
-    /// What Cosmos stored.
+    /// The text that Cosmos stored.
     Exact,
-    /// What the host delivered, in which date strings may have been rewritten.
+    /// The text that the host delivered, in which date strings may have been rewritten.
     Normalized,
-    /// What was looked up after the change: exactly what was stored at some time, perhaps by a later change.
+    /// The text that was looked up after the change: stored exactly so at some time, perhaps by a later change.
     Lookup,
     /// Some fields were left out or hashed on purpose; `_change.partial` names them.
     Partial,
@@ -101,7 +101,7 @@ pub struct Record {
     pub compressed: bool,
 }
 
-/// What all records of a batch share.
+/// The context that all records of a batch share.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordContext<'a> {
     /// The entrance.

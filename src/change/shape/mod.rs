@@ -22,7 +22,7 @@ use crate::secret::Secret;
 /// Members that a feed or the record needs, whatever fields are asked for.
 const KEPT: [&str; 3] = ["id", "ttl", "_lsn"];
 
-/// What becomes of a field.
+/// The treatment of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redaction {
     /// It is left out.

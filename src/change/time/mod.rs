@@ -94,9 +94,9 @@ impl fmt::Display for PointInTime {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
 pub struct BadTime {
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
-    /// What to type.
+    /// A text to type instead.
     pub hint: String,
 }
 

@@ -1,4 +1,4 @@
-//! What `at` prints for programs: where it listens, and what was loaded.
+//! The output of `at` for programs: its address, and the loaded documents.
 
 use serde_json::json;
 
@@ -22,7 +22,7 @@ pub(crate) fn ready(ui: &Ui, past: &PastAccount, request: &PastRequest, database
     }))
 }
 
-/// Says what was loaded, and of how many documents not everything is known.
+/// Reports the loaded documents, and of how many documents not everything is known.
 ///
 /// # Errors
 /// When stdout cannot be written.

@@ -1,4 +1,4 @@
-//! What `demo` prints: the timeline of a document, and the figures.
+//! The output of `demo`: the timeline of a document, and the figures.
 
 use std::time::Instant;
 
@@ -91,7 +91,7 @@ fn row(place: usize, version: &Version) -> Vec<Value> {
 /// How `demo` ends: it fails when anything is not as it must be.
 ///
 /// # Errors
-/// With what is wrong, and where.
+/// With the problem, and its place.
 pub(crate) fn judge(report: &Report, incident: Option<&Incident>) -> Result<Exit, CliError> {
     if report.letters > 0 {
         return Err(CliError::failed(format!("{} changes went to the dead-letter store", report.letters)));

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Prints on standard error which state is shown, and what is uncertain about it.
+/// Prints on standard error which state is shown, and the doubts about it.
 ///
 /// # Errors
 /// When nothing is known about the moment, or the history has nothing of the document.

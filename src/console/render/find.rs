@@ -69,7 +69,7 @@ impl<'u> Writes<'u> {
         Ok(())
     }
 
-    /// Summarises what was found in a few words.
+    /// Summarises the findings in a few words.
     pub(crate) fn told(report: &Report) -> String {
         let (tally, found) = (&report.tally, count_of(report.found, "document"));
         let looked = format!("{} of {}", count_of(tally.asked, "version"), count_of(tally.documents, "document"));
@@ -200,7 +200,7 @@ fn named(what: &str, counts: &Counts) -> Option<String> {
     Some(format!("{what:<10} {}{more}", shown.join(", ")))
 }
 
-/// What cannot be known.
+/// The caveats of a search.
 fn notes(report: &Report) -> Vec<String> {
     let tally = &report.tally;
     let mut notes = Vec::new();

@@ -1,4 +1,4 @@
-//! What `follow` prints when it ends.
+//! The output of `follow` at its end.
 
 use crate::{
     console::{Exit, Ui},

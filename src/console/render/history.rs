@@ -79,7 +79,7 @@ impl<'u> Versions<'u> {
         self.notes.extend(remarks.iter().map(|one| remark(one, &of)));
     }
 
-    /// What the exit code says of the versions so far.
+    /// The exit code for the versions so far.
     pub(crate) fn exit(&self) -> Exit {
         if self.unreadable > 0 { Exit::Incomplete } else { Exit::Done }
     }

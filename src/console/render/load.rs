@@ -1,4 +1,4 @@
-//! What `load` prints: the summary, and why not everything was loaded.
+//! The output of `load`: the summary, and why not everything was loaded.
 
 use serde_json::json;
 

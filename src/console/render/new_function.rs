@@ -1,4 +1,4 @@
-//! What `new-function` prints: the files, the function's settings, and what else is needed.
+//! The output of `new-function`: the files, the function's settings, and the next steps.
 
 use serde_json::{Value, json};
 
@@ -61,7 +61,7 @@ fn azure_command(settings: &[(String, String)]) -> String {
     format!("az functionapp config appsettings set -n <app> -g <resource group> --settings {}", pairs.join(" "))
 }
 
-/// What else is needed before it runs.
+/// Prints the steps that remain before it runs.
 fn advise(ui: &Ui, function: &NewFunction, report: &Report) {
     if report.bundle_is_too_old {
         ui.note(&format!(

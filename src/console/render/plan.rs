@@ -201,7 +201,7 @@ pub(crate) fn print_report(
     let Results { done: written, already, conflict, failed } = done.results;
     ui.spent(
         &format!(
-            "{written} written, {already} already so, {conflict} conflicts, {failed} failed, {} not begun, {} unknown",
+            "{written} written, {already} already up to date, {conflict} conflicts, {failed} failed, {} not begun, {} unknown",
             done.not_begun, done.unknown
         ),
         cosmos,

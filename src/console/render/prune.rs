@@ -9,7 +9,7 @@ use crate::{
 };
 use serde_json::json;
 
-/// Says what is kept.
+/// Reports the rules of what is kept.
 pub(crate) fn note_kept(ui: &Ui, kept: &RetentionPlan) {
     ui.note(&format!(
         "keeping    every second from {}, and {} before it (ends of days and months)",

@@ -18,11 +18,11 @@ pub struct Operation<'a> {
     pub key: Cow<'a, PartitionKey>,
     /// Its id.
     pub id: Cow<'a, str>,
-    /// What to do with it.
+    /// The verb.
     pub verb: Verb<'a>,
 }
 
-/// What to do with an item. Documents are JSON text.
+/// An action on an item. Documents are JSON text.
 #[derive(Debug, Clone)]
 pub enum Verb<'a> {
     /// Read it.

@@ -60,7 +60,7 @@ impl Drop for OnItsWay<'_> {
     }
 }
 
-/// What happens to an operation that arrives.
+/// The way of an operation that arrives.
 enum Turn<'a> {
     /// It goes alone: little else is in flight.
     Alone(OnItsWay<'a>, Verb<'static>),

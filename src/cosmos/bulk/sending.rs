@@ -36,7 +36,7 @@ type Numbered<'a> = (usize, Operation<'a>);
 /// Identifies an item by its id and its key.
 type Item<'a> = (Cow<'a, str>, Cow<'a, PartitionKey>);
 
-/// What sends operations.
+/// The sender of operations.
 #[derive(Clone, Copy)]
 pub(super) struct Sending<'a> {
     pub(super) carrier: &'a dyn Carrier,
@@ -52,7 +52,7 @@ struct Chunk<'a> {
     bytes: usize,
 }
 
-/// What is left to do after a request.
+/// The operations that remain after a request.
 struct Rest<'a> {
     operations: Vec<Numbered<'a>>,
     how: Again,
@@ -292,7 +292,7 @@ fn concerns_all(failure: &Failure) -> bool {
     matches!(failure.disposition, Disposition::Transient | Disposition::Denied)
 }
 
-/// What has failed may have been carried out before.
+/// Notes that failed operations may have been carried out before.
 fn as_sent_before(outcomes: Outcomes<Done>) -> Outcomes<Done> {
     let told = |failure| Failure { sent_before: true, ..failure };
     outcomes.into_iter().map(|(place, outcome)| (place, outcome.map_err(told))).collect()

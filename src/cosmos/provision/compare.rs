@@ -11,7 +11,7 @@ use crate::change::{key::KeyPaths, record::check_layout};
 pub struct Difference {
     /// How bad it is.
     pub severity: Severity,
-    /// What differs, on one line.
+    /// The difference, on one line.
     pub what: String,
 }
 

@@ -1,4 +1,4 @@
-//! Creates what is missing.
+//! Creates missing containers.
 
 use azure_data_cosmos::{
     error::CosmosError,

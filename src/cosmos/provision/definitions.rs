@@ -31,7 +31,7 @@ pub fn source_definition(name: &str, paths: &[String]) -> ContainerProperties {
 /// The definition of a changes container for a source with these partition key paths.
 ///
 /// The key is hierarchical, the source's paths and then the document, because the history of one busy key would pass
-/// the 20 GB limit of a logical partition that the live documents respect. Only what is asked for is indexed: a 1 KB
+/// the 20 GB limit of a logical partition that the live documents respect. Only the queried paths are indexed: a 1 KB
 /// record costs about half the RU of the default policy.
 pub fn changes_definition(name: &str, source_paths: &[String], indexes: &[String]) -> ContainerProperties {
     // A record's id is not its document's: with /id in the key every version would have its own partition.
@@ -103,7 +103,7 @@ pub enum PathsError {
 /// Checks partition key paths before anything is sent.
 ///
 /// # Errors
-/// With what is wrong, and how to write it.
+/// With the problem, and how to write it.
 pub fn check_paths(paths: &[String]) -> Result<(), PathsError> {
     check_source_key(&KeyPaths::parse(paths).map_err(PathsError::Path)?)?;
     if paths.len() > MAX_PATHS {

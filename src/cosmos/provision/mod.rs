@@ -22,7 +22,7 @@ pub use self::{
     definitions::{PathsError, changes_definition, check_paths, index_path, leases_definition, source_definition},
 };
 
-/// What is wanted beyond the defaults.
+/// Wishes beyond the defaults.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     /// Partition key paths of a source container that has to be created; `/pk` when empty.
@@ -71,7 +71,7 @@ impl Role {
     }
 }
 
-/// What was found or created.
+/// The containers that were found or created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Provisioned {
     /// Which thing.
@@ -105,10 +105,10 @@ impl From<NotProvisioned> for Failure {
     }
 }
 
-/// Creates what is missing and checks what exists. Running it again, or twice at once, is harmless.
+/// Creates missing containers and checks existing ones. Running it again, or twice at once, is harmless.
 ///
 /// # Errors
-/// When the account cannot be reached, or the caller may not create what is missing.
+/// When the account cannot be reached, or the caller may not create containers.
 pub async fn provision(cosmos: &Cosmos, names: &Names, wanted: &Wanted) -> Result<Vec<Provisioned>, NotProvisioned> {
     let database = ensure_database(cosmos, &names.database).await?;
     let mut all = vec![database];

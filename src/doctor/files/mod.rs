@@ -28,13 +28,13 @@ use crate::{
 pub(super) struct Functions {
     /// Those that capture.
     pub captures: Vec<String>,
-    /// What their files say about the leases.
+    /// Lease settings by function, from each function.json.
     pub declared: BTreeMap<String, Declared>,
     /// Those that prune, on a schedule.
     pub timers: Vec<String>,
 }
 
-/// What a function.json says about the function's leases.
+/// The lease settings of a function.json.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Declared {
     /// The prefix of their ids.

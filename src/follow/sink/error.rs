@@ -39,7 +39,7 @@ pub enum Busy {
     File {
         /// The file.
         path: PathBuf,
-        /// What happened.
+        /// The cause.
         #[source]
         error: io::Error,
     },
@@ -73,7 +73,7 @@ pub enum Refused {
     File {
         /// The file.
         path: PathBuf,
-        /// What happened.
+        /// The cause.
         #[source]
         error: io::Error,
     },

@@ -18,7 +18,7 @@ pub enum Extent {
     Whole,
     /// All of it, in any case.
     WholeAnyway,
-    /// What the settings of capture leave.
+    /// The part that the settings of capture keep.
     Part(Arc<Projection>),
 }
 

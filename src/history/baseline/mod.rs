@@ -45,7 +45,7 @@ pub fn op_of(found: &ScannedItem) -> Op {
 pub enum Saving<'a> {
     /// The history lacks it. The record is only created, because capture knows more about a version.
     Missing(Op),
-    /// It is about to be overwritten. The record keeps what is already known about that version.
+    /// It is about to be overwritten. The record keeps the facts that are already known about that version.
     Before(Option<&'a Version>),
 }
 

@@ -26,7 +26,7 @@ pub struct Saver<'a> {
     pub writers: &'a Writers,
     /// How many documents are read concurrently, when they were not read along.
     pub concurrency: usize,
-    /// What is left of each document; `None` for all of it.
+    /// Reduces each document to the part that is stored; `None` stores all of it.
     pub shape: Option<&'a Redactor>,
     /// The time of this machine.
     pub clock: &'a dyn Clock,
@@ -43,8 +43,8 @@ pub struct Saved {
 }
 
 impl Saver<'_> {
-    /// Reads what is not at hand, and writes the records that do not exist. A document that has disappeared meanwhile
-    /// does not count as missing: capture delivers its delete.
+    /// Reads the texts that are not at hand, and writes the records that do not exist. A document that has disappeared
+    /// meanwhile does not count as missing: capture delivers its delete.
     ///
     /// # Errors
     /// When the source cannot be read.
@@ -87,7 +87,7 @@ impl Saver<'_> {
         Ok(saved)
     }
 
-    /// The record of a live document, or of what is left of it.
+    /// The record of a live document, or of the part that is stored.
     fn record(&self, item: &ItemKey, text: &str, op: Op, now: DateTime<Utc>) -> Result<Record, Failure> {
         let time = (self.clock, now);
         let place = (self.containers.source.namespace(), self.containers.changes.layout());

@@ -41,7 +41,7 @@ pub(super) struct Shared {
     pub(super) meter: RuMeter,
 }
 
-/// What happens to an operation on one item, in place of the usual.
+/// A fault that an operation on one item meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// It is not carried out, and answered with this status.
@@ -123,7 +123,7 @@ impl MemoryContainer {
         }
     }
 
-    /// What happens to the next operations on items, in order. Later ones are carried out as usual.
+    /// Lets the next operations on items meet these faults, in order. Later ones are carried out as usual.
     pub fn fail_next(&self, faults: impl IntoIterator<Item = Fault>) {
         locked(&self.faults).extend(faults);
     }

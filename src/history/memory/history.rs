@@ -242,7 +242,7 @@ impl InContainer for MemoryHistory {
     }
 }
 
-/// What capture writes to and reads from.
+/// The history as capture uses it.
 impl History for MemoryHistory {
     type Writer = MemoryContainer;
     type Source = MemoryContainer;

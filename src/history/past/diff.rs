@@ -29,9 +29,9 @@ pub struct DiffRequest {
 /// One of the two states to compare.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Side {
-    /// What is live.
+    /// The live document.
     Live,
-    /// What was in force at a moment; [`PointInTime::END`] means the newest version in the history.
+    /// The version in force at a moment; [`PointInTime::END`] means the newest version in the history.
     At(PointInTime),
     /// A single version: a record's id, an LSN or an etag.
     Version(String),
@@ -51,11 +51,11 @@ pub struct Comparison {
 /// One state of a document.
 #[derive(Debug)]
 pub enum Seen {
-    /// What is live.
+    /// The live document.
     Live(LiveSide),
     /// A version that was named.
     Version(Box<Version>, Option<String>),
-    /// What was in force at a moment.
+    /// The version in force at a moment.
     At {
         /// The moment.
         at: PointInTime,

@@ -68,7 +68,7 @@ use crate::{
 /// How many documents are read ahead of the requested one.
 const AHEAD: usize = 16;
 
-/// What a document was at a moment, together with the live document when that tells more than the history.
+/// A document at a moment, from its versions and, when that tells more, from the live document.
 #[derive(Debug, Clone)]
 pub struct Known {
     /// The versions, with the live one.
@@ -77,7 +77,7 @@ pub struct Known {
     pub doubt: Option<String>,
 }
 
-/// What a container has of a document, with its system properties. It is read at most once for a document, so that two of
+/// The live text of a document, with its system properties. It is read at most once for a document, so that two of
 /// its states are judged by the same.
 type LiveText = OnceCell<Option<String>>;
 
@@ -180,7 +180,7 @@ impl<'a> Past<'a> {
         Ok(found[0].lost)
     }
 
-    /// What the container has of a document.
+    /// Reads the live text of a document.
     async fn live_text<'t>(
         &self,
         source: &dyn LiveContainer,

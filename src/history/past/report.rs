@@ -68,7 +68,7 @@ impl ReportLine {
     }
 }
 
-/// What matches.
+/// The matching documents.
 #[derive(Debug)]
 pub struct Found {
     /// By time.

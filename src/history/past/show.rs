@@ -28,13 +28,13 @@ pub struct ShowRequest {
 /// Which state of documents is requested.
 #[derive(Debug, Clone, PartialEq)]
 pub enum State {
-    /// What they were at a moment.
+    /// As of a moment.
     At(PointInTime),
     /// A single version: a record's id, an LSN or an etag.
     Version(String),
 }
 
-/// What one document was.
+/// One document, as of a moment or as a single version.
 #[derive(Debug)]
 pub struct Shown {
     /// The document, with its versions.
@@ -50,7 +50,7 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// What the document was, and what cannot be known about that.
+    /// Returns the document as of the moment, with the caveats.
     pub fn answer(&self) -> AsOf<'_> {
         let versions = &self.known.versions;
         match versions.iter().find(|version| self.version.as_ref() == Some(&version.record_id)) {

@@ -42,7 +42,7 @@ pub struct Told<'i> {
     pub text: Option<Arc<str>>,
     /// The text of the version before; `None` for a delete, and before the first version.
     pub before: Option<Arc<str>>,
-    /// What happened to the requested field; `None` when nothing did, or no field was requested.
+    /// The change of the requested field; `None` when it did not change, or none was requested.
     pub change: Option<FieldChange>,
     /// Why its text cannot be read, which is no reason to leave out the other versions.
     pub problem: Option<LookError>,

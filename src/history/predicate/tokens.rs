@@ -1,6 +1,6 @@
 //! Splits Cosmos SQL into tokens, as far as a predicate needs it.
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// An identifier or a keyword.

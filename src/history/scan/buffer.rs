@@ -1,4 +1,4 @@
-//! What a scan keeps of a piece: the facts of every version, and texts while there is room.
+//! The buffer of a scan: the facts of every version of a piece, and texts while there is room.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::{
     history::{entry::Entry, histories::attribute},
 };
 
-/// What a piece had.
+/// The content of a piece.
 #[derive(Default)]
 pub(super) struct ScanBuffer {
     pub(super) found: HashMap<ItemKey, ScannedItem>,

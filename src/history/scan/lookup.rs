@@ -91,7 +91,7 @@ impl Scan<'_> {
     }
 }
 
-/// What the history has of the documents with an id, without their texts; with a key, or its first components, only of
+/// Looks up the versions of the documents with an id, without texts; with a key, or its first components, only of
 /// those under it.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Gathers what is known about the items in scope: their versions, and what the target has now. It works through the
+//! Gathers the facts about the items in scope: their versions, and what the target has now. It works through the
 //! hash space piece by piece, several at a time, so that memory does not grow with the container and no version is read
 //! twice.
 
@@ -72,7 +72,7 @@ pub struct ScannedItem {
     /// All its versions, in any order unless all texts are requested: then oldest first. Texts may be present, as
     /// [`ScanTexts`] says.
     pub versions: Vec<Version>,
-    /// What the target has now, if that was requested; `None` when there is no such document.
+    /// The live document, if it was requested; `None` when there is none.
     pub live: Option<Live>,
     /// Deletes of documents with this id for which the history does not name the partition key: records from before
     /// `_change.key`, in a history that is not keyed by the source's paths.
@@ -123,7 +123,7 @@ pub struct Scan<'a> {
 pub struct Piece {
     /// Sorted by id and key.
     pub found: Vec<ScannedItem>,
-    /// The number of its hash range and what is left of that range; `None` for items that are selected otherwise.
+    /// The number of its hash range and the rest of that range; `None` for items that are selected otherwise.
     pub walked: Option<(usize, HashRange)>,
     /// Records that cannot be parsed: set aside, for the caller to name.
     pub bad: Vec<BadRecord>,

@@ -61,7 +61,7 @@ impl Refusal {
         }
     }
 
-    /// What happened and why, on one line: a setting's error has two.
+    /// The error with its causes, on one line: a setting's error has two.
     pub(super) fn message(&self) -> String {
         chain(self).replace('\n', " ")
     }

@@ -70,7 +70,7 @@ impl<H: History> Handler<H> {
         Self { looked, ..self }
     }
 
-    /// What captures the changes of each function.
+    /// The capture of each function.
     pub fn captures(&self) -> Vec<Arc<Capture<H>>> {
         let capture = |served: &Served<H>| match served {
             Served::Changes { capture, .. } => Some(capture.clone()),

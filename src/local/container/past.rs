@@ -40,7 +40,7 @@ pub(in crate::local) trait Fetch: fmt::Debug + Send + Sync {
 
 /// Brings a container up to date before it is read.
 pub(in crate::local) trait Refresh: fmt::Debug + Send + Sync {
-    /// Adds what is new; returns the problem when that fails.
+    /// Adds the new versions; returns the problem when that fails.
     fn refresh<'a>(&'a self, container: &'a Container) -> BoxFuture<'a, Result<(), String>>;
 }
 

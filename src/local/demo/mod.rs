@@ -77,7 +77,7 @@ pub struct Report {
     pub letters: usize,
     /// The document that was written most often, and its versions in order.
     pub timeline: Option<(&'static zipcodes::Zipcode, Vec<Version>)>,
-    /// What is proved, or what is missing, duplicated or out of order.
+    /// The proof, or the versions that are missing, duplicated or out of order.
     pub proof: Result<String, Vec<String>>,
 }
 
@@ -123,7 +123,7 @@ pub enum DemoError {
     /// The demo's folder cannot be created or removed.
     #[error("cannot {what} {}", folder.display())]
     Folder {
-        /// What was attempted.
+        /// The attempt.
         what: &'static str,
         /// The folder.
         folder: PathBuf,

@@ -91,7 +91,7 @@ impl<'a> Event<'a> {
         Ok(event)
     }
 
-    /// What happened; a stream that does not say delivers the newest text of each document.
+    /// The operation; a stream that does not say delivers the newest text of each document.
     fn op(&self) -> Option<Op> {
         Some(match self.operation {
             None => Op::Upsert,

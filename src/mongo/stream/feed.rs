@@ -30,7 +30,7 @@ const LONG_QUIET: u32 = 12;
 /// The size of the text at which a page is full, when it may end anywhere.
 const PAGE: usize = 4 << 20;
 
-/// What is watched, and how.
+/// The watched scope, and how it is watched.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
     pub mongo: Mongo,

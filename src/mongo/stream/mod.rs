@@ -32,7 +32,7 @@ use crate::{
 const WAIT: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What is watched.
+/// The watched part of a deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     /// One collection.
@@ -48,7 +48,7 @@ pub enum Scope {
     Deployment,
 }
 
-/// Why names do not say what is watched.
+/// Why names do not form a scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadScope {
     /// The database's name is empty.
@@ -63,8 +63,7 @@ pub enum BadScope {
 }
 
 impl Scope {
-    /// What is watched when these names are given. An empty name, such as an unset variable of a script, must not widen
-    /// that.
+    /// The scope of these names. An empty name, such as an unset variable of a script, must not widen that.
     ///
     /// # Errors
     /// When a name is empty, or the collection's database is not named.

@@ -23,7 +23,7 @@ pub(super) struct Position {
     /// The stream begins with the operations of this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Time>,
-    /// The token of what was delivered last: a BSON document in base64.
+    /// The token of the last delivered event: a BSON document in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// Whether the stream ended with that token, and begins anew after it.

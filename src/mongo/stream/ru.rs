@@ -8,7 +8,7 @@ use crate::{
     mongo::{Mongo, failure::is_unknown_command},
 };
 
-/// What it requires after `$changeStream`; any other pipeline is refused.
+/// The stages that it requires after `$changeStream`; any other pipeline is refused.
 pub(super) fn pipeline() -> [Document; 2] {
     [
         doc! { "$match": { "operationType": { "$in": ["insert", "update", "replace"] } } },

@@ -13,7 +13,7 @@ use crate::{
     restore::{apply::Outcome, plan_file::Head},
 };
 
-/// What a journal item in the history holds, under `_restore`.
+/// The content of a journal item in the history, under `_restore`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub(super) enum Entry {

@@ -154,7 +154,7 @@ impl Journal {
         added.map(|()| is_taken)
     }
 
-    /// Writes what is waiting; when this returns, everything is in the history.
+    /// Writes the waiting lines; when this returns, everything is in the history.
     ///
     /// # Errors
     /// When the service refuses.
@@ -172,7 +172,7 @@ impl Journal {
         }
     }
 
-    /// What was noted so far in this run.
+    /// The notes of this run so far.
     pub fn noted(&self) -> Done {
         Done { path: self.path.clone(), begun: self.begun, unwritten: self.unwritten.clone() }
     }

@@ -96,7 +96,7 @@ fn a_document_that_is_long_gone_is_forgotten_only_on_demand() {
     assert_eq!(reasons(month, &gone), ["day", "in-force"], "the last days of its life are kept");
 }
 
-/// What a restore would do, by the simplest model: it plays the versions in order and stops.
+/// The answer of a restore, by the simplest model: it plays the versions in order and stops.
 #[derive(Debug, PartialEq)]
 enum Answer {
     Document(String),

@@ -1,4 +1,4 @@
-//! What is reported for each batch: its span, and its share of the metrics.
+//! The telemetry of one batch: its span, and its share of the metrics.
 
 use std::sync::Arc;
 

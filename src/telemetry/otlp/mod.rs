@@ -176,7 +176,7 @@ impl Export {
             .build();
     }
 
-    /// Sends what is left, for a few seconds at most. Anything later is dropped.
+    /// Sends the rest, for a few seconds at most. Anything later is dropped.
     pub async fn finish(&self) {
         let (traces, meters) = (self.traces.clone(), self.meters.clone());
         let farewell = tokio::task::spawn_blocking(move || {

@@ -1,4 +1,4 @@
-//! Tests what is reported for operations whose first answer was lost, and that were then sent again in another form.
+//! Tests the outcomes of operations whose first answer was lost, and that were then sent again in another form.
 #![cfg(test)]
 
 use std::sync::atomic::Ordering::Relaxed;

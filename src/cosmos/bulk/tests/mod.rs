@@ -29,7 +29,7 @@ use crate::{
     cosmos::{Disposition, Failure, Gate, Status, Written},
 };
 
-/// What an account does with the next requests or operations.
+/// The answers to the next requests or operations.
 type Faults = VecDeque<(u16, u16)>;
 
 #[derive(Default)]

@@ -23,7 +23,7 @@ pub enum FeedMode {
     AllVersions,
 }
 
-/// What the host does after a failed invocation.
+/// The host's reaction to a failed invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// How often the same batch is retried; `None` means forever (`-1`).
