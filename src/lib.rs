@@ -5,8 +5,8 @@
 //!
 //! # Examples
 //!
-//! Every use case takes a request and a context, and hands back a report; nothing prints. Each module of one shows how it
-//! is called.
+//! Every use case takes a request and a context, and hands back a report; nothing prints. Each module of one shows how
+//! it is called.
 //!
 //! ```no_run
 //! use cosmos_rewind::{

@@ -131,8 +131,8 @@ pub enum NewFunctionError {
     },
 }
 
-/// Adds a function: its folder with a function.json, and its settings in local.settings.json when there is one. Adding it
-/// again is harmless.
+/// Adds a function: its folder with a function.json, and its settings in local.settings.json when there is one. Adding
+/// it again is harmless.
 ///
 /// # Errors
 /// When a name is wrong or taken, or a file cannot be written; then nothing is left behind.

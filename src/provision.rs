@@ -20,7 +20,7 @@ use serde::Serialize;
 pub use crate::cosmos::provision::{Difference, Provisioned, Role, Severity, Throughput};
 use crate::{
     context::Context,
-    cosmos::provision::{self, NotProvisioned, PathsError, Wanted},
+    cosmos::provision::{self, NotProvisioned, PathsError, ProvisionOptions},
 };
 
 /// The properties of containers that have to be created.
@@ -96,6 +96,7 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, Provision
     request.check()?;
     let Request { source_paths, indexes, throughput, elsewhere } = request;
     let all =
-        provision::provision(cx.account, cx.names, &Wanted { source_paths, indexes, throughput, elsewhere }).await?;
+        provision::provision(cx.account, cx.names, &ProvisionOptions { source_paths, indexes, throughput, elsewhere })
+            .await?;
     Ok(Report { all, ru: cx.account.meter().total(), seconds: started.elapsed().as_secs_f64() })
 }

@@ -152,8 +152,8 @@ pub async fn look(captures: &[Arc<Capture<CosmosHistory>>]) -> Result<(), ServeE
 }
 
 /// Notes in the histories when the trigger began that writes them, as its leases tell: now, and whenever they were made
-/// anew since. A reader of the history can tell from that what was passed over. Nothing waits for it: without a note, the
-/// leases that are there tell the same, as long as they are not lost again. Never ends.
+/// anew since. A reader of the history can tell from that what was passed over. Nothing waits for it: without a note,
+/// the leases that are there tell the same, as long as they are not lost again. Never ends.
 pub async fn note_begun(captures: &[Arc<Capture<CosmosHistory>>]) {
     let mut noted = vec![None; captures.len()];
     let (mut pause, mut told) = (FIRST_NOTE, false);

@@ -20,7 +20,7 @@ use super::{
 
 /// An event whose text is to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedEvent {
     /// The file's name, as the first pass saw it.
     pub file: Arc<str>,
     /// Its line; 0 when the file is a single event.
@@ -29,7 +29,7 @@ pub struct Wanted {
     pub version: Box<str>,
 }
 
-impl Wanted {
+impl WantedEvent {
     /// Its place.
     pub fn place(&self) -> String {
         place(&self.file, self.line)
@@ -37,7 +37,7 @@ impl Wanted {
 }
 
 /// Makes a result of a chosen event, or of the reason why it cannot be read.
-type Make<T> = fn(&Wanted, Result<Head<'_>, NoDocument>) -> T;
+type Make<T> = fn(&WantedEvent, Result<Head<'_>, NoDocument>) -> T;
 
 impl Archive {
     /// Reads the chosen events in any order and passes on the results, until the receiver is dropped.
@@ -46,7 +46,7 @@ impl Archive {
     /// When something that the first pass saw cannot be read now.
     pub(super) async fn send<T: Send + 'static>(
         self,
-        mut wanted: Vec<Wanted>,
+        mut wanted: Vec<WantedEvent>,
         out: mpsc::Sender<T>,
         make: Make<T>,
     ) -> Result<(), Damage> {
@@ -67,7 +67,7 @@ impl Archive {
             }
             Self::Blobs(store, _) => {
                 // Files with many events are read one at a time: each is held in memory, compressed.
-                let (ones, files): (Vec<Wanted>, Vec<Wanted>) =
+                let (ones, files): (Vec<WantedEvent>, Vec<WantedEvent>) =
                     wanted.into_iter().partition(|chosen| Kind::of(&chosen.file) == Some(Kind::One));
                 let mut read = stream::iter(ones)
                     .map(|one| async { get(&store, &one.file).await.map(|bytes| (one, bytes)) })
@@ -91,7 +91,12 @@ impl Archive {
 }
 
 /// Passes on the chosen events of one file, which are sorted by line; false when the receiver was dropped.
-fn pass_on<T>(chosen: &[Wanted], input: impl BufRead, out: &mpsc::Sender<T>, make: Make<T>) -> Result<bool, Damage> {
+fn pass_on<T>(
+    chosen: &[WantedEvent],
+    input: impl BufRead,
+    out: &mpsc::Sender<T>,
+    make: Make<T>,
+) -> Result<bool, Damage> {
     let Some(first) = chosen.first() else { return Ok(true) };
     let kind = Kind::of(&first.file).unwrap_or(Kind::Lines);
     let mut left = chosen.iter().peekable();
@@ -109,7 +114,7 @@ fn pass_on<T>(chosen: &[Wanted], input: impl BufRead, out: &mpsc::Sender<T>, mak
 }
 
 /// Makes the result of a chosen event.
-fn made<T>(text: &[u8], chosen: &Wanted, make: Make<T>) -> T {
+fn made<T>(text: &[u8], chosen: &WantedEvent, make: Make<T>) -> T {
     let head = match serde_json::from_slice::<Head<'_>>(text) {
         Ok(head) if *head.version == *chosen.version => Ok(head),
         _ => Err(NoDocument::Changed),

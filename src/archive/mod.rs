@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub use self::{
-    fetch::Wanted,
+    fetch::WantedEvent,
     file::events_in,
     index::Counts,
     location::{Archive, HOW, NoArchive},
@@ -196,7 +196,7 @@ pub enum Problem {
 /// # Errors
 /// When an entry is not an event.
 #[doc(hidden)]
-pub fn newest_in(name: &str, bytes: &[u8]) -> Result<Vec<Wanted>, Damage> {
+pub fn newest_in(name: &str, bytes: &[u8]) -> Result<Vec<WantedEvent>, Damage> {
     newest::places_in(name, Kind::of(name).unwrap_or(Kind::Lines), bytes)
 }
 

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::{
-    Archive, Counts, Damage, InputDocument, NoDocument, Wanted,
+    Archive, Counts, Damage, InputDocument, NoDocument, WantedEvent,
     event::Head,
     file::Kind,
     index::{Collect, End, Reading},
@@ -30,7 +30,7 @@ enum State {
 struct Best {
     ts: i64,
     lsn: Option<i64>,
-    place: Wanted,
+    place: WantedEvent,
     state: State,
     /// Its collection, where there may be several.
     ns: Option<Arc<str>>,
@@ -93,7 +93,7 @@ impl Collect for Index {
         item.copy_from_slice(&digest.finalize()[..16]);
         let seen = Position { ts, lsn: head.lsn, record_id: &head.version };
         if self.items.get(&item).is_none_or(|best| best.position() < seen) {
-            let place = Wanted { file: file.clone(), line, version: head.version.as_ref().into() };
+            let place = WantedEvent { file: file.clone(), line, version: head.version.as_ref().into() };
             let ns = head.ns.as_deref().map(|ns| self.collection(ns));
             self.items.insert(item, Best { ts, lsn: head.lsn, place, state, ns });
         }
@@ -109,7 +109,7 @@ impl Collect for Index {
 }
 
 /// The place of each document's newest version in one file.
-pub(super) fn places_in(name: &str, kind: Kind, bytes: &[u8]) -> Result<Vec<Wanted>, Damage> {
+pub(super) fn places_in(name: &str, kind: Kind, bytes: &[u8]) -> Result<Vec<WantedEvent>, Damage> {
     let mut reading = Reading { into: Index::default(), ns: None, counts: Counts::default() };
     reading.add_all(name, kind, bytes)?;
     Ok(reading.into.items.into_values().map(|best| best.place).collect())
@@ -165,7 +165,7 @@ impl Newest {
                 return Ok(());
             }
         }
-        let make = |wanted: &Wanted, head: Result<Head<'_>, NoDocument>| {
+        let make = |wanted: &WantedEvent, head: Result<Head<'_>, NoDocument>| {
             let text = head.and_then(|head| head.doc.map(|doc| doc.get().to_owned()).ok_or(NoDocument::Gone));
             InputDocument { place: wanted.place(), text }
         };

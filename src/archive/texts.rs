@@ -12,7 +12,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::{Archive, Damage, NoDocument, Problem, Wanted, event::Head};
+use super::{Archive, Damage, NoDocument, Problem, WantedEvent, event::Head};
 use crate::{
     change::{
         key::{ItemKey, KeyPaths},
@@ -77,16 +77,16 @@ impl KeptTexts {
     /// When a file cannot be read any more, or the filter uses a name that does not exist.
     pub async fn read(
         archive: &Archive,
-        wanted: Vec<Wanted>,
+        wanted: Vec<WantedEvent>,
         keys: &KeyPaths,
         filter: Option<&Filter>,
     ) -> Result<Self, Damage> {
         let unwritable = |e: io::Error| Damage::new("a temporary file", Problem::Write(e));
         let mut keeping = Keeping::new().map_err(unwritable)?;
         let mut no_answer = 0;
-        let (out, mut read) = mpsc::channel::<(Wanted, Option<Event<'static>>)>(IN_FLIGHT);
+        let (out, mut read) = mpsc::channel::<(WantedEvent, Option<Event<'static>>)>(IN_FLIGHT);
         // When it is no event any more, nobody can tell whose it was; whoever asks for it will not find it.
-        let make = |wanted: &Wanted, head: Result<Head<'_>, NoDocument>| {
+        let make = |wanted: &WantedEvent, head: Result<Head<'_>, NoDocument>| {
             (wanted.clone(), head.and_then(|head| head.event()).ok())
         };
         let reader = tokio::spawn(archive.clone().send(wanted, out, make));

@@ -13,7 +13,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Archive, Counts, Damage, Problem, Wanted,
+    Archive, Counts, Damage, Problem, WantedEvent,
     event::Head,
     index::{Collect, End},
     place,
@@ -56,12 +56,12 @@ pub struct Versions {
     pub item: ItemKey,
     /// Its versions without their texts, in any order, without duplicates.
     pub versions: Vec<Version>,
-    places: HashMap<String, Wanted>,
+    places: HashMap<String, WantedEvent>,
 }
 
 impl Versions {
     /// The place of a version.
-    pub fn place_of(&self, record_id: &str) -> Option<&Wanted> {
+    pub fn place_of(&self, record_id: &str) -> Option<&WantedEvent> {
         self.places.get(record_id)
     }
 
@@ -234,7 +234,7 @@ impl ArchiveFacts {
                 places: HashMap::new(),
             });
             let Some(file) = self.files.get(fact.file) else { continue };
-            let place = Wanted { file: file.clone(), line: fact.line, version: fact.version.as_str().into() };
+            let place = WantedEvent { file: file.clone(), line: fact.line, version: fact.version.as_str().into() };
             // A follower that was killed writes a line again.
             if of_item.places.insert(fact.version.clone(), place).is_some() {
                 continue;
@@ -254,7 +254,7 @@ impl ArchiveFacts {
     }
 
     /// A place as plans write it.
-    pub fn place_below(&self, place: &Wanted) -> ArchivePlace {
+    pub fn place_below(&self, place: &WantedEvent) -> ArchivePlace {
         let root = self.archive.root();
         ArchivePlace { file: place.file.strip_prefix(&root).unwrap_or(&place.file).to_owned(), line: place.line }
     }
@@ -270,11 +270,15 @@ impl Archive {
     ///
     /// # Errors
     /// When the name leads out of the archive: anybody may have edited the plan.
-    pub fn wanted(&self, place: &ArchivePlace, version: &str) -> Result<Wanted, NoFile> {
+    pub fn wanted(&self, place: &ArchivePlace, version: &str) -> Result<WantedEvent, NoFile> {
         let below = Path::new(&place.file).components().all(|part| matches!(part, Component::Normal(_)));
         if !below || place.file.is_empty() {
             return Err(NoFile(place.file.clone()));
         }
-        Ok(Wanted { file: format!("{}{}", self.root(), place.file).into(), line: place.line, version: version.into() })
+        Ok(WantedEvent {
+            file: format!("{}{}", self.root(), place.file).into(),
+            line: place.line,
+            version: version.into(),
+        })
     }
 }

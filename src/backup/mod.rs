@@ -1,4 +1,5 @@
-//! Backups: documents of the live container, or of a moment, in a file; and from a file, or an archive, back into the container.
+//! Backups: documents of the live container, or of a moment, in a file; and from a file, or an archive, back into the
+//! container.
 //!
 //! # Examples
 //!

@@ -8,9 +8,9 @@ use crate::{
     frontier::waiting::reach,
     history::{
         as_of::Caveat,
-        gone::Gone,
+        gone::DeleteSearch,
         live::LiveDetail,
-        moment::{Moment, NoText, Then},
+        moment::{DocumentState, Moment, NoText},
         scan::{PIECE_ROWS, Scan, ScanTexts, Scope},
     },
 };
@@ -42,7 +42,7 @@ impl Job<'_> {
         let then = Moment::new(at, self.request.predicate.is_none(), self.containers, &frontier, &self.limiter);
         let then = &then;
         let (changes, source) = (&*self.containers.changes, &*self.containers.source);
-        let gone = Gone::new(self.cx.account, self.cx.names, (changes, source), &frontier, &self.limiter);
+        let gone = DeleteSearch::new(self.cx.account, self.cx.names, (changes, source), &frontier, &self.limiter);
         let mut pieces = std::pin::pin!(scan.pieces());
         while let Some(piece) = pieces.next().await {
             let mut piece = piece.map_err(|f| self.explain(f))?;
@@ -53,9 +53,9 @@ impl Job<'_> {
             let mut chosen = Vec::new();
             for found in &piece.found {
                 match then.choose(found) {
-                    Then::Nothing => {}
-                    Then::Unknown(doubt) => sink.unknown(&found.item, &doubt, self.step),
-                    Then::Document(version) => {
+                    DocumentState::Nothing => {}
+                    DocumentState::Unknown(doubt) => sink.unknown(&found.item, &doubt, self.step),
+                    DocumentState::Document(version) => {
                         sink.count(&version.caveats);
                         chosen.push(version);
                     }

@@ -1,9 +1,9 @@
 //! A document of MongoDB as JSON text, from which its bytes come back exactly. Everything else in this program works on
 //! such texts.
 //!
-//! The text begins with `id`, under which the document is known, and has the document's own members in their order, with
-//! values in canonical Extended JSON. Names that mean something to this program get a `~` in front. What Extended JSON
-//! cannot give back is written as `{"$bson":{"type":"03","base64":"..."}}`: the element's bytes.
+//! The text begins with `id`, under which the document is known, and has the document's own members in their order,
+//! with values in canonical Extended JSON. Names that mean something to this program get a `~` in front. What Extended
+//! JSON cannot give back is written as `{"$bson":{"type":"03","base64":"..."}}`: the element's bytes.
 
 mod decimal;
 mod elements;

@@ -23,7 +23,7 @@ pub(super) fn document(text: &str) -> Result<Vec<u8>, NoBson> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let read = deserializer.deserialize_map(Top(&mut state));
     let read = read.and_then(|beside| deserializer.end().map(|()| beside));
-    let Beside { known_as, whole } = read.map_err(|error| state.error(&error))?;
+    let ExtraMembers { known_as, whole } = read.map_err(|error| state.error(&error))?;
     let bytes = match whole {
         Some(whole) => agreed(whole, &state.out)?,
         None => state.out,
@@ -179,7 +179,7 @@ struct Top<'s>(&'s mut State);
 
 /// The members of a text that are not the document's own.
 #[derive(Default)]
-struct Beside {
+struct ExtraMembers {
     /// The text that identifies the document.
     known_as: Option<String>,
     /// The bytes of the document, when they are written as a whole.
@@ -188,7 +188,12 @@ struct Beside {
 
 impl Top<'_> {
     /// Reads a member that is not the document's own.
-    fn meant<'de, A: MapAccess<'de>>(&mut self, at: usize, map: &mut A, beside: &mut Beside) -> Result<(), A::Error> {
+    fn meant<'de, A: MapAccess<'de>>(
+        &mut self,
+        at: usize,
+        map: &mut A,
+        beside: &mut ExtraMembers,
+    ) -> Result<(), A::Error> {
         let state = &mut *self.0;
         state.way.push(at + 1);
         match state.name(at + 1) {
@@ -210,14 +215,14 @@ impl Top<'_> {
 }
 
 impl<'de> Visitor<'de> for Top<'_> {
-    type Value = Beside;
+    type Value = ExtraMembers;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a document")
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Beside, A::Error> {
-        let (mut beside, mut others) = (Beside::default(), false);
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<ExtraMembers, A::Error> {
+        let (mut beside, mut others) = (ExtraMembers::default(), false);
         self.0.out.extend_from_slice(&[0; 4]);
         let mut at = self.0.out.len();
         while map.next_key_seed(Name(self.0))?.is_some() {

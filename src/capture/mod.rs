@@ -1,7 +1,7 @@
 //! The use case: a batch of changes in; every one of them durable, in `changes` or in the dead-letter store, out.
 //!
-//! docs/understand/promises.md has what is promised. In short: `Ok` only when nothing is left to lose; anything that may pass
-//! is retried within a deadline; one record that can never be stored does not hold up the others.
+//! docs/understand/promises.md has what is promised. In short: `Ok` only when nothing is left to lose; anything that
+//! may pass is retried within a deadline; one record that can never be stored does not hold up the others.
 //!
 //! # Examples
 //!

@@ -1,10 +1,10 @@
 //! Which payloads the Functions host may have altered on the way.
 //!
 //! Unless host.json says otherwise, the host parses documents with date recognition on and writes them again: trailing
-//! zeros of a fraction are cut, offsets become host-local, `/Date(..)/` becomes ISO (webjobs-sdk-extensions#898). Ids and
-//! partition keys are not spared. Lone surrogates always become U+FFFD.
-//! What arrives cannot be told apart from a text that was stored that way, so anything that could be the result of
-//! such a rewrite counts as altered. Numbers are not looked at: Cosmos stores doubles, so their text is its own.
+//! zeros of a fraction are cut, offsets become host-local, `/Date(..)/` becomes ISO (webjobs-sdk-extensions#898). Ids
+//! and partition keys are not spared. Lone surrogates always become U+FFFD. What arrives cannot be told apart from a
+//! text that was stored that way, so anything that could be the result of such a rewrite counts as altered. Numbers are
+//! not looked at: Cosmos stores doubles, so their text is its own.
 
 use serde::{Deserialize, Serialize};
 

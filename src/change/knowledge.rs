@@ -2,8 +2,8 @@
 //! lost.
 //!
 //! The same version may be captured by several ways: the all-versions feed knows what happened and what was before, the
-//! latest-version feed does not; the host may have altered the text, a follower reads it as it is; a part of a document is
-//! less than the whole. One function, [`completed`], decides, and every writer of records obeys it.
+//! latest-version feed does not; the host may have altered the text, a follower reads it as it is; a part of a document
+//! is less than the whole. One function, [`completed`], decides, and every writer of records obeys it.
 
 use serde_json::value::RawValue;
 
@@ -18,7 +18,7 @@ use super::{
 struct Knowledge {
     text: RecordFidelity,
     /// The operation, if known.
-    op: Told,
+    op: OpKnowledge,
     /// The time is the source's, not that of the capture.
     time: bool,
     lsn: bool,
@@ -35,7 +35,7 @@ struct Knowledge {
 
 /// How much is known of what happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Told {
+enum OpKnowledge {
     /// That it existed at some time.
     Baseline,
     /// That it was written.
@@ -57,9 +57,9 @@ impl Knowledge {
         Self {
             text,
             op: match &*op {
-                "create" | "replace" | "update" | "delete" | "expire" => Told::Everything,
-                "upsert" => Told::Upsert,
-                _ => Told::Baseline,
+                "create" | "replace" | "update" | "delete" | "expire" => OpKnowledge::Everything,
+                "upsert" => OpKnowledge::Upsert,
+                _ => OpKnowledge::Baseline,
             },
             time: change.get("tsFrom").is_none(),
             lsn: change.get("lsn").is_some(),
@@ -71,13 +71,13 @@ impl Knowledge {
     }
 
     /// The operation, and whether its reader passed on every change of that feed.
-    fn feed(self) -> (Told, bool) {
+    fn feed(self) -> (OpKnowledge, bool) {
         (self.op, self.unfiltered)
     }
 
     fn is_everything(self) -> bool {
         self.text == RecordFidelity::Exact
-            && self.op == Told::Everything
+            && self.op == OpKnowledge::Everything
             && self.time
             && self.lsn
             && self.previous

@@ -14,7 +14,7 @@ pub struct Image<T> {
     pub etag: Option<T>,
 }
 
-/// A change of one document. `T` is a text, or its place on a [`Sheet`].
+/// A change of one document. `T` is a text, or its place on a [`ChangeBuffer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Streamed<T> {
     /// The operation.
@@ -150,12 +150,12 @@ pub enum Written<'s> {
 
 /// Changes in parts, with all their texts one behind the other.
 #[derive(Debug, Default)]
-pub struct Sheet {
+pub struct ChangeBuffer {
     text: String,
     entries: Vec<Entry>,
 }
 
-impl Sheet {
+impl ChangeBuffer {
     /// With room for so many bytes of text.
     pub fn with_room(bytes: usize) -> Self {
         Self { text: String::with_capacity(bytes), entries: Vec::new() }

@@ -165,8 +165,8 @@ impl Version {
         self.is_absent() || self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Partial))
     }
 
-    /// Whether its reader passed on only what matched a filter: it says nothing of the changes around it, but which version
-    /// was before.
+    /// Whether its reader passed on only what matched a filter: it says nothing of the changes around it, but which
+    /// version was before.
     pub fn is_filtered(&self) -> bool {
         self.via == Some(VersionVia::Known(Via::Filter))
     }
@@ -311,8 +311,8 @@ impl Version {
         self.container.zip(container).is_some_and(|(own, other)| own != other)
     }
 
-    /// When it expires, epoch seconds: by its document's time to live, or by the container's `default`, of which -1 stands
-    /// for none. A container without any lets no document expire.
+    /// When it expires, epoch seconds: by its document's time to live, or by the container's `default`, of which -1
+    /// stands for none. A container without any lets no document expire.
     pub fn expires(&self, default: Option<i64>) -> Option<i64> {
         let own = self.document.as_deref().and_then(|text| RawDocument::parse(text).ok()?.get_i64("ttl"));
         let seconds = own.unwrap_or(default?);

@@ -30,8 +30,8 @@ pub struct ConnectionArgs {
     /// Kind of MongoDB server: mongodb, cosmos-ru or documentdb [default: ask the server]
     #[arg(long, value_name = "KIND", help_heading = HEADING)]
     pub dialect: Option<String>,
-    /// Database of the history and the leases, when the source is a MongoDB deployment [setting: COSMOS_DATABASE, default:
-    /// dev]
+    /// Database of the history and the leases, when the source is a MongoDB deployment [setting: COSMOS_DATABASE,
+    /// default: dev]
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     pub changes_database: Option<String>,
     /// History container [setting: COSMOS_CHANGES_CONTAINER, default: changes]

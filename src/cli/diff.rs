@@ -49,7 +49,8 @@ pub struct DiffArgs {
     /// The earlier moment: RFC 3339 with a zone, epoch seconds, 15m, "2h30m ago", "yesterday 14:05Z"
     #[arg(long, value_name = "TIME", required_unless_present_any = ["version", "fork"])]
     from: Option<String>,
-    /// Compare this version of the one --id instead: a record of the history, an LSN or an etag, as `history` shows them
+    /// Compare this version of the one --id instead: a record of the history, an LSN or an etag, as `history` shows
+    /// them
     #[arg(long, value_name = "RECORD|LSN|ETAG", conflicts_with = "from")]
     version: Option<String>,
     /// The other side: a time, `now` (the newest version in the history), or `live` (the live document)

@@ -7,7 +7,7 @@ use crate::{
     change::key::PartitionKey,
     console::CliError,
     cosmos::Param,
-    find::{BadCondition, Condition, FindError, Manner, Which},
+    find::{BadCondition, Condition, FindError, SearchMode, Which},
     format::Format,
 };
 
@@ -88,11 +88,11 @@ impl FindArgs {
         })
     }
 
-    pub(super) fn manner(&self) -> Manner {
+    pub(super) fn manner(&self) -> SearchMode {
         match (self.first, self.flips_once) {
-            (true, _) => Manner::First,
-            (_, true) => Manner::FlipsOnce,
-            _ => Manner::Each,
+            (true, _) => SearchMode::First,
+            (_, true) => SearchMode::FlipsOnce,
+            _ => SearchMode::Each,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     console::{CliError, Exit, Ui, signals::stop_signal},
     cosmos::{
         Failure,
-        provision::{self, Wanted},
+        provision::{self, ProvisionOptions},
     },
     host::functions::all_names,
     local::{
@@ -79,7 +79,7 @@ pub async fn run(args: LocalArgs, ui: &Ui) -> Result<Exit, CliError> {
     let cosmos = prepare(&local, &names).await?;
     // Functions that watch other containers have settings of their own.
     for own in all_names(&app_root, &settings)?.into_iter().filter(|own| *own != names) {
-        provision::provision(&cosmos, &own, &Wanted::default()).await.map_err(Failure::from)?;
+        provision::provision(&cosmos, &own, &ProvisionOptions::default()).await.map_err(Failure::from)?;
     }
     let trigger = if args.no_trigger {
         None

@@ -7,7 +7,7 @@ use super::{
     applying::{save_plans, show_and_apply},
     from_archive::{FROM, open_archive},
     selection::{bad_list, list_text},
-    together::{Then, bad_plan, carry_out, names_of, plan_and_carry_out},
+    together::{PlanUse, bad_plan, carry_out, names_of, plan_and_carry_out},
 };
 use crate::{
     config::Account,
@@ -77,7 +77,7 @@ async fn together(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     if let Some(file) = &args.ids_file {
         args.lists = lists_of(&list_text(file)?, &mut all).map_err(bad_list)?;
     }
-    let then = Then { how: &args.how, dry_run: args.dry_run, plan_out: args.plan_out.as_deref() };
+    let then = PlanUse { how: &args.how, dry_run: args.dry_run, plan_out: args.plan_out.as_deref() };
     plan_and_carry_out(ui, (&cosmos, &names), &all, then, async |names, containers, cx| {
         let mut request = args.request(ui, None, &cosmos, names, containers).await?;
         request.together = pairs(&all);

@@ -51,8 +51,8 @@ pub struct RestoreArgs {
     /// Value of a parameter of the predicate; repeatable
     #[arg(long, value_name = "NAME=VALUE", requires = "predicate")]
     param: Vec<Param>,
-    /// Restore several containers to the same moment, with one confirmation and one undo: names, each with =CHANGES unless
-    /// a function of the app captures it
+    /// Restore several containers to the same moment, with one confirmation and one undo: names, each with =CHANGES
+    /// unless a function of the app captures it
     #[arg(long, value_name = "NAME[=CHANGES]", value_delimiter = ',',
         conflicts_with_all = ["id", "plan", "into", "from_archive", "version"])]
     pub(super) containers: Vec<String>,

@@ -6,7 +6,7 @@ use std::time::Instant;
 pub use super::revert_args::RevertArgs;
 use super::{
     applying::{save_plans, show_and_apply},
-    together::{Then, names_of, plan_and_carry_out},
+    together::{PlanUse, names_of, plan_and_carry_out},
 };
 use crate::{
     console::{CliError, Exit, Ui, render::plan::Shown},
@@ -49,7 +49,7 @@ async fn together(args: &mut RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
     let mut all = names_of(&args.connection, &args.containers)?;
     args.which.share_list(&mut all)?;
     let args = &*args;
-    let then = Then { how: &args.how, dry_run: args.dry_run, plan_out: args.plan_out.as_deref() };
+    let then = PlanUse { how: &args.how, dry_run: args.dry_run, plan_out: args.plan_out.as_deref() };
     plan_and_carry_out(ui, (&cosmos, &own), &all, then, async |names, containers, cx| {
         let request = Request { together: pairs(&all), ..args.request(ui, &cosmos, names, containers).await? };
         Ok(revert::plan(&request, containers, cx).await.map(OnePlan::from))

@@ -30,8 +30,8 @@ use crate::{
 pub struct RevertArgs {
     #[command(flatten)]
     pub(super) which: SelectionArgs,
-    /// Revert several containers, with one confirmation and one undo: names, each with =CHANGES unless a function of the app
-    /// captures it
+    /// Revert several containers, with one confirmation and one undo: names, each with =CHANGES unless a function of
+    /// the app captures it
     #[arg(long, value_name = "NAME[=CHANGES]", value_delimiter = ',', conflicts_with = "id")]
     pub(super) containers: Vec<String>,
     /// Take back writes from this time on: 2026-11-20T14:05:00Z, epoch seconds, 15m, "yesterday 14:05Z"

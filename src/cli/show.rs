@@ -8,7 +8,7 @@ use super::{ConnectionArgs, lookup, selection::SelectionArgs, together::SeveralA
 use crate::{
     console::{
         CliError, ErrorKind, Exit, Ui,
-        render::show::{How, print},
+        render::show::{PrintOptions, print},
     },
     figures::count_of,
     history::past::{self, ShowRequest},
@@ -79,7 +79,7 @@ async fn one(args: &ShowArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     let request = ShowRequest { which: args.which.selection(opened.account(), names).await?, at };
     let cx = opened.context(ui);
     let mut documents = past::show(&request, &cx).await?;
-    let how = How { object: args.format == ShowFormat::Json, pretty: args.pretty, list: args.which.is_list() };
+    let how = PrintOptions { object: args.format == ShowFormat::Json, pretty: args.pretty, list: args.which.is_list() };
     let mut count = 0;
     let mut exit = Exit::Done;
     while let Some(shown) = documents.next().await? {

@@ -112,7 +112,7 @@ impl SeveralArgs {
 
 /// How plans that were made together are used.
 #[derive(Clone, Copy)]
-pub(super) struct Then<'a> {
+pub(super) struct PlanUse<'a> {
     pub(super) how: &'a ApplyArgs,
     pub(super) dry_run: bool,
     pub(super) plan_out: Option<&'a Path>,
@@ -127,7 +127,7 @@ pub(super) async fn plan_and_carry_out(
     ui: &Ui,
     (cosmos, names): (&Cosmos, &Names),
     all: &[Names],
-    then: Then<'_>,
+    then: PlanUse<'_>,
     plan: impl AsyncFn(&Names, &Containers, &AnyContext<'_>) -> Result<Result<OnePlan, RestoreError>, CliError>,
 ) -> Result<Exit, CliError> {
     let started = Instant::now();

@@ -1,8 +1,8 @@
 //! Environment, settings file and flags, parsed once into types that the rest of the program trusts.
 //!
-//! The same settings serve the Functions host's binding and this binary. Precedence, highest first: a command-line flag,
-//! `<FunctionName>__<SETTING>` for one function, the environment, then `local.settings.json` beside host.json, which Core
-//! Tools reads the same way.
+//! The same settings serve the Functions host's binding and this binary. Precedence, highest first: a command-line
+//! flag, `<FunctionName>__<SETTING>` for one function, the environment, then `local.settings.json` beside host.json,
+//! which Core Tools reads the same way.
 
 mod account;
 mod capture;

@@ -49,7 +49,7 @@ impl Cosmos {
     /// # Errors
     /// When the service does not tell.
     pub async fn time(&self) -> Result<DateTime<Utc>, Failure> {
-        told(self.service_time().await)
+        require_time(self.service_time().await)
     }
 
     /// The same for values that are only shown, or compared with room to spare: this machine's time when the service
@@ -66,15 +66,15 @@ impl Cosmos {
 ///
 /// # Errors
 /// When it does not.
-pub fn told(time: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, Failure> {
+pub fn require_time(time: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, Failure> {
     time.ok_or_else(|| {
         let problem = "the account does not say what time it is, and the clock of this machine may be wrong";
         Failure::from_status("ask for the time".into(), Status::new(503, 0), problem, None)
     })
 }
 
-/// The point in time that a person names; `now` is after every version, whatever this machine's clock says. Relative times
-/// count from the clock of the service that dates the versions; a warning says when this machine's had to do.
+/// The point in time that a person names; `now` is after every version, whatever this machine's clock says. Relative
+/// times count from the clock of the service that dates the versions; a warning says when this machine's had to do.
 ///
 /// # Errors
 /// When the text is no time.

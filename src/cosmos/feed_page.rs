@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Failure;
-use crate::change::streamed::{Sheet, Streamed, Written};
+use crate::change::streamed::{ChangeBuffer, Streamed, Written};
 
 /// One page of the feed.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ enum Content {
     /// The service's answer.
     Body(String),
     /// Changes of another source, in parts.
-    Sheet(Sheet),
+    ChangeBuffer(ChangeBuffer),
 }
 
 impl Default for Content {
@@ -64,8 +64,8 @@ impl FeedPage {
     }
 
     /// Changes of another source.
-    pub fn of_sheet(sheet: Sheet) -> Self {
-        Self { content: Content::Sheet(sheet), ..Self::default() }
+    pub fn of_sheet(sheet: ChangeBuffer) -> Self {
+        Self { content: Content::ChangeBuffer(sheet), ..Self::default() }
     }
 
     /// The changes, in their order.
@@ -84,7 +84,7 @@ impl FeedPage {
             Content::Body(body) => serde_json::from_str::<Body<'_>>(body)
                 .map(|body| body.documents.into_iter().map(item).collect())
                 .map_err(|e| not_understood(&e)),
-            Content::Sheet(sheet) => sheet
+            Content::ChangeBuffer(sheet) => sheet
                 .entries()
                 .map(|entry| match entry {
                     Written::Item(text) => serde_json::from_str(text).map(item).map_err(|e| not_understood(&e)),
@@ -106,7 +106,7 @@ impl FeedPage {
     pub fn bytes(&self) -> usize {
         match &self.content {
             Content::Body(body) => body.len(),
-            Content::Sheet(sheet) => sheet.bytes(),
+            Content::ChangeBuffer(sheet) => sheet.bytes(),
         }
     }
 }

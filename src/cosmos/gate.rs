@@ -11,12 +11,12 @@ const REQUESTS: usize = 64;
 
 /// Room for bytes that are held at the same time.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct ByteBudget {
     pieces: Arc<Semaphore>,
     bytes: usize,
 }
 
-impl Room {
+impl ByteBudget {
     /// Room is counted in pieces of this many bytes.
     const PIECE: usize = 1024;
 
@@ -37,7 +37,7 @@ impl Room {
 pub struct Gate {
     operations: Semaphore,
     most: usize,
-    room: Room,
+    room: ByteBudget,
     requests: Semaphore,
 }
 
@@ -48,7 +48,7 @@ impl Gate {
         Self {
             operations: Semaphore::new(most),
             most,
-            room: Room::new(bytes),
+            room: ByteBudget::new(bytes),
             requests: Semaphore::new(REQUESTS.min(most)),
         }
     }

@@ -17,7 +17,7 @@ use crate::change::{
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Failure>>;
 /// The pages of a read. A page is requested when it is polled, so a caller may wait before it; a stream may be dropped
 /// at any page.
-pub type Found<'a, T> = BoxStream<'a, Result<Vec<T>, Failure>>;
+pub type PageStream<'a, T> = BoxStream<'a, Result<Vec<T>, Failure>>;
 
 /// Items of one container as JSON text, each addressed by its full partition key and its id.
 ///
@@ -58,8 +58,8 @@ pub trait Items: Send + Sync + 'static {
     /// [`Disposition::PreconditionFailed`](super::Disposition::PreconditionFailed) when it has moved,
     /// [`Status::NO_ITEM`](super::Status::NO_ITEM) when it is gone.
     fn replace<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>, etag: &'a str) -> Answer<'a, Written>;
-    /// Deletes an item, only while it has `etag` when one is given; [`Status::NO_ITEM`](super::Status::NO_ITEM) when there
-    /// is none.
+    /// Deletes an item, only while it has `etag` when one is given; [`Status::NO_ITEM`](super::Status::NO_ITEM) when
+    /// there is none.
     fn delete<'a>(&'a self, key: &'a PartitionKey, id: &'a str, etag: Option<&'a str>) -> Answer<'a, Written>;
 }
 

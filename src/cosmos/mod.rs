@@ -38,7 +38,7 @@ use azure_data_cosmos_driver::{
 use futures::FutureExt as _;
 
 pub use change_feed::{ChangeFeed, FeedMode, FeedStart};
-pub use clock::{point_in_time, told};
+pub use clock::{point_in_time, require_time};
 pub use container::{Container, Page, Written};
 pub(crate) use credentials::token as token_credential;
 pub use failure::{Disposition, Failure, RuMeter};
@@ -47,7 +47,7 @@ pub use feed_page::{FeedItem, FeedPage};
 pub use feed_range::FeedRange;
 pub use gate::Gate;
 pub use hash_range::{HashPlace, HashRange, HashSpace, Shard, Walk};
-pub use items::{Answer, Found, InContainer, Items};
+pub use items::{Answer, InContainer, Items, PageStream};
 pub(crate) use late::late_transport;
 pub use opening::Opening;
 pub use query::{Pages, Param, sql_path};

@@ -64,8 +64,8 @@ impl Retry {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        // Boxed: in an unoptimized build each layer around the client library's large futures needs their size anew, and
-        // the callers of these are deep.
+        // Boxed: in an unoptimized build each layer around the client library's large futures needs their size anew,
+        // and the callers of these are deep.
         self.run_while(|status| !status.is_out_of_reach(), || Box::pin(operation())).await
     }
 

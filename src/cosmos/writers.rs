@@ -15,7 +15,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Disposition, Failure, Items, RETRY_TIMEOUT, Retry, RuLimiter, Status, gate::Room, ru_limiter::Underway};
+use super::{
+    Disposition, Failure, Items, RETRY_TIMEOUT, Retry, RuLimiter, Status, gate::ByteBudget, ru_limiter::Underway,
+};
 use crate::change::{diff, key::ItemKey, record::own_text};
 
 /// Writes queued for each writer: enough to keep it busy, few enough to stop soon.
@@ -111,7 +113,7 @@ pub struct Writers {
     queue: mpsc::UnboundedSender<Queued>,
     /// Limits of queued and running writes: their number, and their bytes.
     places: Arc<Semaphore>,
-    room: Room,
+    room: ByteBudget,
     workers: JoinSet<()>,
     shared: Arc<Shared>,
 }
@@ -147,8 +149,8 @@ struct Shared {
 }
 
 impl Writers {
-    /// Starts writers, held back to the limit of `pace`. Once `stop` is cancelled no further write is begun, and those in
-    /// progress are finished.
+    /// Starts writers, held back to the limit of `pace`. Once `stop` is cancelled no further write is begun, and those
+    /// in progress are finished.
     pub fn start(
         container: Arc<dyn Items>,
         concurrency: Concurrency,
@@ -198,7 +200,7 @@ impl Writers {
             });
         }
         let places = Arc::new(Semaphore::new(concurrency * (1 + QUEUE)));
-        Self { queue, places, room: Room::new(ROOM), workers, shared }
+        Self { queue, places, room: ByteBudget::new(ROOM), workers, shared }
     }
 
     /// Queues a write; waits while too many are queued. Returns false when the writers have stopped: nothing more will

@@ -114,6 +114,6 @@ pub async fn read(request: Request, cx: AnyContext<'_>) -> Result<Report, Covera
         periods: coverage.periods(),
         outages: coverage.outages().collect(),
         bad,
-        holes: frontier.untold.holes,
+        holes: frontier.blind_spots.holes,
     })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::TryStreamExt as _;
 
 use super::{
-    EraseError, Found, Request,
+    EraseError, Request, TraceCounts,
     dead_letter_match::{is_about, may_be_about},
     journal_files,
     journals::{self, JournalMentions},
@@ -52,8 +52,8 @@ impl Traces {
         self.records.len() as u64 + self.letters.len() as u64 + journals + self.archived.events + live
     }
 
-    pub(super) fn found(&self, with_live: bool) -> Found {
-        Found {
+    pub(super) fn found(&self, with_live: bool) -> TraceCounts {
+        TraceCounts {
             versions: self.records.len() as u64,
             dead_letters: self.letters.len() as u64,
             mentions: self.journals.mentions + self.local.mentions,

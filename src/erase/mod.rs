@@ -1,5 +1,5 @@
-//! Erases every trace of one document and proves it: `plan` looks, `Plan::apply` erases and looks again, and the receipt
-//! names nobody. Whoever has to confirm does so in between.
+//! Erases every trace of one document and proves it: `plan` looks, `Plan::apply` erases and looks again, and the
+//! receipt names nobody. Whoever has to confirm does so in between.
 //!
 //! # Examples
 //!
@@ -130,14 +130,14 @@ pub struct Plan<'a> {
     eraser: Eraser<'a>,
     traces: Traces,
     /// The counts.
-    pub found: Found,
+    pub found: TraceCounts,
     other_keys: Vec<PartitionKey>,
     started: Instant,
 }
 
 /// Counts of the traces of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Found {
+pub struct TraceCounts {
     /// Versions in the history.
     pub versions: u64,
     /// Dead letters that concern it.
@@ -184,8 +184,8 @@ pub struct Receipt {
     /// Whether there is a live document that was meant to stay.
     #[serde(skip)]
     pub live_stays: bool,
-    /// Whether the live document was deleted, and the history did not have its delete by then: what capture delivers with
-    /// it may bring the document back.
+    /// Whether the live document was deleted, and the history did not have its delete by then: what capture delivers
+    /// with it may bring the document back.
     #[serde(skip)]
     pub delete_awaited: bool,
     /// Other partition keys under which the history has this id, when nothing was found under this one.

@@ -10,7 +10,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     condition::{Answer, Condition},
-    walk::{Halving, Walk, Window},
+    walk::{Bisection, Walk, Window},
 };
 use crate::{
     change::{
@@ -123,7 +123,7 @@ impl Tally {
 }
 
 /// The search: its condition, and its containers.
-pub(super) struct Looker {
+pub(super) struct Inspector {
     pub(super) containers: Containers,
     pub(super) condition: std::sync::Arc<Condition>,
     pub(super) window: Window,
@@ -138,7 +138,7 @@ pub(super) struct Looker {
 /// A version's text; nothing when it cannot be read.
 type Text<'v> = Option<Cow<'v, str>>;
 
-impl Looker {
+impl Inspector {
     /// Examines the documents of a piece.
     pub(super) async fn look_all(&self, piece: Piece) -> Result<(Vec<FoundWrite>, Tally), Failure> {
         let (mut writes, mut tally) = (Vec::new(), Tally::default());
@@ -245,7 +245,7 @@ impl Looker {
             }
             (first, low) = (first + 1, text);
         }
-        let mut halving = Halving::new(first..last + 1);
+        let mut halving = Bisection::new(first..last + 1);
         loop {
             match halving.next() {
                 Err(place) => return Ok(place.map(|place| (place, low, high))),

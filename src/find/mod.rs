@@ -39,8 +39,8 @@ pub use self::{
     figures::{Counts, Histogram},
     look::{FoundWrite, Still, Tally},
     report::Report,
-    request::{FindError, Manner, Request, Which},
-    walk::{Halving, Walk, Window},
+    request::{FindError, Request, SearchMode, Which},
+    walk::{Bisection, Walk, Window},
 };
 use crate::{change::time::PointInTime, history::AnyContext};
 
@@ -55,7 +55,7 @@ pub async fn find(
     mut each: impl FnMut(FoundWrite) -> ControlFlow<()>,
 ) -> Result<Report, FindError> {
     let manner = request.manner;
-    if manner == Manner::FlipsOnce && request.when.needs_previous() {
+    if manner == SearchMode::FlipsOnce && request.when.needs_previous() {
         return Err(FindError::OnceWithPrevious);
     }
     let search = Search::open(&request, cx).await?;
@@ -69,14 +69,14 @@ pub async fn find(
     let (scope, one) = search.scope(&request, whole, cx).await?;
     let step = cx.progress.begin("find", None);
     // Its facts are at hand, and only a few of its texts are needed.
-    if let Some(item) = one.filter(|_| manner == Manner::FlipsOnce) {
+    if let Some(item) = one.filter(|_| manner == SearchMode::FlipsOnce) {
         if let Some(write) = search.look_at(item, whole, &mut report).await? {
             report.count(&write);
             let _ = each(write);
         }
         return report.checked();
     }
-    if manner != Manner::First {
+    if manner != SearchMode::First {
         let mut tell = |write: FoundWrite, report: &mut Report| {
             report.count(&write);
             each(write)

@@ -65,7 +65,7 @@ impl Report {
                 && to.zip(hole.after).is_none_or(|(to, after)| after < to.seconds())
         };
         Self {
-            missed: frontier.untold.holes.iter().copied().filter(is_asked).collect(),
+            missed: frontier.blind_spots.holes.iter().copied().filter(is_asked).collect(),
             found: 0,
             still: 0,
             healed: 0,

@@ -22,7 +22,7 @@ pub struct Request {
     /// Up to this second; `None` means to the end of the history.
     pub to: Option<PointInTime>,
     /// Which writes are reported.
-    pub manner: Manner,
+    pub manner: SearchMode,
     /// The path of a field that names who wrote a version.
     pub actor: Option<Vec<String>>,
     /// The part of the documents, when several machines share the work.
@@ -39,7 +39,7 @@ impl Request {
             which: Which::All,
             from: None,
             to: None,
-            manner: Manner::Each,
+            manner: SearchMode::Each,
             actor: None,
             shard: None,
             ru_limit: None,
@@ -70,7 +70,7 @@ pub enum Which {
 
 /// Which writes are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub enum SearchMode {
     /// The first write of each document.
     Each,
     /// The earliest write of all.

@@ -8,7 +8,7 @@ use std::{
 use futures::StreamExt as _;
 use tokio::task::{JoinError, JoinSet};
 
-use super::{Condition, FindError, FoundWrite, Manner, Report, Request, Tally, Which, Window, look::Looker};
+use super::{Condition, FindError, FoundWrite, Report, Request, SearchMode, Tally, Which, Window, look::Inspector};
 use crate::{
     change::{time::PointInTime, version::BadRecord},
     cosmos::{Failure, HashRange, RuLimiter},
@@ -27,7 +27,7 @@ const AT_ONCE: usize = 2;
 const ROWS: usize = PIECE_ROWS / 2;
 
 /// The versions of a document, and records that cannot be read.
-type Known = (ScannedItem, Vec<BadRecord>);
+type DocumentHistory = (ScannedItem, Vec<BadRecord>);
 
 /// How the history is searched.
 pub(super) struct Search {
@@ -53,7 +53,7 @@ impl Search {
         request: &Request,
         window: Window,
         cx: &AnyContext<'_>,
-    ) -> Result<(Scope, Option<Known>), FindError> {
+    ) -> Result<(Scope, Option<DocumentHistory>), FindError> {
         let (id, key) = match &request.which {
             // Documents that were never touched in that time are not even read.
             Which::All if request.from.is_some() => {
@@ -82,26 +82,26 @@ impl Search {
         }
     }
 
-    fn looker(&self, (window, manner): (Window, Manner)) -> Looker {
-        Looker {
+    fn looker(&self, (window, manner): (Window, SearchMode)) -> Inspector {
+        Inspector {
             containers: self.containers.clone(),
             condition: self.condition.clone(),
             window,
             pace: self.pace.clone(),
             actor: self.actor.clone(),
-            flips_once: manner == Manner::FlipsOnce,
-            earliest: (manner == Manner::First).then(|| AtomicI64::new(i64::MAX)),
+            flips_once: manner == SearchMode::FlipsOnce,
+            earliest: (manner == SearchMode::First).then(|| AtomicI64::new(i64::MAX)),
         }
     }
 
     /// Examines one document whose facts are known.
     pub(super) async fn look_at(
         &self,
-        (item, bad): Known,
+        (item, bad): DocumentHistory,
         window: Window,
         report: &mut Report,
     ) -> Result<Option<FoundWrite>, FindError> {
-        let (write, tally) = self.looker((window, Manner::FlipsOnce)).look(item).await?;
+        let (write, tally) = self.looker((window, SearchMode::FlipsOnce)).look(item).await?;
         report.tally.add(tally);
         report.bad.extend(bad);
         Ok(write)
@@ -111,7 +111,7 @@ impl Search {
     pub(super) async fn pass(
         &self,
         scope: &Scope,
-        (window, manner): (Window, Manner),
+        (window, manner): (Window, SearchMode),
         step: &dyn ProgressStep,
         report: &mut Report,
         each: &mut impl FnMut(FoundWrite, &mut Report) -> ControlFlow<()>,
@@ -126,7 +126,7 @@ impl Search {
             live: LiveDetail::No,
             piece_rows: ROWS,
             pace: &self.pace,
-            texts: if manner == Manner::FlipsOnce { ScanTexts::No } else { ScanTexts::All },
+            texts: if manner == SearchMode::FlipsOnce { ScanTexts::No } else { ScanTexts::All },
         };
         let mut pieces = std::pin::pin!(scan.pieces());
         // Dropped with its contents: half a search is of no use.

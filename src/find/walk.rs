@@ -52,12 +52,12 @@ impl Walk {
 /// Halves a range of versions until only the one is left at which the condition became true. The last of them is known
 /// to be true, and the one before the first is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Halving {
+pub struct Bisection {
     /// The places among which the write lies.
     left: Range<usize>,
 }
 
-impl Halving {
+impl Bisection {
     /// Begins with the places that are not known to be false; the last is known to be true.
     pub fn new(places: Range<usize>) -> Self {
         Self { left: places }
@@ -138,7 +138,7 @@ mod tests {
         for length in [1, 2, 3, 7, 100, 100_000_usize] {
             for rise in [0, 1, length / 3, length - 1] {
                 let rise = rise.min(length - 1);
-                let (mut halving, mut questions) = (Halving::new(0..length), 0);
+                let (mut halving, mut questions) = (Bisection::new(0..length), 0);
                 let found = loop {
                     match halving.next() {
                         Err(found) => break found,
@@ -152,6 +152,6 @@ mod tests {
                 assert!(questions <= 17, "{length}: {questions}");
             }
         }
-        assert_eq!(Halving::new(4..4).next(), Err(None));
+        assert_eq!(Bisection::new(4..4).next(), Err(None));
     }
 }

@@ -42,7 +42,7 @@ pub struct Checkpoint {
     /// The time from which changes may be missing in this history, because they were read for something else, or are
     /// from before the start was fixed. `None` when nothing is, or the history says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lacking: Option<Lacking>,
+    pub lacking: Option<UnnotedHole>,
     /// The position of each range; none until the start of each was fixed.
     pub ranges: Vec<RangePosition>,
 }
@@ -50,7 +50,7 @@ pub struct Checkpoint {
 /// Changes that a history may lack, and does not say so yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Lacking {
+pub enum UnnotedHole {
     /// Nobody has looked yet whether it lacks any.
     Perhaps,
     /// Those from after this second, epoch seconds; `None` when it is unknown where they begin.
@@ -164,7 +164,7 @@ impl Checkpoint {
         // Nobody takes a latest-version history for complete.
         let is_whole = self.mode == FeedMode::AllVersions && wanted.history.is_some();
         let is_new = self.history != wanted.history;
-        let lacking = self.lacking.or(is_new.then_some(Lacking::Perhaps)).filter(|_| is_whole);
+        let lacking = self.lacking.or(is_new.then_some(UnnotedHole::Perhaps)).filter(|_| is_whole);
         Ok(Self { history: wanted.history.clone(), lacking, ..self })
     }
 
@@ -250,12 +250,12 @@ mod tests {
         let filtered = to(None, &begun);
         assert_eq!(filtered.lacking, None);
         let whole = to(Some("dev/changes"), &filtered);
-        assert_eq!(whole.lacking, Some(Lacking::Perhaps));
-        let examined = Checkpoint { lacking: Some(Lacking::After(Some(7))), ..whole };
-        assert_eq!(to(Some("dev/changes"), &examined).lacking, Some(Lacking::After(Some(7))));
+        assert_eq!(whole.lacking, Some(UnnotedHole::Perhaps));
+        let examined = Checkpoint { lacking: Some(UnnotedHole::After(Some(7))), ..whole };
+        assert_eq!(to(Some("dev/changes"), &examined).lacking, Some(UnnotedHole::After(Some(7))));
         let noted = Checkpoint { lacking: None, ..examined };
         assert_eq!(to(Some("dev/changes"), &noted).lacking, None);
-        assert_eq!(to(Some("dev/others"), &noted).lacking, Some(Lacking::Perhaps));
+        assert_eq!(to(Some("dev/others"), &noted).lacking, Some(UnnotedHole::Perhaps));
         // Nothing was read before the first start.
         assert_eq!(to(Some("dev/changes"), &checkpoint(FeedMode::AllVersions, None)).lacking, None);
     }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Checkpoint, Lacking};
+use super::{Checkpoint, UnnotedHole};
 use crate::{
     config::Names,
     cosmos::{
@@ -37,8 +37,8 @@ pub(super) struct Other {
     pub(super) source: String,
 }
 
-/// A follower that writes this history from another source than this one, if there is one. Documents of two sources with
-/// one id and one partition key would be one document there.
+/// A follower that writes this history from another source than this one, if there is one. Documents of two sources
+/// with one id and one partition key would be one document there.
 ///
 /// # Errors
 /// When the lease container cannot be read.
@@ -56,7 +56,11 @@ impl Earlier {
     ///
     /// # Errors
     /// When source or history cannot be read.
-    pub(super) async fn lacks(&self, source: &dyn FeedSource, own: &Checkpoint) -> Result<Option<Lacking>, Failure> {
+    pub(super) async fn lacks(
+        &self,
+        source: &dyn FeedSource,
+        own: &Checkpoint,
+    ) -> Result<Option<UnnotedHole>, Failure> {
         let history = self.account.history(&self.names).await?;
         let newest = Retry::for_at_most(RETRY_TIMEOUT).run(|| history.end(Which::NewestOfAll)).await?;
         // Nobody takes a history for complete that has no change from a feed of every version.
@@ -65,13 +69,14 @@ impl Earlier {
         let newest = newest.ts.saturating_sub(1);
         if self.is_elsewhere {
             let goes_on = self.goes_on(source, own).await?;
-            return Ok((!goes_on).then_some(Lacking::After(Some(newest))));
+            return Ok((!goes_on).then_some(UnnotedHole::After(Some(newest))));
         }
         let pace = RuLimiter::new(self.account.meter(), None);
         let frontier = self.account.frontier(&self.names, None, &pace).await?;
-        // Once there is a follower that has read so far, what the trigger passed over before it began is not looked for.
-        if !frontier.untold.holes.is_empty() {
-            removals::note_holes(&*history, frontier.untold.holes).await?;
+        // Once there is a follower that has read so far, what the trigger passed over before it began is not looked
+        // for.
+        if !frontier.blind_spots.holes.is_empty() {
+            removals::note_holes(&*history, frontier.blind_spots.holes).await?;
         }
         // The least of them decides, and least is a part about which nothing is known.
         let until = frontier.parts.iter().filter_map(|part| match part.evidence {
@@ -79,7 +84,7 @@ impl Earlier {
             Evidence::Reader(_) => Some(Some(newest)),
             Evidence::NewestVersion | Evidence::None => Some(part.until.map(|until| until.seconds().min(newest))),
         });
-        Ok(until.min().map(Lacking::After))
+        Ok(until.min().map(UnnotedHole::After))
     }
 
     /// Whether another follower of documents elsewhere, in whose positions every range can still be read, goes on with
@@ -114,8 +119,8 @@ impl Earlier {
         Ok(false)
     }
 
-    /// Notes in the history that changes from after a second and from before the follower's start may be missing; without
-    /// a start, because it goes on from a checkpoint, those from before now.
+    /// Notes in the history that changes from after a second and from before the follower's start may be missing;
+    /// without a start, because it goes on from a checkpoint, those from before now.
     ///
     /// # Errors
     /// When the history cannot be read or written, or nobody says what time it is.

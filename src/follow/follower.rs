@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Checkpoint, CheckpointStore, Earlier, Fence, FollowError, Lacking, Metrics, Pipeline, RangePosition,
+    Checkpoint, CheckpointStore, Earlier, Fence, FollowError, Metrics, Pipeline, RangePosition, UnnotedHole,
     options::Options,
     reader::{Positions, Reader},
-    store::Held,
+    store::HeldName,
 };
 use crate::clock::Clock;
 use crate::cosmos::{FeedMode, FeedRange, FeedSource, FeedStart, RETRY_TIMEOUT, Retry};
@@ -137,10 +137,10 @@ impl Follower {
     }
 
     /// Reads while the name is held.
-    async fn hold(&self, held: &mut Held, stop: &CancellationToken) -> Result<Ended, FollowError> {
+    async fn hold(&self, held: &mut HeldName, stop: &CancellationToken) -> Result<Ended, FollowError> {
         self.pipeline.begin().await?;
         let (is_new, earlier) = (held.checkpoint.ranges.is_empty(), self.earlier());
-        if let Some(earlier) = earlier.filter(|_| is_new || held.checkpoint.lacking == Some(Lacking::Perhaps)) {
+        if let Some(earlier) = earlier.filter(|_| is_new || held.checkpoint.lacking == Some(UnnotedHole::Perhaps)) {
             // Saved with the start: when this ends before the note is written, the next holder writes it.
             held.checkpoint.lacking = earlier.lacks(&*self.source, &held.checkpoint).await?;
         }
@@ -149,7 +149,7 @@ impl Follower {
         } else {
             info!(follower = self.options.name, ranges = held.checkpoint.ranges.len(), "going on from the checkpoint");
         }
-        if let (Some(earlier), Some(Lacking::After(second))) = (earlier, held.checkpoint.lacking) {
+        if let (Some(earlier), Some(UnnotedHole::After(second))) = (earlier, held.checkpoint.lacking) {
             let hole = earlier.note(&*self.source, second, is_new.then_some(self.options.start)).await?;
             warn!(
                 follower = self.options.name,
@@ -177,7 +177,7 @@ impl Follower {
     ///
     /// `Now` is the moment of a range's first poll, so each is polled. What such a poll delivers (it may be something
     /// already) goes to the sinks before its token is saved.
-    async fn fix_starts(&self, held: &mut Held, stop: &CancellationToken) -> Result<(), FollowError> {
+    async fn fix_starts(&self, held: &mut HeldName, stop: &CancellationToken) -> Result<(), FollowError> {
         let retry = Retry::for_at_most(self.options.lease);
         let own = self.options.part.map(|share| self.source.share(share)).transpose()?;
         let range_of = |ranges: &[FeedRange]| match &own {
@@ -230,7 +230,7 @@ impl Follower {
     }
 
     /// Runs a reader for each range until the term ends.
-    async fn read(&self, held: &mut Held, stop: &CancellationToken) -> Result<Term, FollowError> {
+    async fn read(&self, held: &mut HeldName, stop: &CancellationToken) -> Result<Term, FollowError> {
         self.pipeline.begin().await?;
         let retry = Retry::for_at_most(self.options.lease);
         let partitions = retry.run(|| self.source.ranges()).await?;
@@ -278,7 +278,7 @@ impl Follower {
     /// That may take longer than the lease, which is renewed meanwhile.
     async fn drain(
         &self,
-        held: &mut Held,
+        held: &mut HeldName,
         progress: &Positions,
         readers: &mut JoinSet<Result<(), FollowError>>,
         outcome: &mut Result<Term, FollowError>,
@@ -313,7 +313,7 @@ impl Follower {
     /// Saves checkpoints while the readers run, and with them the lease.
     async fn keep(
         &self,
-        held: &mut Held,
+        held: &mut HeldName,
         progress: &Positions,
         readers: &mut JoinSet<Result<(), FollowError>>,
         stop: &CancellationToken,

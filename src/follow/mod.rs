@@ -70,7 +70,7 @@ mod store;
 mod values;
 
 pub use bad_filter::BadFilter;
-pub use checkpoint::{BadRange, Checkpoint, Lacking, Mismatch, RangePosition};
+pub use checkpoint::{BadRange, Checkpoint, Mismatch, RangePosition, UnnotedHole};
 pub use earlier::Earlier;
 pub use error::FollowError;
 pub use event::{Event, EventError};

@@ -102,7 +102,7 @@ pub enum CheckpointStore {
 
 /// The name, held.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldName {
     /// The checkpoint: as stored when the name was acquired, and as saved since.
     pub checkpoint: Checkpoint,
     /// Tells sinks whether the name is still held.
@@ -146,7 +146,7 @@ impl CheckpointStore {
         lease: Duration,
         clock: &Arc<dyn Clock>,
         stop: &CancellationToken,
-    ) -> Result<Option<Held>, CheckpointError> {
+    ) -> Result<Option<HeldName>, CheckpointError> {
         match self {
             Self::Container(container) => acquire_document(container, wanted, holder, lease, clock, stop).await,
             Self::File(path) => acquire_file(path, wanted, holder, lease, clock, stop).await,
@@ -161,7 +161,7 @@ async fn acquire_document(
     lease: Duration,
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
-) -> Result<Option<Held>, CheckpointError> {
+) -> Result<Option<HeldName>, CheckpointError> {
     let key = key_of(container, wanted)?;
     let mut seen: Option<Seen> = None;
     loop {
@@ -205,7 +205,7 @@ async fn acquire_document(
         let place = Place::Document { container: container.clone(), key: key.clone(), etag: etag.unwrap_or_default() };
         let fence = Arc::new(Fence::begin(checkpoint.seq + 1));
         let mut held =
-            Held { checkpoint, fence, place, valid_until: Instant::now() + lease, lease, clock: clock.clone() };
+            HeldName { checkpoint, fence, place, valid_until: Instant::now() + lease, lease, clock: clock.clone() };
         let ranges = held.checkpoint.ranges.clone();
         match held.save(ranges, false).await {
             Ok(()) => return Ok(Some(held)),
@@ -226,7 +226,7 @@ async fn acquire_file(
     lease: Duration,
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
-) -> Result<Option<Held>, CheckpointError> {
+) -> Result<Option<HeldName>, CheckpointError> {
     let fail = |problem| CheckpointError::File { path: path.display().to_string(), problem };
     let mut name = path.file_name().ok_or_else(|| fail(CheckpointFileError::NoName))?.to_owned();
     name.push(".lock");
@@ -258,13 +258,14 @@ async fn acquire_file(
     checkpoint.holder = Some(holder.to_owned());
     let place = Place::File { path: path.to_owned(), _lock: lock };
     let fence = Arc::new(Fence::begin(checkpoint.seq + 1));
-    let mut held = Held { checkpoint, fence, place, valid_until: Instant::now() + lease, lease, clock: clock.clone() };
+    let mut held =
+        HeldName { checkpoint, fence, place, valid_until: Instant::now() + lease, lease, clock: clock.clone() };
     let ranges = held.checkpoint.ranges.clone();
     held.save(ranges, false).await?;
     Ok(Some(held))
 }
 
-impl Held {
+impl HeldName {
     /// Saves the positions and renews the lease; with `release` it gives the name back instead.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// The three texts of a document, as its users wrote them; `None` means that there is no document.
-pub(super) struct Three<'a> {
+pub(super) struct ThreeTexts<'a> {
     /// When the fork began.
     pub base: Option<&'a str>,
     /// In the fork.
@@ -15,7 +15,7 @@ pub(super) struct Three<'a> {
     pub live: Option<&'a str>,
 }
 
-impl Three<'_> {
+impl ThreeTexts<'_> {
     /// Today's document with the fork's changes. It is the result of reverting a write that led from the fork's
     /// document to the one at the beginning, whatever was written afterwards.
     pub(super) fn merged(&self, rules: &Rules) -> Result<Merged, EditError> {
@@ -57,7 +57,7 @@ mod tests {
     fn merged(base: &str, fork: &str, live: &str) -> (String, Vec<String>, Vec<String>) {
         let text = |text: &'static str| (text != "-").then_some(text);
         let [base, fork, live] = [base, fork, live].map(|t| text(Box::leak(t.to_owned().into_boxed_str())));
-        let three = Three { base, fork, live };
+        let three = ThreeTexts { base, fork, live };
         let merged = three.merged(&Rules::default()).unwrap();
         let places = |fate| {
             let fields = three.fields(&serde_json::json!([1]), "a", &merged, false);

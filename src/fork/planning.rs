@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream};
 
 use super::{
     listed::{CHANGED, Listed},
-    merging::Three,
+    merging::ThreeTexts,
 };
 use crate::{
     archive::texts::{Keeping, KeptTexts},
@@ -21,7 +21,7 @@ use crate::{
         Field, Fields, RestoreError,
         apply::{Applier, ApplyOptions, Prefetched},
         check_fields,
-        fields::Gathering,
+        fields::FieldCollector,
         new_id,
         plan::{Action, PLAN_VERSION, Step},
         plan_file::{Draft, Head, Pair, Plan},
@@ -109,7 +109,7 @@ pub async fn plan(
     let applier = Applier::planning(containers, &head.manner, limiter, &*cx.clock);
     let work = Work { request, applier: &applier, fork: &fork };
     let planning = cx.progress.begin("planning", Some(listed.len() as u64));
-    let (mut gathering, mut texts) = (Gathering::new()?, Keeping::new()?);
+    let (mut gathering, mut texts) = (FieldCollector::new()?, Keeping::new()?);
     let mut looked_at = stream::iter(listed).map(|listed| work.document(listed)).buffered(CONCURRENCY);
     while let Some(looked_at) = looked_at.next().await {
         planning.advance(1);
@@ -197,7 +197,7 @@ impl Work<'_> {
         let live = live.and_then(|live| live.text);
         let own = live.as_deref().map(own_text).transpose();
         let own = own.map_err(|e| Failure::invalid("read a live document".into(), e.to_string()))?;
-        let three = Three { base: base.as_deref(), fork: fork.as_deref(), live: own.as_deref() };
+        let three = ThreeTexts { base: base.as_deref(), fork: fork.as_deref(), live: own.as_deref() };
         let rules = &self.request.rules;
         let merged = match three.has_wish(rules).and_then(|has| has.then(|| three.merged(rules)).transpose()) {
             Ok(Some(merged)) => merged,

@@ -1,7 +1,7 @@
 //! How data is written: in columns for people, as JSON or CSV for programs. The destination is decided elsewhere.
 //!
-//! A format is a contract: `json` is one array (a command's summary: one object), `jsonl` one object a line, `csv` has a
-//! header line, and `table` is for people: ruled on a terminal, plain aligned columns when piped.
+//! A format is a contract: `json` is one array (a command's summary: one object), `jsonl` one object a line, `csv` has
+//! a header line, and `table` is for people: ruled on a terminal, plain aligned columns when piped.
 
 mod documents;
 mod rows;

@@ -88,18 +88,18 @@ pub async fn read(
     let whole = followed.into_values().filter(|(_, count)| *count == parts.len()).map(|(until, _)| until).max();
     let ranges: Vec<FeedRange> = parts.iter().map(|part| part.range.clone()).collect();
     let removed = removals::read(&*changes).await?;
-    let mut untold = removals::untold_of(&removed, &*changes).await?;
-    untold.holes.extend(
-        passed_over::holes(cosmos, containers, (&leases, &removed.begun), (&ranges, whole), untold.begins).await?,
+    let mut blind_spots = removals::blind_spots_of(&removed, &*changes).await?;
+    blind_spots.holes.extend(
+        passed_over::holes(cosmos, containers, (&leases, &removed.begun), (&ranges, whole), blind_spots.begins).await?,
     );
-    Ok(Frontier { parts, problems, untold, made_again: Vec::new() })
+    Ok(Frontier { parts, problems, blind_spots, made_again: Vec::new() })
 }
 
 /// Reads the readers of the feed, the leases of the trigger, and the physical partitions of the source.
 ///
-/// A query over several partitions of the lease container is not of one moment. When a partition of the source is split,
-/// the leases of its children are written before that of the parent is deleted, and such a query can miss them all. So
-/// leases with a gap are read again: what the gap stood for was there by the end of the first reading.
+/// A query over several partitions of the lease container is not of one moment. When a partition of the source is
+/// split, the leases of its children are written before that of the parent is deleted, and such a query can miss them
+/// all. So leases with a gap are read again: what the gap stood for was there by the end of the first reading.
 async fn readers_and_ranges(
     cosmos: &Cosmos,
     names: &Names,
@@ -194,10 +194,10 @@ fn joined(one: Option<Part>, other: Option<Part>) -> Option<Part> {
     Some(Part { waiting, next, sees_deletes: first.sees_deletes && second.sees_deletes, ..first })
 }
 
-/// Picks the reader that says most. All leases count as one: the lease container does not say which functions write this
-/// history, so the lease that is furthest behind decides. A follower's checkpoint says which history it writes. However
-/// far a reader in latest-version mode is, it has delivered no delete and no version that was replaced: when a reader of
-/// every version has a position, that one decides.
+/// Picks the reader that says most. All leases count as one: the lease container does not say which functions write
+/// this history, so the lease that is furthest behind decides. A follower's checkpoint says which history it writes.
+/// However far a reader in latest-version mode is, it has delivered no delete and no version that was replaced: when a
+/// reader of every version has a position, that one decides.
 ///
 /// A reader that began after a change that is not in the history says nothing about the time before it began. So when
 /// the reader that says most reads every version, the one that stands before such a change decides.

@@ -72,8 +72,8 @@ impl MongoAccount {
         other.map_or(Ok(()), |other| Err(wrong(other)))
     }
 
-    /// How far a follower has delivered everything, and what waits from before a moment: the stream tells what follows its
-    /// position. `None` when nothing is known.
+    /// How far a follower has delivered everything, and what waits from before a moment: the stream tells what follows
+    /// its position. `None` when nothing is known.
     async fn part(
         &self,
         follower: &Checkpoint,
@@ -157,7 +157,8 @@ impl Following {
 struct Event {
     /// When it happened, epoch seconds; `None` when the stream has no times.
     ts: Option<i64>,
-    /// The document and its record. An event of the whole collection, or of a document without a text, becomes no record.
+    /// The document and its record. An event of the whole collection, or of a document without a text, becomes no
+    /// record.
     change: Option<(ItemKey, String)>,
 }
 
@@ -258,8 +259,8 @@ impl Account for MongoAccount {
                 Some(part) => part,
                 None => super::by_newest(FeedRange::full(), newest),
             };
-            let untold = removals::untold(&*changes).await?;
-            Ok(Frontier { parts: vec![part], problems, untold, made_again: Vec::new() })
+            let blind_spots = removals::blind_spots(&*changes).await?;
+            Ok(Frontier { parts: vec![part], problems, blind_spots, made_again: Vec::new() })
         }
         .boxed()
     }

@@ -74,8 +74,8 @@ pub(super) async fn holes(
     Ok(holes)
 }
 
-/// From which second on the trigger that began then has delivered everything of a part: that of its first change. As long
-/// as it has delivered nothing, the client library starts from now whenever it is started.
+/// From which second on the trigger that began then has delivered everything of a part: that of its first change. As
+/// long as it has delivered nothing, the client library starts from now whenever it is started.
 async fn delivered_from(
     containers: &CosmosContainers,
     leases: &[Lease],

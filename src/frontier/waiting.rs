@@ -38,16 +38,16 @@ pub async fn reach(
         let frontier = cx.account.frontier(cx.names, Some(at), limiter).await?;
         if !said {
             frontier.report_problems(cx.progress);
-            if let Some(before) = frontier.untold.dropped_before.filter(|before| at.seconds() < *before) {
+            if let Some(before) = frontier.blind_spots.dropped_before.filter(|before| at.seconds() < *before) {
                 cx.progress.note(&format!(
                     "warning: documents that had been deleted before {} were dropped from the history (prune --drop-deleted): others may have existed at {at}",
                     PointInTime::from_epoch(before)
                 ));
             }
-            if let Some(hole) = frontier.untold.hole_at(at) {
+            if let Some(hole) = frontier.blind_spots.hole_at(at) {
                 cx.progress.note(&format!("warning: {hole}: others may have existed at {at}"));
             }
-            if let Some(begins) = frontier.untold.begins.filter(|begins| at.seconds() < *begins) {
+            if let Some(begins) = frontier.blind_spots.begins.filter(|begins| at.seconds() < *begins) {
                 cx.progress.note(&format!(
                     "warning: every version is in the history only from {} on: others may have existed at {at}",
                     PointInTime::from_epoch(begins)

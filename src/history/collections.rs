@@ -1,10 +1,10 @@
-//! Whose a history is. One of a MongoDB collection names it in each record; documents of two collections may have the same
-//! `_id`, and a history has nothing else to tell them apart by.
+//! Whose a history is. One of a MongoDB collection names it in each record; documents of two collections may have the
+//! same `_id`, and a history has nothing else to tell them apart by.
 
 use crate::cosmos::{Container, Failure, Param};
 
-/// Another collection whose history this is; `None` when `own` has versions in it, or nothing has. A collection that was
-/// renamed has a history under each of its names.
+/// Another collection whose history this is; `None` when `own` has versions in it, or nothing has. A collection that
+/// was renamed has a history under each of its names.
 ///
 /// # Errors
 /// When the history cannot be read.

@@ -19,7 +19,10 @@ use crate::{
     clock::{Clock as _, SystemClock},
     config::Names,
     context::Context,
-    cosmos::{Answer, Failure, Found, HashRange, HashSpace, RETRY_TIMEOUT, Retry, RuLimiter, RuMeter, Shard, told},
+    cosmos::{
+        Answer, Failure, HashRange, HashSpace, PageStream, RETRY_TIMEOUT, Retry, RuLimiter, RuMeter, Shard,
+        require_time,
+    },
 };
 
 /// How many parts of the hash space are read concurrently.
@@ -39,11 +42,11 @@ pub trait Account: Send + Sync {
     fn service_time(&self) -> BoxFuture<'_, Option<DateTime<Utc>>>;
     /// The same, for what decides about documents.
     fn time(&self) -> Answer<'_, DateTime<Utc>> {
-        self.service_time().map(told).boxed()
+        self.service_time().map(require_time).boxed()
     }
     /// The same for values that are only shown, or compared with room to spare: the time of this machine will do.
     fn now(&self) -> BoxFuture<'_, DateTime<Utc>> {
-        self.service_time().map(|told| told.unwrap_or_else(|| SystemClock.now())).boxed()
+        self.service_time().map(|require_time| require_time.unwrap_or_else(|| SystemClock.now())).boxed()
     }
     /// Opens the history and its source, which is also the target unless another container is named.
     fn containers<'a>(&'a self, names: &'a Names, into: Option<&'a str>) -> Answer<'a, Containers>;
@@ -190,7 +193,7 @@ pub(super) async fn record(
 }
 
 /// The next page of a stream, as soon as the limit on request units allows it.
-pub(super) async fn page<T>(pace: &RuLimiter, pages: &mut Found<'_, T>) -> Result<Option<Vec<T>>, Failure> {
+pub(super) async fn page<T>(pace: &RuLimiter, pages: &mut PageStream<'_, T>) -> Result<Option<Vec<T>>, Failure> {
     pace.wait().await;
     pages.next().await.transpose()
 }

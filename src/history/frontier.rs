@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::{
     reading::LiveContainer,
-    removals::{MadeAgain, Untold},
+    removals::{BlindSpots, MadeAgain},
 };
 use crate::{
     change::{
@@ -99,7 +99,7 @@ pub struct Frontier {
     /// Leases, checkpoints and feeds that could not be read, and why.
     pub problems: Vec<String>,
     /// The times about which the history proves nothing, though nothing in it looks missing.
-    pub untold: Untold,
+    pub blind_spots: BlindSpots,
     /// The containers so far, when there was one before today's.
     pub made_again: Vec<MadeAgain>,
 }
@@ -114,7 +114,7 @@ pub struct Reach<'f> {
     /// Whether the position comes from a reader in latest-version mode: a recent delete would be in no version.
     pub is_latest: bool,
     /// The times about which the history proves nothing, though nothing in it looks missing.
-    pub untold: &'f Untold,
+    pub blind_spots: &'f BlindSpots,
     /// The containers so far, when there was one before today's.
     pub made_again: &'f [MadeAgain],
     waiting: Option<&'f Waiting>,
@@ -126,14 +126,14 @@ impl<'f> Reach<'f> {
         until: Some(PointInTime::END),
         sees_deletes: false,
         is_latest: false,
-        untold: &Untold::NOTHING,
+        blind_spots: &BlindSpots::NOTHING,
         made_again: &[],
         waiting: None,
     };
 
     /// The same for a store that has everything but what it proves nothing about.
-    pub fn of_all_but(untold: &'f Untold) -> Self {
-        Self { untold, ..Reach::ALL }
+    pub fn of_all_but(blind_spots: &'f BlindSpots) -> Self {
+        Self { blind_spots, ..Reach::ALL }
     }
 
     /// Whether everything up to a moment is in the history.
@@ -200,13 +200,13 @@ impl Frontier {
                 place.and_then(|place| parts.iter().find(|part| part.range.intersection(&place).is_some()))
             }
         };
-        let (untold, made_again) = (&self.untold, self.made_again.as_slice());
+        let (blind_spots, made_again) = (&self.blind_spots, self.made_again.as_slice());
         match part {
             Some(part) => Reach {
                 until: part.until,
                 sees_deletes: part.sees_deletes,
                 is_latest: part.is_latest(),
-                untold,
+                blind_spots,
                 made_again,
                 waiting: Some(&part.waiting),
             },
@@ -215,7 +215,7 @@ impl Frontier {
                 until: self.until(),
                 sees_deletes: self.parts.iter().all(|part| part.sees_deletes),
                 is_latest: self.parts.iter().any(Part::is_latest),
-                untold,
+                blind_spots,
                 made_again,
                 waiting: Some(&Waiting::Any),
             },

@@ -2,8 +2,8 @@
 //! when a reader lost its place and began anew. Nothing in the history shows that, and the version in force looks like
 //! a document that still existed.
 //!
-//! It is known of a document only when its delete is looked for after it was seen to be gone: in what waits to be captured,
-//! and then in the history again.
+//! It is known of a document only when its delete is looked for after it was seen to be gone: in what waits to be
+//! captured, and then in the history again.
 
 use std::{
     fmt,
@@ -42,7 +42,7 @@ const MOST_LATE: i64 = 3600;
 
 /// Why nobody knows when a missing document was deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lost {
+pub enum UnknownDelete {
     /// Its delete is neither in the history nor waiting to be captured.
     Uncaptured,
     /// Too much is waiting to be captured to look for its delete.
@@ -55,7 +55,7 @@ pub enum Lost {
     Overwritten,
 }
 
-impl fmt::Display for Lost {
+impl fmt::Display for UnknownDelete {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let why = match self {
             Self::Overwritten => {
@@ -73,10 +73,10 @@ impl fmt::Display for Lost {
 }
 
 /// Documents, and what they are taken for unless it turns out otherwise.
-type Suspects<'f> = Vec<(&'f mut ScannedItem, Lost)>;
+type Suspects<'f> = Vec<(&'f mut ScannedItem, UnknownDelete)>;
 
 /// Looks for documents that are gone without a delete.
-pub struct Gone<'a> {
+pub struct DeleteSearch<'a> {
     account: &'a dyn Account,
     names: &'a Names,
     changes: &'a dyn HistoryReader,
@@ -89,7 +89,7 @@ pub struct Gone<'a> {
     is_hopeless: AtomicBool,
 }
 
-impl<'a> Gone<'a> {
+impl<'a> DeleteSearch<'a> {
     /// Looks in this history, and at what is waiting for it. `known` is from before the documents were read.
     pub fn new(
         account: &'a dyn Account,
@@ -108,8 +108,8 @@ impl<'a> Gone<'a> {
         Self { is_elsewhere, ..self }
     }
 
-    /// Marks those of documents that were just read, with what is live of the source, that are gone and whose newest version
-    /// is a document of at or before the moment.
+    /// Marks those of documents that were just read, with what is live of the source, that are gone and whose newest
+    /// version is a document of at or before the moment.
     ///
     /// # Errors
     /// When source or history cannot be read.
@@ -123,13 +123,13 @@ impl<'a> Gone<'a> {
         let mut gone = self.gone(may_be_lost, at).await?;
         gone.retain_mut(|(one, why)| {
             let reach = reach(one);
-            if *why == Lost::Overwritten && !reach.sees_deletes {
+            if *why == UnknownDelete::Overwritten && !reach.sees_deletes {
                 return false;
             }
             one.lost = match reach.is_latest {
                 _ if reach.sees_deletes => None,
-                true => Some(Lost::Unseen),
-                false => Some(Lost::Unread),
+                true => Some(UnknownDelete::Unseen),
+                false => Some(UnknownDelete::Unread),
             };
             reach.sees_deletes
         });
@@ -137,7 +137,7 @@ impl<'a> Gone<'a> {
             return Ok(());
         }
         if self.is_hopeless.load(Ordering::Relaxed) {
-            gone.into_iter().for_each(|(one, _)| one.lost = Some(Lost::Unsearched));
+            gone.into_iter().for_each(|(one, _)| one.lost = Some(UnknownDelete::Unsearched));
             return Ok(());
         }
         let frontier = self.account.frontier(self.names, Some(PointInTime::END), self.pace).await?;
@@ -146,7 +146,7 @@ impl<'a> Gone<'a> {
         }
         gone.retain_mut(|(one, _)| {
             let reach = frontier.reach(self.source, &one.item.partition_key);
-            one.lost = (reach.sees_deletes && reach.may_lack_any()).then_some(Lost::Unsearched);
+            one.lost = (reach.sees_deletes && reach.may_lack_any()).then_some(UnknownDelete::Unsearched);
             reach.sees_deletes && !reach.may_lack(&one.item, &one.versions)
         });
         if gone.is_empty() {
@@ -205,7 +205,7 @@ impl<'a> Gone<'a> {
         let known = read.items.into_iter().find(|item| item.key == found.item);
         let versions = known.map(|item| item.versions).unwrap_or_default();
         let first = versions.iter().filter(|v| v.op.is_some_and(Op::is_tombstone) && v.ts >= since).map(|v| v.ts).min();
-        found.lost = first.is_none_or(|ts| ts <= at.seconds()).then_some(Lost::Uncaptured);
+        found.lost = first.is_none_or(|ts| ts <= at.seconds()).then_some(UnknownDelete::Uncaptured);
         Ok(())
     }
 
@@ -219,11 +219,11 @@ impl<'a> Gone<'a> {
             }
         }
         let why = |one: &ScannedItem, live: Option<&Live>| match live {
-            None => one.document_at(PointInTime::END).map(|_| Lost::Uncaptured),
+            None => one.document_at(PointInTime::END).map(|_| UnknownDelete::Uncaptured),
             Some(live) => {
                 let is_later = live.ts.is_some_and(|ts| ts > at.seconds());
                 let is_known = place_of_live(&one.item.id, &one.versions, &live.etag).is_some();
-                (is_later && !is_known).then_some(Lost::Overwritten)
+                (is_later && !is_known).then_some(UnknownDelete::Overwritten)
             }
         };
         let suspects = found.into_iter().enumerate().filter_map(|(n, one)| {
@@ -239,7 +239,7 @@ impl<'a> Gone<'a> {
     async fn look_again(
         &self,
         found: &mut ScannedItem,
-        why: Lost,
+        why: UnknownDelete,
         at: PointInTime,
         lifetime: Option<(i64, i64)>,
     ) -> Result<(), Failure> {
@@ -251,7 +251,7 @@ impl<'a> Gone<'a> {
             (found.versions, found.unkeyed) = (now.versions, now.unkeyed);
             return Ok(());
         }
-        let is_lost = why == Lost::Overwritten || !self.has_expired_since(found, at, lifetime).await?;
+        let is_lost = why == UnknownDelete::Overwritten || !self.has_expired_since(found, at, lifetime).await?;
         found.lost = is_lost.then_some(why);
         Ok(())
     }
@@ -315,7 +315,7 @@ mod tests {
         account
     }
 
-    async fn lost(account: &MemoryAccount, names: &Names, ids: &[&str], at: i64) -> Vec<Option<Lost>> {
+    async fn lost(account: &MemoryAccount, names: &Names, ids: &[&str], at: i64) -> Vec<Option<UnknownDelete>> {
         let pace = RuLimiter::new(account.meter(), None);
         let containers = account.containers(names, None).await.unwrap();
         let mut found = Vec::new();
@@ -329,7 +329,7 @@ mod tests {
         }
         let at = PointInTime::from_epoch(at);
         let known = account.frontier(names, Some(at), &pace).await.unwrap();
-        let gone = Gone::new(account, names, (&*containers.changes, &*containers.source), &known, &pace);
+        let gone = DeleteSearch::new(account, names, (&*containers.changes, &*containers.source), &known, &pace);
         gone.mark(&mut found, at).await.unwrap();
         found.into_iter().map(|found| found.lost).collect()
     }
@@ -352,10 +352,10 @@ mod tests {
         account.set_frontier(PointInTime::END, true);
         let is_lost = async || {
             let found = lost(&account, &names, &ids, START + 4).await;
-            found.into_iter().map(|lost| lost == Some(Lost::Uncaptured)).collect::<Vec<_>>()
+            found.into_iter().map(|lost| lost == Some(UnknownDelete::Uncaptured)).collect::<Vec<_>>()
         };
         assert_eq!(is_lost().await, [false, true, true, false, true, false]);
-        assert_eq!(lost(&account, &names, &ids, START + 4).await[0], Some(Lost::Overwritten));
+        assert_eq!(lost(&account, &names, &ids, START + 4).await[0], Some(UnknownDelete::Overwritten));
         // Its delete cannot be on the way any more.
         account.set_time(START + 93 + MOST_LATE);
         assert!(!is_lost().await[3]);
@@ -364,14 +364,15 @@ mod tests {
         // Where deletes are no longer captured, a missing document is no surprise; and a waiting change may belong to
         // any document.
         let is_gone = [false, true, true, true, true, false];
-        for (until, sees_deletes, why) in
-            [(PointInTime::END, false, Lost::Unseen), (PointInTime::from_epoch(START + 50), true, Lost::Unsearched)]
-        {
+        for (until, sees_deletes, why) in [
+            (PointInTime::END, false, UnknownDelete::Unseen),
+            (PointInTime::from_epoch(START + 50), true, UnknownDelete::Unsearched),
+        ] {
             account.set_frontier(until, sees_deletes);
             assert_eq!(is_lost().await, [false; 6]);
             let mut expected = is_gone.map(|is_gone| is_gone.then_some(why));
             // Its live version may be waiting as well.
-            expected[0] = (why == Lost::Unsearched).then_some(why);
+            expected[0] = (why == UnknownDelete::Unsearched).then_some(why);
             assert_eq!(lost(&account, &names, &ids, START + 4).await, expected);
         }
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{
     as_of::{AsOf, Caveat, State, boundary},
     frontier::Reach,
-    gone::Lost,
+    gone::UnknownDelete,
     live::Live,
     removals,
 };
@@ -25,12 +25,13 @@ pub struct Facts<'a> {
     /// How far the history of its part is complete.
     pub reach: Reach<'a>,
     /// Why no delete says when it went: see [`super::gone`].
-    pub lost: Option<Lost>,
+    pub lost: Option<UnknownDelete>,
 }
 
 impl Facts<'_> {
-    /// Whether the history may lack something from before a moment: it is not complete up to there, and no later version
-    /// proves that everything before was delivered. While a reader of every version is behind, only such a version does.
+    /// Whether the history may lack something from before a moment: it is not complete up to there, and no later
+    /// version proves that everything before was delivered. While a reader of every version is behind, only such a
+    /// version does.
     pub fn is_beyond(&self, at: PointInTime) -> bool {
         let in_force = boundary(self.versions, at);
         let proves = |v: &Version| v.ts > at.seconds() && is_followed(in_force, v, self.reach.sees_deletes);
@@ -55,19 +56,19 @@ impl Facts<'_> {
     /// been removed from the history; or why a creation does not prove that there was none before.
     pub fn dropped(&self, known: &AsOf<'_>) -> Option<String> {
         let is_live = |version: &Version| version.etag.as_ref().is_some_and(|etag| self.is_proved_by_live(etag, known));
-        let removed = removals::doubt(known, self.reach.untold, self.reach.made_again)
+        let removed = removals::doubt(known, self.reach.blind_spots, self.reach.made_again)
             .filter(|_| !known.version().is_some_and(is_live));
         let is_newest = known.next.is_none_or(Version::is_live) && matches!(known.state, State::Document(_));
         removed.or_else(|| known.remade()).or_else(|| self.lost.filter(|_| is_newest).map(|lost| lost.to_string()))
     }
 
-    /// Whether a live document with the etag of the version in force proves that nobody wrote after that version. When the
-    /// etag returns with the bytes, that takes a history which has everything from the moment on: then what is live now
-    /// was live at the moment.
+    /// Whether a live document with the etag of the version in force proves that nobody wrote after that version. When
+    /// the etag returns with the bytes, that takes a history which has everything from the moment on: then what is live
+    /// now was live at the moment.
     fn is_proved_by_live(&self, etag: &str, known: &AsOf<'_>) -> bool {
         let at = known.at.seconds();
         let is_told = || {
-            let holes = &self.reach.untold.holes;
+            let holes = &self.reach.blind_spots.holes;
             known.next.is_none() && self.reach.covers(known.at) && holes.iter().all(|hole| hole.before <= at)
         };
         let mut live = [self.target, self.source].into_iter().flatten().filter(|live| live.etag == etag);
@@ -145,7 +146,7 @@ impl Facts<'_> {
         };
         let lost = self.lost.filter(|_| known.next.is_none_or(Version::is_live)).map(|lost| lost.to_string());
         let hidden = || known.caveats.iter().find(hides).map(ToString::to_string);
-        let missed = || self.reach.untold.hole_at(known.at).map(ToString::to_string);
+        let missed = || self.reach.blind_spots.hole_at(known.at).map(ToString::to_string);
         let unseen = lost.or_else(hidden).or_else(missed).or_else(|| {
             let waits = self.reach.sees_deletes && self.is_beyond(known.at) && self.reach.may_lack(item, self.versions);
             waits.then(|| self.ends())
@@ -158,9 +159,9 @@ impl Facts<'_> {
 }
 
 /// Whether a later version proves that the history lacks none between it and the one in force. A feed is delivered in
-/// order, so one from the feed does, unless it is `of_every` version that something may be missing: then it must be of the
-/// feed that delivers those. One that passed a filter only proves that the version which it names as its predecessor
-/// was in force until then. What a restore or a repair saved did not come from the feed.
+/// order, so one from the feed does, unless it is `of_every` version that something may be missing: then it must be of
+/// the feed that delivers those. One that passed a filter only proves that the version which it names as its
+/// predecessor was in force until then. What a restore or a repair saved did not come from the feed.
 pub fn is_followed(in_force: Option<&Version>, later: &Version, of_every: bool) -> bool {
     match (later.lsn, later.is_filtered()) {
         (None, _) => false,
@@ -255,10 +256,11 @@ mod tests {
             facts.doubt(&item, &super::super::as_of::as_of(&versions, at), Some("e")).is_some()
         };
         let holes = vec![removals::Hole { after: Some(4), before: 20 }];
-        let untold = removals::Untold { holes, ..removals::Untold::NOTHING };
-        let reach = Reach::of_all_but(&untold);
+        let blind_spots = removals::BlindSpots { holes, ..removals::BlindSpots::NOTHING };
+        let reach = Reach::of_all_but(&blind_spots);
         let at = PointInTime::from_epoch;
-        // An etag of one write proves it in the hole and after it; one that comes back with the bytes only from its end on.
+        // An etag of one write proves it in the hole and after it; one that comes back with the bytes only from its end
+        // on.
         assert_eq!([at(10), at(20), PointInTime::END].map(|at| doubt(Some(5), reach, at)), [false; 3]);
         assert_eq!([at(10), at(20), PointInTime::END].map(|at| doubt(None, reach, at)), [true, false, false]);
         assert!(!doubt(None, Reach::ALL, at(10)));

@@ -21,9 +21,9 @@ pub struct Live {
 }
 
 impl Live {
-    /// Whether it proves by its etag that nobody wrote after that version, as far as a moment is concerned. The etag of a
-    /// MongoDB document, which has no time, is a fingerprint of its bytes and comes back with them: it says nothing about
-    /// the time before now.
+    /// Whether it proves by its etag that nobody wrote after that version, as far as a moment is concerned. The etag of
+    /// a MongoDB document, which has no time, is a fingerprint of its bytes and comes back with them: it says nothing
+    /// about the time before now.
     pub fn is_proof(&self, at: PointInTime) -> bool {
         self.ts.is_some() || at == PointInTime::END
     }

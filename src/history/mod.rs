@@ -81,8 +81,8 @@ pub trait History: Send + Sync + 'static {
 /// Writes records.
 ///
 /// Contract: `Ok` means durable. `Err` leaves unknown whether the record was stored; writing it again is harmless,
-/// because a version has one id. Calls may run concurrently and in any order. A record with `create_only` that
-/// exists already is left as it is, or completed by what it lacks (`completes`), and that is `Ok`. Nothing is retried here.
+/// because a version has one id. Calls may run concurrently and in any order. A record with `create_only` that exists
+/// already is left as it is, or completed by what it lacks (`completes`), and that is `Ok`. Nothing is retried here.
 pub trait HistoryWriter: Send + Sync + 'static {
     /// Partition key paths of the container.
     fn key_paths(&self) -> &KeyPaths;
@@ -98,8 +98,8 @@ pub trait HistoryWriter: Send + Sync + 'static {
     fn packs(&self) -> bool {
         false
     }
-    /// Writes records of any keys, each for itself as [`write`](Self::write) does, packed where that is possible. Each has
-    /// its own outcome, the RU charged, as soon as that is known. Nothing is retried. `gate` bounds the records on
+    /// Writes records of any keys, each for itself as [`write`](Self::write) does, packed where that is possible. Each
+    /// has its own outcome, the RU charged, as soon as that is known. Nothing is retried. `gate` bounds the records on
     /// their way.
     fn write_many<'a>(&'a self, records: Vec<&'a Record>, gate: &'a Gate) -> BoxStream<'a, Outcomes<f64>> {
         let one = move |(place, record): (usize, &'a Record)| async move {

@@ -29,7 +29,7 @@ pub struct Moment<'a> {
 
 /// The state of a document.
 #[derive(Debug)]
-pub enum Then {
+pub enum DocumentState {
     /// It did not exist, or was not asked for.
     Nothing,
     /// Unknown, for this reason.
@@ -83,13 +83,13 @@ impl<'a> Moment<'a> {
     }
 
     /// Determines the state of a document.
-    pub fn choose(&self, found: &ScannedItem) -> Then {
+    pub fn choose(&self, found: &ScannedItem) -> DocumentState {
         let at = self.at;
         if found.versions.is_empty()
             && !self.all
             && found.live.as_ref().is_none_or(|live| live.ts.is_none_or(|ts| ts > at.seconds()))
         {
-            return Then::Nothing;
+            return DocumentState::Nothing;
         }
         let all = with_live(&found.item.id, &found.versions, found.live.as_ref());
         let state = as_of(&all, at).today(self.today);
@@ -105,13 +105,13 @@ impl<'a> Moment<'a> {
         if let Some(doubt) =
             found.undecided.as_ref().map(|why| chain(why)).or_else(|| facts.doubt(&found.item, &state, live))
         {
-            return Then::Unknown(doubt);
+            return DocumentState::Unknown(doubt);
         }
         match state.state {
             State::Document(version) if version.is_absent() && version.etag.as_deref() != live => {
-                Then::Unknown(version.why_partial().into())
+                DocumentState::Unknown(version.why_partial().into())
             }
-            State::Document(version) => Then::Document(InForce {
+            State::Document(version) => DocumentState::Document(InForce {
                 item: found.item.clone(),
                 etag: version.etag.clone(),
                 ts: version.ts,
@@ -121,9 +121,9 @@ impl<'a> Moment<'a> {
                 text: version.document.clone().filter(|_| !version.is_absent()),
                 is_live: version.is_live() || version.is_absent(),
             }),
-            State::Deleted(_) => Then::Nothing,
-            State::NotYet { .. } if state.created_later() => Then::Nothing,
-            State::NotYet { .. } | State::Empty => Then::Unknown("nothing is known of that time".into()),
+            State::Deleted(_) => DocumentState::Nothing,
+            State::NotYet { .. } if state.created_later() => DocumentState::Nothing,
+            State::NotYet { .. } | State::Empty => DocumentState::Unknown("nothing is known of that time".into()),
         }
     }
 

@@ -8,7 +8,7 @@ use super::{entry::Entry, layout::Layout, live::Live};
 use crate::change::time::PointInTime;
 use crate::{
     change::key::{ItemKey, PartitionKey},
-    cosmos::{Answer, Failure, FeedRange, Found, HashRange, Items, Param},
+    cosmos::{Answer, Failure, FeedRange, HashRange, Items, PageStream, Param},
 };
 
 /// How much of a record is read.
@@ -105,25 +105,26 @@ pub trait HistoryReader: Items {
     fn layout(&self) -> &Layout;
     /// The records of documents with this id; with `key`, or its first components, only those under it. Records under
     /// other keys may be among them.
-    fn of_id<'a>(&'a self, id: &'a str, key: Option<&'a PartitionKey>, detail: Detail) -> Found<'a, Entry>;
+    fn of_id<'a>(&'a self, id: &'a str, key: Option<&'a PartitionKey>, detail: Detail) -> PageStream<'a, Entry>;
     /// The facts of the records of a range: of those after a moment if it is given, otherwise of all.
-    fn facts_in(&self, range: HashRange, after: Option<PointInTime>) -> Found<'_, Entry>;
+    fn facts_in(&self, range: HashRange, after: Option<PointInTime>) -> PageStream<'_, Entry>;
     /// The whole records of a range that [`HistoryReader::facts_in`] leaves out when it is asked for those after the
     /// moment; for the end, all.
-    fn records_in(&self, range: HashRange, until: PointInTime) -> Found<'_, Entry>;
+    fn records_in(&self, range: HashRange, until: PointInTime) -> PageStream<'_, Entry>;
     /// The records of a range that were written in this period, both ends included. Records without a time are not
     /// among them.
-    fn written_in(&self, range: HashRange, from: PointInTime, to: PointInTime, detail: Detail) -> Found<'_, Entry>;
+    fn written_in(&self, range: HashRange, from: PointInTime, to: PointInTime, detail: Detail)
+    -> PageStream<'_, Entry>;
     /// The facts of the records of a range whose documents match the operator's own SQL on `c`, without deletes; and
     /// those of records for which that cannot be evaluated here. The predicate is about the document as it was: its own
     /// id, its whole body.
-    fn matching<'a>(&'a self, range: HashRange, predicate: &'a str, params: &'a [Param]) -> Found<'a, Match>;
+    fn matching<'a>(&'a self, range: HashRange, predicate: &'a str, params: &'a [Param]) -> PageStream<'a, Match>;
     /// A record's text as stored; `None` when there is none (any more).
     fn record<'a>(&'a self, item: &'a ItemKey, record_id: &'a str) -> Answer<'a, Option<String>>;
     /// An end of the history; `None` when it is empty.
     fn end(&self, which: Which) -> Answer<'_, Option<End>>;
     /// Items of journals.
-    fn journal_items<'a>(&'a self, which: Journals<'a>) -> Found<'a, JournalItem>;
+    fn journal_items<'a>(&'a self, which: Journals<'a>) -> PageStream<'a, JournalItem>;
 }
 
 /// The documents as they are now.
@@ -141,7 +142,7 @@ pub trait LiveContainer: Items {
         range: HashRange,
         with_text: bool,
         matching: Option<(&'a str, &'a [Param])>,
-    ) -> Found<'a, (ItemKey, Live)>;
+    ) -> PageStream<'a, (ItemKey, Live)>;
     /// The text that a document will be read back with, if that differs: a JSON number gets a type in MongoDB.
     ///
     /// # Errors

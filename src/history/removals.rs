@@ -1,7 +1,7 @@
-//! When records were last removed from the history, when changes were passed over, and which answers that took away. One
-//! small item beside the journals says so. Without it, a creation that remains as the first version would prove that
-//! there was no document before, a plan would rely on a saved version that was pruned, and a version that arrives late
-//! would prove that its document is alive.
+//! When records were last removed from the history, when changes were passed over, and which answers that took away.
+//! One small item beside the journals says so. Without it, a creation that remains as the first version would prove
+//! that there was no document before, a plan would rely on a saved version that was pruned, and a version that arrives
+//! late would prove that its document is alive.
 
 use std::fmt;
 
@@ -95,8 +95,8 @@ impl Hole {
 
 impl Removals {
     /// The times about which such a history proves nothing, but for when it begins.
-    pub fn untold(&self) -> Untold {
-        Untold { dropped_before: self.dropped_before, holes: self.holes.clone(), begins: None }
+    pub fn blind_spots(&self) -> BlindSpots {
+        BlindSpots { dropped_before: self.dropped_before, holes: self.holes.clone(), begins: None }
     }
 
     /// Combines both.
@@ -145,7 +145,7 @@ async fn stored(changes: &dyn Items) -> Result<Option<Item>, Failure> {
 
 /// The times about which a history proves nothing, though nothing in it looks missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Untold {
+pub struct BlindSpots {
     /// Documents that had been deleted before this second may have been removed with all their versions.
     pub dropped_before: Option<i64>,
     /// The times in which nobody captured every version of all documents.
@@ -163,7 +163,7 @@ pub struct MadeAgain {
     pub since: i64,
 }
 
-impl Untold {
+impl BlindSpots {
     /// The hole that a moment lies in.
     pub fn hole_at(&self, at: PointInTime) -> Option<&Hole> {
         self.holes.iter().find(|hole| hole.has(at.seconds()))
@@ -177,17 +177,17 @@ impl Untold {
 ///
 /// # Errors
 /// When the service refuses.
-pub async fn untold(changes: &dyn HistoryReader) -> Result<Untold, Failure> {
-    untold_of(&read(changes).await?, changes).await
+pub async fn blind_spots(changes: &dyn HistoryReader) -> Result<BlindSpots, Failure> {
+    blind_spots_of(&read(changes).await?, changes).await
 }
 
 /// The same, when what was removed was read already.
 ///
 /// # Errors
 /// When the service refuses.
-pub async fn untold_of(removed: &Removals, changes: &dyn HistoryReader) -> Result<Untold, Failure> {
+pub async fn blind_spots_of(removed: &Removals, changes: &dyn HistoryReader) -> Result<BlindSpots, Failure> {
     let begins = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(Which::OldestOfAll)).await?;
-    Ok(Untold { begins: begins.map(|end| end.ts), ..removed.untold() })
+    Ok(BlindSpots { begins: begins.map(|end| end.ts), ..removed.blind_spots() })
 }
 
 /// Reads which containers a history has versions of, newest first; none when it only has those of `source`, today's, or
@@ -281,9 +281,9 @@ async fn add(changes: &dyn Items, more: Removals) -> Result<(), Failure> {
 /// Why a document may have been different at a moment than its versions say: it may have been deleted and removed
 /// together with its delete; or its delete was never captured; or its container was gone by then. Whether it is live
 /// does not matter here.
-pub fn doubt(known: &AsOf<'_>, untold: &Untold, made_again: &[MadeAgain]) -> Option<String> {
+pub fn doubt(known: &AsOf<'_>, blind_spots: &BlindSpots, made_again: &[MadeAgain]) -> Option<String> {
     const DROPPED: &str = "deleted documents of that time were dropped from the history (prune --drop-deleted)";
-    if let Some(begins) = untold.begins.filter(|begins| known.created_later() && known.at.seconds() < *begins) {
+    if let Some(begins) = blind_spots.begins.filter(|begins| known.created_later() && known.at.seconds() < *begins) {
         return Some(format!(
             "was created later, but every version is in the history only from {} on: whether it existed before is not known",
             PointInTime::from_epoch(begins)
@@ -291,7 +291,7 @@ pub fn doubt(known: &AsOf<'_>, untold: &Untold, made_again: &[MadeAgain]) -> Opt
     }
     if let State::NotYet { earliest } = known.state
         && known.created_later()
-        && untold.begins.is_none()
+        && blind_spots.begins.is_none()
         && earliest.is_filtered()
     {
         return Some(
@@ -309,7 +309,7 @@ pub fn doubt(known: &AsOf<'_>, untold: &Untold, made_again: &[MadeAgain]) -> Opt
             PointInTime::from_epoch(later.since)
         ));
     }
-    if let Some(hole) = untold.hole_at(known.at) {
+    if let Some(hole) = blind_spots.hole_at(known.at) {
         // A life may be missing with its beginning and its end.
         let was = match known.state {
             State::NotYet { .. } if known.created_later() => Some("was created later"),
@@ -322,11 +322,11 @@ pub fn doubt(known: &AsOf<'_>, untold: &Untold, made_again: &[MadeAgain]) -> Opt
     }
     if let State::Document(version) = known.state
         && version.is_native
-        && let Some(hole) = untold.holes.iter().find(|hole| hole.may_follow(version.ts, known.at))
+        && let Some(hole) = blind_spots.holes.iter().find(|hole| hole.may_follow(version.ts, known.at))
     {
         return Some(format!("{hole}: whether it was changed or deleted before the point in time is not known"));
     }
-    let before = untold.dropped_before?;
+    let before = blind_spots.dropped_before?;
     match known.state {
         // It arrived late: what had followed it was gone by then.
         State::Document(version) if known.next.is_none() && !version.is_live() && version.ts < before => {

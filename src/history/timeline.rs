@@ -3,8 +3,8 @@
 //! `_ts` has whole seconds. Within one, the LSN decides; a version without an LSN (saved by a restore or a repair, or
 //! delivered by hand) is placed by what is known of it: the chain of previous LSNs, the resource ids of a document's
 //! lives, and that a document which was still live after its second was the last one of it. Where that leaves more than
-//! one place, the second is said to be unordered. Copies of the original demo have the copy's time: one that has the LSN
-//! of a record is that record, and none is later than a record with a higher LSN.
+//! one place, the second is said to be unordered. Copies of the original demo have the copy's time: one that has the
+//! LSN of a record is that record, and none is later than a record with a higher LSN.
 
 use std::collections::HashMap;
 

@@ -47,7 +47,7 @@ pub struct Listed {
     /// Its identity.
     pub item: ItemKey,
     /// Its goal, if its line has one.
-    pub then: Option<Then>,
+    pub then: Option<ListedGoal>,
     /// The number of its line.
     pub line: usize,
     /// Its container, if its line names one.
@@ -56,7 +56,7 @@ pub struct Listed {
 
 /// The goal of a document in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Then {
+pub enum ListedGoal {
     /// A version: a record's id, an LSN or an etag.
     Version(String),
     /// No document: there was none before.
@@ -116,15 +116,15 @@ fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Str
 }
 
 impl Line {
-    fn then(&self) -> Result<Option<Then>, BadThen> {
+    fn then(&self) -> Result<Option<ListedGoal>, BadThen> {
         let text = |name: &'static str, value: &Value| match value {
             Value::String(text) if !text.is_empty() => Ok(text.clone()),
             Value::Number(number) => Ok(number.to_string()),
             other => Err(BadThen::NoText(name, other.clone())),
         };
-        let version = self.version.as_ref().map(|value| text("version", value).map(Then::Version)).transpose()?;
-        let at = self.at.as_ref().map(|value| text("at", value).map(Then::At)).transpose()?;
-        let before = self.before.clone().map(|before| before.map_or(Then::NoDocument, Then::Version));
+        let version = self.version.as_ref().map(|value| text("version", value).map(ListedGoal::Version)).transpose()?;
+        let at = self.at.as_ref().map(|value| text("at", value).map(ListedGoal::At)).transpose()?;
+        let before = self.before.clone().map(|before| before.map_or(ListedGoal::NoDocument, ListedGoal::Version));
         let mut all = [before, version, at].into_iter().flatten();
         match (all.next(), all.next()) {
             (then, None) => Ok(then),
@@ -264,15 +264,15 @@ mod tests {
         let line = |more: &str| listed(&format!("{{\"id\":\"a\",\"pk\":[\"t1\",42]{more}}}"), &paths());
         for (more, then) in [
             ("", None),
-            (r#","before":"a~1""#, Some(Then::Version("a~1".into()))),
-            (r#","before":null"#, Some(Then::NoDocument)),
-            (r#","version":"\"etag\"""#, Some(Then::Version("\"etag\"".into()))),
-            (r#","version":17"#, Some(Then::Version("17".into()))),
-            (r#","at":1700000000"#, Some(Then::At("1700000000".into()))),
-            (r#","at":"15m""#, Some(Then::At("15m".into()))),
+            (r#","before":"a~1""#, Some(ListedGoal::Version("a~1".into()))),
+            (r#","before":null"#, Some(ListedGoal::NoDocument)),
+            (r#","version":"\"etag\"""#, Some(ListedGoal::Version("\"etag\"".into()))),
+            (r#","version":17"#, Some(ListedGoal::Version("17".into()))),
+            (r#","at":1700000000"#, Some(ListedGoal::At("1700000000".into()))),
+            (r#","at":"15m""#, Some(ListedGoal::At("15m".into()))),
             (
                 r#","before":"a~1","time":"t","ts":1,"op":"replace","lsn":null,"record":"a~2","still":"yes","changed":["/x"],"actor":{"a":1},"notes":[]"#,
-                Some(Then::Version("a~1".into())),
+                Some(ListedGoal::Version("a~1".into())),
             ),
         ] {
             assert_eq!(line(more).unwrap()[0].then, then, "{more}");

@@ -6,7 +6,7 @@ use crate::{
     config::{Account, ConfigError, Names, Settings},
     cosmos::{
         Cosmos, Failure,
-        provision::{self, Wanted},
+        provision::{self, ProvisionOptions},
     },
 };
 
@@ -31,7 +31,7 @@ pub enum EnvironmentError {
 pub async fn prepare(local: &LocalCosmos, names: &Names) -> Result<Cosmos, EnvironmentError> {
     let settings = Settings::from_pairs([("CosmosDB", local.connection_string())]);
     let cosmos = Cosmos::new(Account::from_settings(&settings)?);
-    provision::provision(&cosmos, names, &Wanted::default()).await.map_err(Failure::from)?;
+    provision::provision(&cosmos, names, &ProvisionOptions::default()).await.map_err(Failure::from)?;
     Ok(cosmos)
 }
 

@@ -47,7 +47,7 @@ pub struct Call<'a> {
 
 /// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum RequestOutcome {
     /// Applied, and answered after this time.
     Done(Duration),
     /// Answered with this status and sub-status, but not applied.
@@ -62,7 +62,7 @@ pub enum Fate {
     DoneAndHeld,
     /// Not applied; no response arrives before the client's own timeout.
     Held,
-    /// Some operations of a bulk request fail individually. Any other request is [`Fate::Rejected`].
+    /// Some operations of a bulk request fail individually. Any other request is [`RequestOutcome::Rejected`].
     Partly(Partly),
 }
 
@@ -88,7 +88,7 @@ impl Partly {
 /// The connection between a client and the account.
 pub trait Line: Send + Sync + fmt::Debug {
     /// Decides the outcome of one request.
-    fn fate(&self, call: &Call<'_>) -> Fate;
+    fn fate(&self, call: &Call<'_>) -> RequestOutcome;
 }
 
 /// A connection to the account. While it exists, clients that connect to its address use it.
@@ -204,35 +204,40 @@ impl TransportClient for Client {
             body: &ask.body,
         });
         match fate {
-            Fate::Rejected(status, sub) => return Ok(rejected(status, sub)),
-            Fate::Cut => return Err(cut("cut")),
-            Fate::Held => {
+            RequestOutcome::Rejected(status, sub) => return Ok(rejected(status, sub)),
+            RequestOutcome::Cut => return Err(cut("cut")),
+            RequestOutcome::Held => {
                 tokio::time::sleep(self.patience).await;
                 return Err(cut("no answer"));
             }
-            Fate::Partly(partly) => {
+            RequestOutcome::Partly(partly) => {
                 return match self.partly(ask, partly).await {
                     Some(answer) => Ok(self.answered(request.url.path(), answer)),
                     None => Ok(rejected(partly.status, partly.sub)),
                 };
             }
-            Fate::Done(_) | Fate::DoneAndFailed | Fate::DoneAndCut | Fate::DoneAndHeld => {}
+            RequestOutcome::Done(_)
+            | RequestOutcome::DoneAndFailed
+            | RequestOutcome::DoneAndCut
+            | RequestOutcome::DoneAndHeld => {}
         }
         let answer = self.way.gateway.handle(ask).await;
         match fate {
-            Fate::DoneAndFailed => Ok(rejected(408, 0)),
-            Fate::DoneAndCut => Err(cut("cut")),
-            Fate::DoneAndHeld => {
+            RequestOutcome::DoneAndFailed => Ok(rejected(408, 0)),
+            RequestOutcome::DoneAndCut => Err(cut("cut")),
+            RequestOutcome::DoneAndHeld => {
                 tokio::time::sleep(self.patience).await;
                 Err(cut("no answer"))
             }
-            Fate::Done(wait) => {
+            RequestOutcome::Done(wait) => {
                 if !wait.is_zero() {
                     tokio::time::sleep(wait).await;
                 }
                 Ok(self.answered(request.url.path(), answer))
             }
-            Fate::Rejected(..) | Fate::Partly(_) | Fate::Cut | Fate::Held => Err(cut("cut")),
+            RequestOutcome::Rejected(..) | RequestOutcome::Partly(_) | RequestOutcome::Cut | RequestOutcome::Held => {
+                Err(cut("cut"))
+            }
         }
     }
 }

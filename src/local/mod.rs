@@ -46,7 +46,7 @@ use container::Clock;
 use emulator::Emulator;
 pub use emulator::EmulatorError;
 use gateway::Gateway;
-pub use inside::{Call, Fate, Inside, Line, Partly};
+pub use inside::{Call, Inside, Line, Partly, RequestOutcome};
 use message::{Ask, ContainerName};
 
 /// How often to look for expired documents.

@@ -14,7 +14,7 @@ use super::message::{Answer, Ask, header};
 
 /// All resources by path: `dbs/d/users/u/permissions/p`.
 #[derive(Debug, Default)]
-pub(super) struct Shelf {
+pub(super) struct ResourceTree {
     kept: Mutex<Kept>,
 }
 
@@ -47,7 +47,7 @@ pub(super) fn has(segments: &[&str]) -> bool {
     below_a_database || below_a_container
 }
 
-impl Shelf {
+impl ResourceTree {
     /// Answers requests for a list (`dbs/d/users`) or an item of it. `segments` is the decoded path. The parent exists
     /// and has this resource id.
     pub fn answer(&self, ask: &Ask, segments: &[&str], parent_rid: &str, now: u64) -> Answer {

@@ -17,7 +17,7 @@ use mongodb::{
 };
 
 use super::{Address, Dialect, failure::failure};
-use crate::cosmos::{Disposition, Failure, RETRY_TIMEOUT, Retry, told};
+use crate::cosmos::{Disposition, Failure, RETRY_TIMEOUT, Retry, require_time};
 
 /// How long a command waits for a server that does not answer, unless the address says otherwise.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -166,7 +166,7 @@ impl Mongo {
         let hello = Retry::for_at_most(RETRY_TIMEOUT).run(ask).await?;
         let clock = hello.get_datetime("localTime").ok().map(|at| at.timestamp_millis().div_euclid(1000));
         let last = hello.get_timestamp("operationTime").ok().map(|at| i64::from(at.time));
-        told(clock.max(last).and_then(|second| DateTime::from_timestamp(second, 0))).map(Some)
+        require_time(clock.max(last).and_then(|second| DateTime::from_timestamp(second, 0))).map(Some)
     }
 
     /// The time of the deployment's last operation; `None` when it has none.

@@ -136,7 +136,8 @@ fn by_code(code: i32, error: &Error) -> Status {
         THROTTLED => 429,
         // HostUnreachable, HostNotFound, NetworkTimeout, ShutdownInProgress, PrimarySteppedDown, ExceededTimeLimit,
         // SocketException, NotWritablePrimary, the Interrupted ones, NotPrimary..., LockTimeout, MaxTimeMSExpired,
-        // CursorNotFound, CursorKilled, CappedPositionLost, RetryChangeStream, StaleShardVersion and its kin, FailedToSatisfyReadPreference.
+        // CursorNotFound, CursorKilled, CappedPositionLost, RetryChangeStream, StaleShardVersion and its kin,
+        // FailedToSatisfyReadPreference.
         6 | 7 | 24 | 43 | 50 | 63 | 89 | 91 | 133 | 136 | 150 | 189 | 234 | 237 | 262 | 9001 | 10107 | 11600
         | 11602 | 13388 | 13435 | 13436 => 503,
         HISTORY_LOST => 400,

@@ -19,7 +19,7 @@ use crate::{
         key::{ItemKey, KeyPaths, PartitionKey},
         plain::plain,
     },
-    cosmos::{Answer, Failure, FeedRange, Found, HashRange, HashSpace, Items, Param, Status, Written},
+    cosmos::{Answer, Failure, FeedRange, HashRange, HashSpace, Items, PageStream, Param, Status, Written},
     history::{
         live::Live,
         predicate::evaluate::Predicate,
@@ -344,7 +344,7 @@ impl LiveContainer for MongoCollection {
         _: HashRange,
         with_text: bool,
         matching: Option<(&'a str, &'a [Param])>,
-    ) -> Found<'a, (ItemKey, Live)> {
+    ) -> PageStream<'a, (ItemKey, Live)> {
         let value = |params: &'a [Param]| move |name: &str| params.iter().find(|p| p.name == name).map(|p| &p.value);
         let predicate = matching.map(|(predicate, params)| Predicate::parse(predicate, value(params))).transpose();
         let predicate = match predicate {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     archive::{
-        Wanted,
+        WantedEvent,
         texts::KeptTexts,
         versions::{ArchiveFacts, Versions},
     },
@@ -22,9 +22,9 @@ use crate::{
     history::{
         Containers,
         frontier::Reach,
-        gone::Gone,
+        gone::DeleteSearch,
         live::{Live, live_index, look_at},
-        removals::Untold,
+        removals::BlindSpots,
         scan::ScannedItem,
     },
 };
@@ -41,11 +41,11 @@ pub enum ArchiveScope {
 }
 
 /// Facts that are known in advance.
-pub struct Known {
+pub struct TargetFacts {
     /// The live documents, when all are in scope.
     live: HashMap<ItemKey, Live>,
     /// Versions whose texts will be needed.
-    pub wanted: Vec<Wanted>,
+    pub wanted: Vec<WantedEvent>,
 }
 
 /// Finds the versions that were in force and differ from the live documents, so that their texts can be read in one
@@ -59,7 +59,7 @@ pub async fn known(
     facts: &ArchiveFacts,
     wish: &ArchiveScope,
     rules: Rules,
-) -> Result<Known, SurveyError> {
+) -> Result<TargetFacts, SurveyError> {
     let live = match wish {
         ArchiveScope::All => live_index(&*containers.target, pace).await?,
         ArchiveScope::Items(_) | ArchiveScope::Filtered => HashMap::new(),
@@ -76,7 +76,7 @@ pub async fn known(
             }
         }
     }
-    Ok(Known { live, wanted })
+    Ok(TargetFacts { live, wanted })
 }
 
 /// Whether a version has this etag, in a member or in its id.
@@ -105,9 +105,9 @@ pub struct Archived<'a> {
     /// Which documents.
     pub wish: &'a ArchiveScope,
     /// Facts about the target.
-    pub known: Known,
+    pub known: TargetFacts,
     /// Looks for documents that are gone without a delete.
-    pub gone: Gone<'a>,
+    pub gone: DeleteSearch<'a>,
 }
 
 /// Adds one step for each item in scope, and reports progress to `each`.
@@ -128,8 +128,8 @@ pub async fn survey(
         ArchiveScope::Items(items) => items.iter().collect(),
         ArchiveScope::Filtered | ArchiveScope::All => HashSet::new(),
     };
-    let untold = Untold { begins: facts.begins, ..Untold::NOTHING };
-    let reach = Reach::of_all_but(&untold);
+    let blind_spots = BlindSpots { begins: facts.begins, ..BlindSpots::NOTHING };
+    let reach = Reach::of_all_but(&blind_spots);
     for part in facts.parts() {
         let mut items = Vec::new();
         for of_item in part? {

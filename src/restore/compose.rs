@@ -99,7 +99,8 @@ impl Composed {
         self.is_text(&self.text, live, false)
     }
 
-    /// The same; or whether it is this without the stamp of a restore, or with another one, when it has none of its own.
+    /// The same; or whether it is this without the stamp of a restore, or with another one, when it has none of its
+    /// own.
     pub fn is_there(&self, live: &str) -> bool {
         self.is(live) || self.stamped.as_ref().is_some_and(|plain| self.is_text(plain, live, true))
     }
@@ -112,8 +113,8 @@ impl Composed {
         }
     }
 
-    /// A plan's checksum for this text: SHA-256, hexadecimal. Where the service may spell the same document in different
-    /// ways, it is that of its canonical form.
+    /// A plan's checksum for this text: SHA-256, hexadecimal. Where the service may spell the same document in
+    /// different ways, it is that of its canonical form.
     pub fn checksum(&self) -> String {
         if self.is_exact { sha256(&self.text) } else { checksum(&self.text) }
     }

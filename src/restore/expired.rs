@@ -24,7 +24,7 @@ pub(super) struct Times {
 
 /// Why a document is gone that a restore wrote.
 #[derive(Debug, PartialEq, Eq)]
-enum Gone {
+enum WhyGone {
     /// It has expired. Without the restore it would be there, or it would not; `None` when that is not known.
     Expired { would_be_there: Option<bool> },
     /// Its time to live ended then. No delete is in the history (yet).
@@ -33,8 +33,8 @@ enum Gone {
     Otherwise,
 }
 
-/// The step that takes back what a restore wrote, when the document is gone since. What has expired stays gone, unless it
-/// expired because of the restore.
+/// The step that takes back what a restore wrote, when the document is gone since. What has expired stays gone, unless
+/// it expired because of the restore.
 ///
 /// # Errors
 /// When the history cannot be read.
@@ -46,23 +46,25 @@ pub(super) async fn of_gone(
 ) -> Result<(), Failure> {
     let gone = why_gone(applier, back, item, times).await?;
     let (action, note) = match (back.action, gone) {
-        (Action::Delete, Gone::Expired { .. }) | (_, Gone::Expired { would_be_there: Some(false) }) => {
+        (Action::Delete, WhyGone::Expired { .. }) | (_, WhyGone::Expired { would_be_there: Some(false) }) => {
             (Action::Keep, "has expired since, and stays gone".to_owned())
         }
         (Action::Delete, _) => (Action::Keep, "is gone already".to_owned()),
-        (_, Gone::Expired { would_be_there: Some(true) }) => {
+        (_, WhyGone::Expired { would_be_there: Some(true) }) => {
             (Action::Recreate, "has expired since, by the time to live that the restore gave it".to_owned())
         }
-        (action, Gone::Expired { would_be_there: None }) => {
+        (action, WhyGone::Expired { would_be_there: None }) => {
             (action, "has expired since: a conflict, which stays gone unless --force".to_owned())
         }
-        (action, Gone::Ended(end)) => (
+        (action, WhyGone::Ended(end)) => (
             action,
             format!(
                 "is gone since: its time to live ended at {end}, unless somebody deleted it before; a conflict, which stays gone unless --force"
             ),
         ),
-        (action, Gone::Otherwise) => (action, "was changed since: a conflict, which stays unless --force".to_owned()),
+        (action, WhyGone::Otherwise) => {
+            (action, "was changed since: a conflict, which stays unless --force".to_owned())
+        }
     };
     back.notes.push(note);
     if action != back.action {
@@ -72,15 +74,15 @@ pub(super) async fn of_gone(
     Ok(())
 }
 
-async fn why_gone(applier: &Applier<'_>, back: &Step, item: &ItemKey, times: Times) -> Result<Gone, Failure> {
+async fn why_gone(applier: &Applier<'_>, back: &Step, item: &ItemKey, times: Times) -> Result<WhyGone, Failure> {
     let containers = applier.containers;
     // Of the documents of another container, the history knows nothing.
     let Some(written) = back.live.as_deref().filter(|_| !containers.is_elsewhere()) else {
-        return Ok(Gone::Otherwise);
+        return Ok(WhyGone::Otherwise);
     };
     let key = Some(&item.partition_key);
     let read = histories(&*containers.changes, &applier.pace, &item.id, key, Texts::None).await?;
-    let Some(known) = read.items.into_iter().find(|known| known.key == *item) else { return Ok(Gone::Otherwise) };
+    let Some(known) = read.items.into_iter().find(|known| known.key == *item) else { return Ok(WhyGone::Otherwise) };
     let own = place_of_live(&item.id, &known.versions, written).and_then(|place| known.versions.get(place));
     let since = own.map_or(times.restored, |own| own.ts);
     let order: Vec<&Version> = Timeline::of(&known.versions).versions().collect();
@@ -91,7 +93,7 @@ async fn why_gone(applier: &Applier<'_>, back: &Step, item: &ItemKey, times: Tim
             let untouched = rest.last().is_some_and(|before| is_own(before));
             let would_be_there =
                 if untouched { would_be_there(applier, back, item, times.undone).await? } else { None };
-            Ok(Gone::Expired { would_be_there })
+            Ok(WhyGone::Expired { would_be_there })
         }
         [.., last] if is_own(last) && !known.unkeyed.iter().any(|delete| delete.ts >= since) => {
             let end = match whole(applier, item, &last.record_id).await? {
@@ -100,9 +102,9 @@ async fn why_gone(applier: &Applier<'_>, back: &Step, item: &ItemKey, times: Tim
             };
             Ok(end
                 .filter(|end| *end <= times.undone)
-                .map_or(Gone::Otherwise, |end| Gone::Ended(PointInTime::from_epoch(end))))
+                .map_or(WhyGone::Otherwise, |end| WhyGone::Ended(PointInTime::from_epoch(end))))
         }
-        _ => Ok(Gone::Otherwise),
+        _ => Ok(WhyGone::Otherwise),
     }
 }
 

@@ -104,14 +104,14 @@ impl Serialize for Fields {
 }
 
 /// Collects fields.
-pub(crate) struct Gathering {
+pub(crate) struct FieldCollector {
     file: BufWriter<File>,
     count: u64,
     /// Held back to be sorted, as long as they are few.
     held: Option<Vec<Field>>,
 }
 
-impl Gathering {
+impl FieldCollector {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self { file: BufWriter::new(tempfile::tempfile()?), count: 0, held: Some(Vec::new()) })
     }

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::back::Back;
+use super::goal::Goal;
 use crate::{
     change::{key::ItemKey, time::PointInTime},
-    input::{Listed, Then},
+    input::{Listed, ListedGoal},
 };
 
 /// Why a list does not say what each of its documents goes back to.
@@ -39,7 +39,7 @@ pub async fn each_its_own<E>(
     listed: &[Listed],
     at: Option<PointInTime>,
     time: impl AsyncFn(usize, &str) -> Result<PointInTime, E>,
-) -> Result<Option<HashMap<ItemKey, Back>>, NotListed<E>> {
+) -> Result<Option<HashMap<ItemKey, Goal>>, NotListed<E>> {
     if listed.iter().all(|one| one.then.is_none()) {
         return Ok(None);
     }
@@ -47,10 +47,10 @@ pub async fn each_its_own<E>(
     for Listed { item, then, line, .. } in listed {
         let line = *line;
         let back = match (then, at) {
-            (Some(Then::Version(version)), _) => Back::Version(version.clone()),
-            (Some(Then::NoDocument), _) => Back::NoDocument,
-            (Some(Then::At(text)), _) => Back::At(time(line, text).await.map_err(NotListed::Time)?),
-            (None, Some(at)) => Back::At(at),
+            (Some(ListedGoal::Version(version)), _) => Goal::Version(version.clone()),
+            (Some(ListedGoal::NoDocument), _) => Goal::NoDocument,
+            (Some(ListedGoal::At(text)), _) => Goal::At(time(line, text).await.map_err(NotListed::Time)?),
+            (None, Some(at)) => Goal::At(at),
             (None, None) => return Err(NotListed::Nothing { line }),
         };
         if each.insert(item.clone(), back.clone()).is_some_and(|earlier| earlier != back) {

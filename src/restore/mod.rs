@@ -1,10 +1,10 @@
 //! Surgical point-in-time restore: a request, a plan that is a value, its application, the journal, and undo.
 //!
-//! Planning is pure (`plan`): what is known of an item goes in, one step comes out; no I/O, no clock. `history::scan` gathers
-//! what is known, from the history and from the target, piece by piece; `survey` turns each piece into steps, which go
-//! to a file (`plan_file`), so that memory does not grow with the container. `archived` does both for versions that come
-//! from an archive. `compose` makes the text of a step; `refine` compares it with the live document for the plan; `apply`
-//! writes the plan and nothing else.
+//! Planning is pure (`plan`): what is known of an item goes in, one step comes out; no I/O, no clock. `history::scan`
+//! gathers what is known, from the history and from the target, piece by piece; `survey` turns each piece into steps,
+//! which go to a file (`plan_file`), so that memory does not grow with the container. `archived` does both for versions
+//! that come from an archive. `compose` makes the text of a step; `refine` compares it with the live document for the
+//! plan; `apply` writes the plan and nothing else.
 //!
 //! # Examples
 //!
@@ -33,11 +33,11 @@
 pub mod apply;
 mod applying;
 pub mod archived;
-mod back;
 mod compose;
 mod error;
 mod expired;
 pub(crate) mod fields;
+mod goal;
 pub mod journal;
 mod listed;
 mod outcome;
@@ -57,9 +57,9 @@ mod undoing;
 
 pub use self::{
     applying::{Approval, Report, Results, Use, announce, apply, forecast},
-    back::Back,
     error::{GivenUp, RestoreError, StepError},
     fields::{Fate, Field, Fields},
+    goal::Goal,
     listed::{NotListed, each_its_own},
     planning::{Planned, check_fields, new_id, open, plan, scope, target_of, texts_of},
     request::{Limits, Named, Request, RunOptions, State, Which},

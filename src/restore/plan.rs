@@ -316,9 +316,9 @@ mod tests {
         assert_eq!(action(&[], Some("2"), 10, true).0, Action::Unknown);
     }
 
-    /// An executable model: what one document was after each operation of a random life. Whatever the point in time, with
-    /// ties within a second, deletes and re-creations, records in any order and delivered twice, the step leads to what the
-    /// document was then.
+    /// An executable model: what one document was after each operation of a random life. Whatever the point in time,
+    /// with ties within a second, deletes and re-creations, records in any order and delivered twice, the step leads to
+    /// what the document was then.
     mod model {
         use proptest::prelude::*;
 

@@ -3,8 +3,8 @@
 use super::{
     apply::{Applier, ApplyOptions, Prefetched},
     archived::{ArchiveScope, Archived, known, survey as survey_archived},
-    back::Goals,
     error::RestoreError,
+    goal::Goals,
     plan::{Action, Chosen, PLAN_VERSION, PlanTarget, Rules, Step},
     plan_file::{Draft, Head, Plan},
     request::{Named, Request, State, Which},
@@ -28,12 +28,12 @@ use crate::{
         AnyContext, Containers,
         ends::from_previous_container,
         frontier::{Frontier, Reach},
-        gone::Gone,
+        gone::DeleteSearch,
         known::Facts,
         live::{LiveDetail, look_at},
         odd_records,
         reading::Which as End,
-        removals::Untold,
+        removals::BlindSpots,
         scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope, facts_of_id},
         version::named,
     },
@@ -119,7 +119,12 @@ pub async fn plan(
     let moment = request.state.last_moment().filter(|_| from_history);
     let frontier = match moment {
         Some(moment) => reach(moment, request.wait, &limiter, cx).await?,
-        None => Frontier { parts: Vec::new(), problems: Vec::new(), untold: Untold::NOTHING, made_again: Vec::new() },
+        None => Frontier {
+            parts: Vec::new(),
+            problems: Vec::new(),
+            blind_spots: BlindSpots::NOTHING,
+            made_again: Vec::new(),
+        },
     };
     let beyond = moment.is_some_and(|moment| !frontier.covers(moment));
     let head = Head {
@@ -170,9 +175,9 @@ struct Planning<'a> {
 
 impl Planning<'_> {
     /// Looks for documents of the source that are gone without a delete.
-    fn gone<'a>(&'a self, containers: &'a Containers) -> Gone<'a> {
+    fn gone<'a>(&'a self, containers: &'a Containers) -> DeleteSearch<'a> {
         let (changes, source) = (&*containers.changes, &*containers.source);
-        Gone::new(self.cx.account, self.cx.names, (changes, source), self.frontier, self.limiter)
+        DeleteSearch::new(self.cx.account, self.cx.names, (changes, source), self.frontier, self.limiter)
             .elsewhere(containers.is_elsewhere())
     }
 

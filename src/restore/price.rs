@@ -1,7 +1,8 @@
 //! Estimates what a restore will cost, from published prices.
 
 /// Published charges by document size in KB: of a point read, and of a write without index terms (Azure Cosmos DB,
-/// "Understand request unit consumption", <https://learn.microsoft.com/azure/cosmos-db/understand-request-unit-consumption>).
+/// "Understand request unit consumption",
+/// <https://learn.microsoft.com/azure/cosmos-db/understand-request-unit-consumption>).
 const CHARGES: [(f64, f64, f64); 12] = [
     (1.0, 1.0, 4.95),
     (2.0, 1.04, 6.29),

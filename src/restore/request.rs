@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::PathBuf};
 
-use super::back::Back;
+use super::goal::Goal;
 use super::plan_file::Pair;
 use crate::{
     archive::Archive,
@@ -105,7 +105,7 @@ pub enum State {
     /// One version of the single document that is named: a record's id, an LSN or an etag.
     Version(String),
     /// For each document, what the list says.
-    Each(HashMap<ItemKey, Back>),
+    Each(HashMap<ItemKey, Goal>),
 }
 
 impl State {
@@ -115,7 +115,7 @@ impl State {
             Self::At(at) => Some(*at),
             Self::Version(_) => None,
             Self::Each(each) => {
-                let moment = |back: &Back| if let Back::At(at) = back { Some(*at) } else { None };
+                let moment = |back: &Goal| if let Goal::At(at) = back { Some(*at) } else { None };
                 each.values().filter_map(moment).max()
             }
         }

@@ -6,8 +6,8 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     apply::{Applier, Prefetched},
-    back::Goals,
     error::StepError,
+    goal::Goals,
     plan::{Action, Rules, Step, decide},
     plan_file::Draft,
 };
@@ -17,7 +17,7 @@ use crate::{
     cosmos::{Disposition, Failure},
     history::{
         frontier::{Frontier, Reach},
-        gone::Gone,
+        gone::DeleteSearch,
         known::Facts,
         live::{assumed, look_at},
         scan::{Scan, ScannedItem, Scope},
@@ -52,7 +52,7 @@ impl From<StepError> for SurveyError {
 pub async fn survey(
     scan: &Scan<'_>,
     applier: &Applier<'_>,
-    (frontier, gone): (&Frontier, &Gone<'_>),
+    (frontier, gone): (&Frontier, &DeleteSearch<'_>),
     goals: Goals<'_>,
     concurrency: usize,
     draft: &mut Draft,
@@ -134,7 +134,7 @@ pub(super) async fn decided(
     let source = match applier.containers.is_elsewhere() {
         // What the target has says nothing about the source. When the history may end too early, or a delete may have
         // been removed from it, the source does tell.
-        true if !reach.covers(rules.at) || reach.untold.dropped_before.is_some() => {
+        true if !reach.covers(rules.at) || reach.blind_spots.dropped_before.is_some() => {
             let assumed = assumed(&found.versions);
             look_at(&*applier.containers.source, &applier.pace, &found.item, assumed, false).await?
         }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Which writes are taken back, and how; the same for every document.
-pub(super) struct Wish<'a> {
+pub(super) struct RevertRules<'a> {
     pub from: PointInTime,
     pub to: PointInTime,
     pub filter: Option<&'a Filter>,
@@ -78,7 +78,7 @@ impl<'a> Document<'a> {
     /// Walks the versions. `no_answers` counts those for which the expression has no answer; they are not taken back.
     pub(super) async fn merged(
         &self,
-        wish: &Wish<'_>,
+        wish: &RevertRules<'_>,
         reader: &impl Reader,
         no_answers: &mut NoAnswers,
     ) -> Result<Outcome<'a>, DocumentError> {
@@ -157,7 +157,7 @@ impl<'a> Document<'a> {
         &self,
         begun: Begun<'_, 'a>,
         last: Option<&Version>,
-        wish: &Wish<'_>,
+        wish: &RevertRules<'_>,
     ) -> Result<Outcome<'a>, EditError> {
         let Begun { mut walk, base, undone, first, gaps } = begun;
         let today = self.own_live()?;
@@ -208,7 +208,7 @@ impl<'a> Document<'a> {
         last: Option<&Version>,
         version: &Version,
         is_undone: bool,
-        wish: &Wish<'_>,
+        wish: &RevertRules<'_>,
     ) -> Option<String> {
         let unordered = last.into_iter().chain([version]).find(|v| line.is_unordered(v.ts));
         if let Some(v) = unordered {

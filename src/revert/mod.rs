@@ -1,9 +1,9 @@
 //! Takes back what some writes changed, and keeps what all others did: another way to make a plan, which
 //! [`restore::apply`](fn@crate::restore::apply) carries out and [`restore::undo`](fn@crate::restore::undo) takes back.
 //!
-//! The writes are those of a window of time, all of them or those that an expression matches. Each document's versions are
-//! walked from the one before the first such write to today's ([`merge`](crate::change::merge)). What cannot be known (whose
-//! a change was, what was before) is never guessed: the document is left alone, and said.
+//! The writes are those of a window of time, all of them or those that an expression matches. Each document's versions
+//! are walked from the one before the first such write to today's ([`merge`](crate::change::merge)). What cannot be
+//! known (whose a change was, what was before) is never guessed: the document is left alone, and said.
 //!
 //! # Examples
 //!

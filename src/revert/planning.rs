@@ -3,7 +3,7 @@
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    document::{Document, DocumentError, Outcome, Reader, Wish},
+    document::{Document, DocumentError, Outcome, Reader, RevertRules},
     request::Request,
 };
 use crate::{
@@ -30,10 +30,10 @@ use crate::{
         Field, Fields, RestoreError, Which,
         apply::{Applier, ApplyOptions, Prefetched},
         check_fields,
-        fields::{self, Gathering},
+        fields::{self, FieldCollector},
         new_id,
         plan::{Action, Chosen, PLAN_VERSION, Step},
-        plan_file::{Draft, Head, Plan, TakesBack},
+        plan_file::{Draft, Head, Plan, RevertedWrites},
         scope,
         survey::completed,
         target_of,
@@ -89,7 +89,7 @@ pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_
         frontier: frontier.until().map(PointInTime::seconds),
         beyond,
         max_deletes: request.max_deletes,
-        takes_back: Some(TakesBack {
+        takes_back: Some(RevertedWrites {
             from: request.from.seconds(),
             to: request.to.seconds(),
             filter: request.filter.clone(),
@@ -101,7 +101,7 @@ pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_
     };
     let mut draft = Draft::new(head.clone())?;
     let applier = Applier::planning(containers, &head.manner, limiter.clone(), &*cx.clock);
-    let wish = Wish {
+    let wish = RevertRules {
         from: request.from,
         to: request.to,
         filter: filter.as_ref(),
@@ -120,7 +120,7 @@ pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_
         texts: ScanTexts::All,
     };
     let work = Work { wish, request, frontier: &frontier, applier: &applier };
-    let mut gathering = Gathering::new()?;
+    let mut gathering = FieldCollector::new()?;
     let (mut bad, mut no_answers) = (Vec::new(), 0);
     let planning = cx.progress.begin("planning", None);
     let mut pieces = std::pin::pin!(scan.pieces());
@@ -155,7 +155,7 @@ pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_
 
 /// Everything that the documents of a plan share.
 struct Work<'a> {
-    wish: Wish<'a>,
+    wish: RevertRules<'a>,
     request: &'a Request,
     frontier: &'a Frontier,
     applier: &'a Applier<'a>,

@@ -110,7 +110,7 @@ pub struct History {
     /// Up to when everything is in the history, or `now`; `None` when unknown.
     pub complete_until: Option<String>,
     /// The times in which changes may be missing from it, though nothing in it looks missing, oldest first.
-    pub holes: Vec<Missed>,
+    pub holes: Vec<MissedPeriod>,
     /// Whether it has versions of another container of the source's name.
     pub recreated: Option<bool>,
     /// Records, if they were counted.
@@ -121,14 +121,14 @@ pub struct History {
 
 /// A time in which changes may be missing: no reader of every version was there.
 #[derive(Debug, Serialize)]
-pub struct Missed {
+pub struct MissedPeriod {
     /// Up to and including this second everything is in the history, RFC 3339; `None` when that is unknown.
     pub after: Option<String>,
     /// From this second on everything is in it again, RFC 3339.
     pub before: String,
 }
 
-impl Missed {
+impl MissedPeriod {
     fn of(hole: &Hole) -> Self {
         let time = |second| PointInTime::from_epoch(second).to_string();
         Self { after: hole.after.map(time), before: time(hole.before) }
@@ -217,7 +217,7 @@ pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, StatusErr
             newest: time(&newest),
             restorable_from: begins.map(|begins| begins.to_string()),
             complete_until: frontier.until().map(until),
-            holes: frontier.untold.holes.iter().map(Missed::of).collect(),
+            holes: frontier.blind_spots.holes.iter().map(MissedPeriod::of).collect(),
             recreated,
             records: history_size.map(|s| s.items),
             bytes: history_size.map(|s| s.estimate()),

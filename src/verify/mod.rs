@@ -123,7 +123,7 @@ pub async fn run(request: Request, cx: AnyContext<'_>) -> Result<Report, VerifyE
     let frontier = cx.account.frontier(cx.names, None, &pace).await?;
     frontier.report_problems(cx.progress);
     let is_asked = |hole: &Hole| request.since.is_none_or(|since| since.seconds() < hole.before);
-    report.holes = frontier.untold.holes.into_iter().filter(is_asked).collect();
+    report.holes = frontier.blind_spots.holes.into_iter().filter(is_asked).collect();
     let step = cx.progress.begin("verify", None);
     let failed = FailedWrites::default();
     let job = Job {

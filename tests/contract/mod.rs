@@ -13,7 +13,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cosmos_rewind::{
     change::key::{ItemKey, KeyPaths, PartitionKey},
     config::{Names, Settings},
-    cosmos::Found,
+    cosmos::PageStream,
     history::{Account as _, Containers, CosmosContainers, memory::MemoryAccount},
 };
 use futures::TryStreamExt as _;
@@ -154,12 +154,12 @@ impl Side {
 }
 
 /// Collects a stream.
-async fn all<T>(found: Found<'_, T>) -> Vec<T> {
+async fn all<T>(found: PageStream<'_, T>) -> Vec<T> {
     found.try_concat().await.unwrap()
 }
 
 /// Collects several streams.
-async fn all_of<'a, T>(streams: impl IntoIterator<Item = Found<'a, T>>) -> Vec<T> {
+async fn all_of<'a, T>(streams: impl IntoIterator<Item = PageStream<'a, T>>) -> Vec<T> {
     let mut everything = Vec::new();
     for stream in streams {
         everything.extend(all(stream).await);

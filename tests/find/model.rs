@@ -10,7 +10,7 @@ use cosmos_rewind::{
     config::{Names, Settings},
     context::Context,
     cosmos::Items as _,
-    find::{Condition, FoundWrite, Manner, Report, Request, Which, find},
+    find::{Condition, FoundWrite, Report, Request, SearchMode, Which, find},
     history::{Account as _, AnyContext, memory::MemoryAccount},
 };
 use proptest::prelude::*;
@@ -181,7 +181,7 @@ proptest! {
             assert!(report.is_complete());
 
             // The earliest of these is the first write overall.
-            let first = Request { manner: Manner::First, ..request(window.0, window.1, is_sql) };
+            let first = Request { manner: SearchMode::First, ..request(window.0, window.1, is_sql) };
             let (earliest, _) = found(&cx, first).await;
             let times = |writes: &[FoundWrite]| writes.iter().map(|write| write.version.ts).min();
             assert_eq!((earliest.len(), times(&earliest)), (writes.len().min(1), times(&writes)));
@@ -216,7 +216,7 @@ async fn a_long_history_is_bisected() {
     let cx = Context::new(&account, &names).any();
     let spent = account.meter().total();
     let which = Which::One { id: life.id.clone(), key: None };
-    let request = Request { which, manner: Manner::FlipsOnce, ..request(None, None, false) };
+    let request = Request { which, manner: SearchMode::FlipsOnce, ..request(None, None, false) };
     let (writes, report) = found(&cx, request).await;
     compare(&[life], (None, None), &writes, &report);
     // In memory every read costs one unit. Apart from the facts and the live document, all reads are texts.

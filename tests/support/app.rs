@@ -13,7 +13,7 @@ use cosmos_rewind::{
     config::{Account, Settings},
     cosmos::{Container, Cosmos},
     history::HistoryWriter as _,
-    local::{Call, Fate, Inside, Line, LocalCosmos, LocalOptions},
+    local::{Call, Inside, Line, LocalCosmos, LocalOptions, RequestOutcome},
 };
 use serde_json::{Value, json};
 
@@ -35,8 +35,8 @@ pub struct TestApp {
 struct Calm;
 
 impl Line for Calm {
-    fn fate(&self, _: &Call<'_>) -> Fate {
-        Fate::Done(Duration::ZERO)
+    fn fate(&self, _: &Call<'_>) -> RequestOutcome {
+        RequestOutcome::Done(Duration::ZERO)
     }
 }
 

@@ -1,4 +1,5 @@
-//! A document's life in a line each: who wrote, and what. And lives drawn at random, with a log that the test keeps itself.
+//! A document's life in a line each: who wrote, and what. And lives drawn at random, with a log that the test keeps
+//! itself.
 #![cfg(test)]
 
 use std::collections::BTreeMap;

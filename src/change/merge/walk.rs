@@ -44,7 +44,7 @@ pub enum Writer {
 
 /// A field that is set back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Taken {
+pub struct RevertedField {
     /// Where.
     pub place: Place,
     /// Its value today, as JSON text; `None` when it does not exist.
@@ -74,7 +74,7 @@ pub struct Merged {
     /// The edits that turn today's document into it.
     pub edits: Vec<Edit>,
     /// The fields that are set back.
-    pub taken: Vec<Taken>,
+    pub taken: Vec<RevertedField>,
     /// The fields that are left alone because of a conflict.
     pub conflicts: Vec<Conflict>,
     /// How many conflicts were settled as the rules prefer.
@@ -381,16 +381,16 @@ impl<'r> Walk<'r> {
 }
 
 /// The fields that the edits change in today's document; for a whole document, its fields.
-fn taken(today: Option<&str>, merged: &Merged) -> Vec<Taken> {
+fn taken(today: Option<&str>, merged: &Merged) -> Vec<RevertedField> {
     let text = |value: Option<&str>| value.map(str::to_owned);
     let after = merged.text.as_deref();
     let is_whole = merged.edits.iter().any(|edit| edit.place.0.is_empty());
     if is_whole {
         let each = changes(today, after, &[]).into_iter();
-        return each.map(|c| Taken { place: c.place, from: text(c.before), to: text(c.after) }).collect();
+        return each.map(|c| RevertedField { place: c.place, from: text(c.before), to: text(c.after) }).collect();
     }
     let each = merged.edits.iter().map(|edit| &edit.place);
-    each.map(|at| Taken { place: at.clone(), from: text(value_at(today, at)), to: text(value_at(after, at)) })
+    each.map(|at| RevertedField { place: at.clone(), from: text(value_at(today, at)), to: text(value_at(after, at)) })
         .filter(|taken| !same_value(taken.from.as_deref(), taken.to.as_deref()))
         .collect()
 }

@@ -11,8 +11,8 @@ use crate::change::{
 };
 
 impl Redactor {
-    /// JSON Pointers, truncated at what is redacted or kept, and without what is not kept. Where a name with a dot makes
-    /// them ambiguous, whatever they may mean is hidden.
+    /// JSON Pointers, truncated at what is redacted or kept, and without what is not kept. Where a name with a dot
+    /// makes them ambiguous, whatever they may mean is hidden.
     pub fn told(&self, changed: Vec<String>) -> Vec<String> {
         let mut told: Vec<String> = Vec::with_capacity(changed.len());
         for path in changed {

@@ -2,14 +2,14 @@
 
 use crate::{
     console::{CliError, Ui},
-    erase::{Found, Receipt},
+    erase::{Receipt, TraceCounts},
     figures::count_of,
     format::{Format, tenths},
 };
 use serde_json::json;
 
 /// The question that stands between the plan and the deletes.
-pub(crate) fn question(found: &Found, with_live: bool, place: &str) -> String {
+pub(crate) fn question(found: &TraceCounts, with_live: bool, place: &str) -> String {
     format!(
         "{}, {}, {} in {} of restores, {} in {} of archives and {} will be erased from {place}. They cannot be had back.",
         count_of(found.versions, "version"),

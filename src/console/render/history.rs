@@ -8,7 +8,7 @@ use crate::{
     format::{Cell, Format, Rows, printable},
     history::{
         histories::Item,
-        past::{Remark, Told, is_first_unknown},
+        past::{ListedVersion, Remark, is_first_unknown},
     },
 };
 
@@ -43,7 +43,7 @@ impl<'u> Versions<'u> {
     }
 
     /// Prints a version, unless it concerns another field.
-    pub(crate) fn push(&mut self, item: &Item, told: &Told<'_>) -> Result<(), CliError> {
+    pub(crate) fn push(&mut self, item: &Item, told: &ListedVersion<'_>) -> Result<(), CliError> {
         let version = told.version;
         self.has_legacy |= version.op.is_none();
         if let Some(problem) = &told.problem {

@@ -19,7 +19,7 @@ use crate::{
 
 /// How a document is printed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct How {
+pub(crate) struct PrintOptions {
     /// As one object with the details of its version, instead of its text.
     pub(crate) object: bool,
     /// Indented.
@@ -32,7 +32,7 @@ pub(crate) struct How {
 ///
 /// # Errors
 /// When there was no document, or stdout cannot be written.
-pub(crate) fn print(ui: &Ui, shown: &Shown, how: How) -> Result<(), CliError> {
+pub(crate) fn print(ui: &Ui, shown: &Shown, how: PrintOptions) -> Result<(), CliError> {
     let (item, answer) = (&shown.item, shown.answer());
     let key = if how.list { format!(" ({})", item.key.partition_key) } else { String::new() };
     let about = printable(&format!("document {:?}{key}", item.key.id)).into_owned();

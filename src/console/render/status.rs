@@ -7,7 +7,7 @@ use crate::{
     console::{CliError, Ui},
     figures::number,
     format::Format,
-    status::{Missed, Report},
+    status::{MissedPeriod, Report},
 };
 
 /// Prints the report.
@@ -60,7 +60,7 @@ pub(crate) fn print(ui: &Ui, report: &Report, format: Format) -> Result<(), CliE
 }
 
 /// The times in which changes may be missing; `None` when there are none.
-fn holes(all: &[Missed]) -> Option<String> {
+fn holes(all: &[MissedPeriod]) -> Option<String> {
     let shown = all.iter().map(|hole| match &hole.after {
         Some(after) => format!("{after} to {}", hole.before),
         None => format!("before {}", hole.before),

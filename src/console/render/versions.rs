@@ -15,7 +15,7 @@ use crate::{
     },
     figures::count_of,
     format::{Cell, Format},
-    history::past::{FieldChange, Found, Remark},
+    history::past::{FieldChange, FoundDocuments, Remark},
 };
 
 /// The columns of a field's changes.
@@ -117,7 +117,7 @@ fn for_people(fields: &ChangedFields) -> String {
 /// Prints the report of live documents and versions; returns the summary.
 pub(crate) fn print_report(
     ui: &Ui,
-    found: Found,
+    found: FoundDocuments,
     names: &Names,
     format: Format,
     columns: &[String],

@@ -1,8 +1,8 @@
-//! Operations of any partition keys in few requests: Cosmos' bulk protocol. A request goes to one physical partition and
-//! has up to a hundred operations, each of which succeeds or fails for itself.
+//! Operations of any partition keys in few requests: Cosmos' bulk protocol. A request goes to one physical partition
+//! and has up to a hundred operations, each of which succeeds or fails for itself.
 //!
-//! Microsoft's .NET, Java and JavaScript clients do the same; the Rust client cannot yet. Should an account not take such
-//! a request, the process goes back to one request for each operation and says so once ([`Switch`]).
+//! Microsoft's .NET, Java and JavaScript clients do the same; the Rust client cannot yet. Should an account not take
+//! such a request, the process goes back to one request for each operation and says so once ([`Switch`]).
 
 mod carrier;
 mod operation;

@@ -148,8 +148,8 @@ pub(super) struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    /// The results of an answer to this many operations; `None` when it cannot be parsed, or has another number of them.
-    /// They are in the order of the operations, which only their documents can show.
+    /// The results of an answer to this many operations; `None` when it cannot be parsed, or has another number of
+    /// them. They are in the order of the operations, which only their documents can show.
     pub(super) fn all(body: &'a [u8], operations: usize) -> Option<Vec<Self>> {
         let answers: Vec<Self> = serde_json::from_slice(body).ok()?;
         (answers.len() == operations).then_some(answers)

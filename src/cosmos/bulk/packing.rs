@@ -61,7 +61,7 @@ impl Drop for OnItsWay<'_> {
 }
 
 /// The way of an operation that arrives.
-enum Turn<'a> {
+enum Admission<'a> {
     /// It goes alone: little else is in flight.
     Alone(OnItsWay<'a>, Verb<'static>),
     /// It is sent with those that wait; `true` when a new round has to be started for it.
@@ -73,11 +73,11 @@ impl Packer {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn admit(&self, key: &PartitionKey, id: &str, verb: Verb<'static>) -> Turn<'_> {
+    fn admit(&self, key: &PartitionKey, id: &str, verb: Verb<'static>) -> Admission<'_> {
         let mut state = self.state();
         if state.rounds == 0 && state.alone < ALONE && state.last <= ALONE && state.waiting.is_empty() {
             state.alone += 1;
-            return Turn::Alone(OnItsWay(self, |state| &mut state.alone), verb);
+            return Admission::Alone(OnItsWay(self, |state| &mut state.alone), verb);
         }
         let (answer, result) = oneshot::channel();
         let operation = Operation { key: Cow::Owned(key.clone()), id: Cow::Owned(id.to_owned()), verb };
@@ -86,7 +86,7 @@ impl Packer {
         if begin {
             (state.starting, state.rounds) = (true, state.rounds + 1);
         }
-        Turn::Together(result, begin)
+        Admission::Together(result, begin)
     }
 
     /// As many waiting operations as fit into a round; `None` ends the round at that very moment, so that whatever
@@ -125,8 +125,8 @@ impl Container {
             return self.alone(Operation::on(key, id, verb)).await;
         }
         match self.packer().admit(key, id, verb) {
-            Turn::Alone(_on_its_way, verb) => self.alone(Operation::on(key, id, verb)).await,
-            Turn::Together(result, begin) => {
+            Admission::Alone(_on_its_way, verb) => self.alone(Operation::on(key, id, verb)).await,
+            Admission::Together(result, begin) => {
                 if begin {
                     tokio::spawn(self.clone().rounds());
                 }
@@ -170,24 +170,24 @@ mod tests {
         let (packer, key) = (Packer::default(), PartitionKey(Vec::new()));
         let admit = || packer.admit(&key, "x", Verb::Read);
         let alone: Vec<_> = (0..ALONE).map(|_| admit()).collect();
-        assert!(alone.iter().all(|turn| matches!(turn, Turn::Alone(..))));
-        let Turn::Together(_first, true) = admit() else { panic!("the fifth begins a round") };
-        let Turn::Together(_second, false) = admit() else { panic!("the sixth goes with it") };
+        assert!(alone.iter().all(|turn| matches!(turn, Admission::Alone(..))));
+        let Admission::Together(_first, true) = admit() else { panic!("the fifth begins a round") };
+        let Admission::Together(_second, false) = admit() else { panic!("the sixth goes with it") };
         assert_eq!(packer.take().map(|taken| taken.len()), Some(2));
         // While it is in flight others begin, up to three rounds; the next one waits for any of them.
-        let Turn::Together(_third, true) = admit() else { panic!("a second round") };
+        let Admission::Together(_third, true) = admit() else { panic!("a second round") };
         assert_eq!(packer.take().map(|taken| taken.len()), Some(1));
-        let Turn::Together(_fourth, true) = admit() else { panic!("a third round") };
+        let Admission::Together(_fourth, true) = admit() else { panic!("a third round") };
         assert_eq!(packer.take().map(|taken| taken.len()), Some(1));
-        let Turn::Together(fifth, false) = admit() else { panic!("there are three rounds") };
+        let Admission::Together(fifth, false) = admit() else { panic!("there are three rounds") };
         drop(fifth);
         assert_eq!(packer.take().map(|taken| taken.len()), Some(0), "who has given up is not sent for");
         for _ in 0..ROUNDS {
             assert!(packer.take().is_none());
         }
-        let Turn::Together(_, true) = admit() else { panic!("all rounds have ended: it begins one") };
+        let Admission::Together(_, true) = admit() else { panic!("all rounds have ended: it begins one") };
         drop(alone);
         assert!(packer.take().is_some() && packer.take().is_none());
-        assert!(matches!(admit(), Turn::Alone(..)));
+        assert!(matches!(admit(), Admission::Alone(..)));
     }
 }

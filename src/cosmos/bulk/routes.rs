@@ -23,13 +23,13 @@ pub(in crate::cosmos) struct Route {
 /// The physical partitions, as they were last seen.
 #[derive(Debug, Default)]
 pub(in crate::cosmos) struct Routes {
-    known: Mutex<Known>,
+    known: Mutex<CachedRoutes>,
     /// Held by the one who asks, so that the others wait for the answer.
     asking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct CachedRoutes {
     routes: Option<Arc<[Route]>>,
     /// Whether the service has said that the partitions have changed.
     stale: bool,
@@ -53,7 +53,7 @@ impl Routes {
         let refresh = self.known.lock().unwrap_or_else(PoisonError::into_inner).stale;
         let routes: Arc<[Route]> = carrier.partitions(refresh).await?.into();
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) =
-            Known { routes: Some(routes.clone()), stale: false };
+            CachedRoutes { routes: Some(routes.clone()), stale: false };
         Ok(routes)
     }
 

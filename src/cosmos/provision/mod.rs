@@ -24,7 +24,7 @@ pub use self::{
 
 /// Wishes beyond the defaults.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub struct ProvisionOptions {
     /// Partition key paths of a source container that has to be created; `/pk` when empty.
     pub source_paths: Vec<String>,
     /// Further index paths of the changes container.
@@ -109,7 +109,11 @@ impl From<NotProvisioned> for Failure {
 ///
 /// # Errors
 /// When the account cannot be reached, or the caller may not create containers.
-pub async fn provision(cosmos: &Cosmos, names: &Names, wanted: &Wanted) -> Result<Vec<Provisioned>, NotProvisioned> {
+pub async fn provision(
+    cosmos: &Cosmos,
+    names: &Names,
+    wanted: &ProvisionOptions,
+) -> Result<Vec<Provisioned>, NotProvisioned> {
     let database = ensure_database(cosmos, &names.database).await?;
     let mut all = vec![database];
     let source_paths = match wanted.elsewhere {
@@ -140,7 +144,7 @@ pub async fn provision(cosmos: &Cosmos, names: &Names, wanted: &Wanted) -> Resul
 async fn source(
     cosmos: &Cosmos,
     names: &Names,
-    wanted: &Wanted,
+    wanted: &ProvisionOptions,
     all: &mut Vec<Provisioned>,
 ) -> Result<Vec<String>, NotProvisioned> {
     let paths = if wanted.source_paths.is_empty() { vec!["/pk".to_owned()] } else { wanted.source_paths.clone() };

@@ -1,8 +1,9 @@
 //! Many events per blob: newline-delimited JSON, compressed, with names that sort by time.
 //!
 //! A segment begins where the last acknowledged one of its range ended. Its name has its first version in it, and the
-//! term of the holder that wrote it: a holder that was suspended or cut off, and does not know yet that its name is lost,
-//! cannot meet the segment of the one that took over. What is delivered again lies in two segments then, as the same version.
+//! term of the holder that wrote it: a holder that was suspended or cut off, and does not know yet that its name is
+//! lost, cannot meet the segment of the one that took over. What is delivered again lies in two segments then, as the
+//! same version.
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,5 @@
-//! How much of a document is saved that capture has not delivered. What capture leaves out on purpose must not come into
-//! the history on another way.
+//! How much of a document is saved that capture has not delivered. What capture leaves out on purpose must not come
+//! into the history on another way.
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use crate::{
         key::{ItemKey, KeyPaths, PartitionKey},
         raw::{RawDocument, string_of},
     },
-    cosmos::{Answer, Container, Failure, FeedRange, Found, HashRange, Param},
+    cosmos::{Answer, Container, Failure, FeedRange, HashRange, PageStream, Param},
     history::{
         live::Live,
         reading::{End, LiveContainer},
@@ -27,7 +27,7 @@ impl LiveContainer for Container {
         range: HashRange,
         with_text: bool,
         matching: Option<(&'a str, &'a [Param])>,
-    ) -> Found<'a, (ItemKey, Live)> {
+    ) -> PageStream<'a, (ItemKey, Live)> {
         let mut sql = if with_text { "SELECT * FROM c".to_owned() } else { select(self.key_paths()) };
         if let Some((predicate, _)) = matching {
             // On lines of its own, so that a comment in it cannot swallow the parenthesis.

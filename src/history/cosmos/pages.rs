@@ -3,13 +3,13 @@
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde_json::value::RawValue;
 
-use crate::cosmos::{Answer, Container, Failure, Found, HashRange, Pages, Param, RETRY_TIMEOUT, Retry};
+use crate::cosmos::{Answer, Container, Failure, HashRange, PageStream, Pages, Param, RETRY_TIMEOUT, Retry};
 
 /// The rows of a query, each parsed by `read`.
 pub(super) fn rows<'a, T: Send + 'a>(
     query: impl Future<Output = Result<Pages, Failure>> + Send + 'a,
     read: impl Fn(&RawValue) -> Result<T, Failure> + Send + 'a,
-) -> Found<'a, T> {
+) -> PageStream<'a, T> {
     let pages = query.into_stream().map_ok(|pages| {
         stream::try_unfold(pages, |mut pages| async move {
             let Some(page) = pages.next().await else { return Ok(None) };
@@ -26,7 +26,7 @@ pub(super) fn rows_in<'a, T: Send + 'a>(
     params: Vec<Param>,
     range: HashRange,
     read: impl Fn(&RawValue) -> Result<T, Failure> + Send + 'a,
-) -> Found<'a, T> {
+) -> PageStream<'a, T> {
     rows(async move { container.query_hash_range(&sql, &params, range).await }, read)
 }
 

@@ -16,7 +16,7 @@ use crate::{
         time::PointInTime,
         version::beginnings_of,
     },
-    cosmos::{Answer, Container, Failure, Found, HashRange, InContainer, Items, Param},
+    cosmos::{Answer, Container, Failure, HashRange, InContainer, Items, PageStream, Param},
     history::{
         entry::Entry,
         layout::Layout,
@@ -72,11 +72,11 @@ impl CosmosReader {
         Self { container, layout }
     }
 
-    fn entries(&self, sql: String, params: Vec<Param>, range: HashRange) -> Found<'_, Entry> {
+    fn entries(&self, sql: String, params: Vec<Param>, range: HashRange) -> PageStream<'_, Entry> {
         rows_in(&self.container, sql, params, range, |row| Ok(Row::entry(row.get(), &self.layout)))
     }
 
-    fn records(&self, sql: String, params: Vec<Param>, range: HashRange) -> Found<'_, Entry> {
+    fn records(&self, sql: String, params: Vec<Param>, range: HashRange) -> PageStream<'_, Entry> {
         rows_in(&self.container, sql, params, range, |row| Ok(Entry::of(row.get(), &self.layout)))
     }
 }
@@ -122,7 +122,7 @@ impl HistoryReader for CosmosReader {
         &self.layout
     }
 
-    fn of_id<'a>(&'a self, id: &'a str, key: Option<&'a PartitionKey>, detail: Detail) -> Found<'a, Entry> {
+    fn of_id<'a>(&'a self, id: &'a str, key: Option<&'a PartitionKey>, detail: Detail) -> PageStream<'a, Entry> {
         let scope = key.and_then(|key| self.layout.scope(key, Some(id)));
         let sql = match detail {
             Detail::Facts => format!("{} AND c._originalId = @id", select(&self.layout)),
@@ -137,7 +137,7 @@ impl HistoryReader for CosmosReader {
         })
     }
 
-    fn facts_in(&self, range: HashRange, after: Option<PointInTime>) -> Found<'_, Entry> {
+    fn facts_in(&self, range: HashRange, after: Option<PointInTime>) -> PageStream<'_, Entry> {
         let all = select(&self.layout);
         match after {
             None => self.entries(all, Vec::new(), range),
@@ -146,14 +146,20 @@ impl HistoryReader for CosmosReader {
         }
     }
 
-    fn records_in(&self, range: HashRange, until: PointInTime) -> Found<'_, Entry> {
+    fn records_in(&self, range: HashRange, until: PointInTime) -> PageStream<'_, Entry> {
         if until == PointInTime::END {
             return self.records(format!("SELECT * FROM c WHERE {IS_RECORD}"), Vec::new(), range);
         }
         self.records(format!("SELECT * FROM c WHERE {IS_RECORD} AND {UNTIL}"), moment(until), range)
     }
 
-    fn written_in(&self, range: HashRange, from: PointInTime, to: PointInTime, detail: Detail) -> Found<'_, Entry> {
+    fn written_in(
+        &self,
+        range: HashRange,
+        from: PointInTime,
+        to: PointInTime,
+        detail: Detail,
+    ) -> PageStream<'_, Entry> {
         let time = vec![Param::new("from", from.seconds()), Param::new("to", to.seconds())];
         match detail {
             Detail::Facts => self.entries(format!("{} AND {WITHIN}", select(&self.layout)), time, range),
@@ -161,7 +167,7 @@ impl HistoryReader for CosmosReader {
         }
     }
 
-    fn matching<'a>(&'a self, range: HashRange, predicate: &'a str, params: &'a [Param]) -> Found<'a, Match> {
+    fn matching<'a>(&'a self, range: HashRange, predicate: &'a str, params: &'a [Param]) -> PageStream<'a, Match> {
         let sql = format!("{} AND {}", select(&self.layout), predicate::of_records(predicate));
         rows_in(&self.container, sql, params.to_vec(), range, |row| {
             Ok(Match { entry: Row::entry(row.get(), &self.layout), undecided: is_packed(row.get()) })
@@ -199,7 +205,7 @@ impl HistoryReader for CosmosReader {
         first_row(&self.container, sql, params, end)
     }
 
-    fn journal_items<'a>(&'a self, which: Journals<'a>) -> Found<'a, JournalItem> {
+    fn journal_items<'a>(&'a self, which: Journals<'a>) -> PageStream<'a, JournalItem> {
         let index = "c.id, c._originalId, c._ts, c._restore.kind AS kind";
         match which {
             Journals::Index => {

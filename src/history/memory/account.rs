@@ -124,7 +124,7 @@ impl Account for MemoryAccount {
                     next: None,
                 }],
                 problems: Vec::new(),
-                untold: removals::untold(&changes).await?,
+                blind_spots: removals::blind_spots(&changes).await?,
                 made_again,
             })
         }

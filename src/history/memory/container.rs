@@ -17,7 +17,7 @@ use crate::{
         raw::RawDocument,
         record::{ORIGINAL_ID, Record, own_text},
     },
-    cosmos::{self, Answer, Failure, FeedRange, Found, HashPlace, HashRange, HashSpace, Items, Param, RuMeter, Status},
+    cosmos::{self, Answer, Failure, FeedRange, HashPlace, HashRange, HashSpace, Items, Param, RuMeter, Status},
     history::{
         live::Live,
         predicate::evaluate::Predicate,
@@ -145,7 +145,7 @@ impl MemoryContainer {
         range: HashRange,
         group: Option<&'a str>,
         pick: impl Fn(&str) -> Result<Option<T>, Failure> + Send + 'a,
-    ) -> Found<'a, T> {
+    ) -> cosmos::PageStream<'a, T> {
         let read = move || {
             self.shared.meter.add(READ);
             let items = locked(&self.items);
@@ -358,7 +358,7 @@ impl LiveContainer for MemoryContainer {
         range: HashRange,
         with_text: bool,
         matching: Option<(&'a str, &'a [Param])>,
-    ) -> Found<'a, (ItemKey, Live)> {
+    ) -> cosmos::PageStream<'a, (ItemKey, Live)> {
         let predicate = match matching.map(|(predicate, params)| compiled(predicate, params)).transpose() {
             Ok(predicate) => predicate,
             Err(failure) => return stream::once(async { Err(failure) }).boxed(),

@@ -15,7 +15,7 @@ use crate::{
         time::PointInTime,
         version::{Version, container_of},
     },
-    cosmos::{Answer, Failure, Found, HashRange, InContainer, Items, Param},
+    cosmos::{Answer, Failure, HashRange, InContainer, Items, PageStream, Param},
     history::{
         History, HistoryWriter, SourceReader,
         entry::Entry,
@@ -61,7 +61,7 @@ impl MemoryHistory {
         range: HashRange,
         detail: Detail,
         wanted: impl Fn(&str) -> bool + Send + 'static,
-    ) -> Found<'_, Entry> {
+    ) -> PageStream<'_, Entry> {
         self.changes
             .pages(range, None, move |text| Ok((!is_other(text) && wanted(text)).then(|| self.entry(text, detail))))
     }
@@ -135,25 +135,31 @@ impl HistoryReader for MemoryHistory {
         &self.layout
     }
 
-    fn of_id<'a>(&'a self, id: &'a str, _: Option<&'a PartitionKey>, detail: Detail) -> Found<'a, Entry> {
+    fn of_id<'a>(&'a self, id: &'a str, _: Option<&'a PartitionKey>, detail: Detail) -> PageStream<'a, Entry> {
         self.changes
             .pages(HashRange::WHOLE, Some(id), move |text| Ok((!is_other(text)).then(|| self.entry(text, detail))))
     }
 
-    fn facts_in(&self, range: HashRange, after: Option<PointInTime>) -> Found<'_, Entry> {
+    fn facts_in(&self, range: HashRange, after: Option<PointInTime>) -> PageStream<'_, Entry> {
         self.entries(range, Detail::Facts, move |text| after.is_none_or(|at| !is_until(text, at)))
     }
 
-    fn records_in(&self, range: HashRange, until: PointInTime) -> Found<'_, Entry> {
+    fn records_in(&self, range: HashRange, until: PointInTime) -> PageStream<'_, Entry> {
         self.entries(range, Detail::Whole, move |text| is_until(text, until))
     }
 
-    fn written_in(&self, range: HashRange, from: PointInTime, to: PointInTime, detail: Detail) -> Found<'_, Entry> {
+    fn written_in(
+        &self,
+        range: HashRange,
+        from: PointInTime,
+        to: PointInTime,
+        detail: Detail,
+    ) -> PageStream<'_, Entry> {
         let within = from.seconds() as f64..=to.seconds() as f64;
         self.entries(range, detail, move |text| own_time(text).is_some_and(|ts| within.contains(&ts)))
     }
 
-    fn matching<'a>(&'a self, range: HashRange, predicate: &'a str, params: &'a [Param]) -> Found<'a, Match> {
+    fn matching<'a>(&'a self, range: HashRange, predicate: &'a str, params: &'a [Param]) -> PageStream<'a, Match> {
         let predicate = match compiled(predicate, params) {
             Ok(predicate) => predicate,
             Err(failure) => return stream::once(async { Err(failure) }).boxed(),
@@ -219,7 +225,7 @@ impl HistoryReader for MemoryHistory {
         .boxed()
     }
 
-    fn journal_items<'a>(&'a self, which: Journals<'a>) -> Found<'a, JournalItem> {
+    fn journal_items<'a>(&'a self, which: Journals<'a>) -> PageStream<'a, JournalItem> {
         self.changes.pages(HashRange::WHOLE, None, move |text| {
             let group = RawDocument::parse(text).ok().and_then(|item| Some(item.get_str(ORIGINAL_ID)?.into_owned()));
             if !is_other(text) || !group.is_some_and(|group| group.starts_with("restore~")) {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    AnyContext, Known, LiveText, LookError, Past,
-    documents::{Looks, Matching, Selection},
+    AnyContext, KnownState, LiveText, LookError, Past,
+    documents::{DocumentStream, Matching, Selection},
 };
 use crate::{
     change::{Op, diff::same, raw::RawDocument, record::own_text, time::PointInTime, version::Version},
@@ -60,7 +60,7 @@ pub enum Seen {
         /// The moment.
         at: PointInTime,
         /// The versions together with the live document, and any doubt.
-        known: Known,
+        known: KnownState,
         /// The text of the version in force.
         text: Option<String>,
         /// The source container of today.
@@ -120,7 +120,7 @@ impl Seen {
 }
 
 /// Comparisons of documents, one after another.
-pub struct Diffs<'a>(Looks<'a, Comparison>);
+pub struct Diffs<'a>(DocumentStream<'a, Comparison>);
 
 impl Diffs<'_> {
     /// The next document. A requested document without versions is reported.
@@ -182,7 +182,7 @@ async fn seen(past: &Past<'_>, (item, live): (&Item, &LiveText), side: &Side) ->
         }
         Side::At(at) => {
             let known = match *at {
-                PointInTime::END => Known { versions: item.versions.clone(), doubt: None },
+                PointInTime::END => KnownState { versions: item.versions.clone(), doubt: None },
                 at => past.known_at(item, live, at).await?,
             };
             let text = match as_of(&known.versions, *at).version() {

@@ -81,7 +81,7 @@ impl Documents {
         texts: Texts,
         progress: &'a dyn Progress,
         look: impl Fn(Arc<Past<'a>>, Item) -> F + Send + Sync + 'a,
-    ) -> Looks<'a, T>
+    ) -> DocumentStream<'a, T>
     where
         F: Future<Output = Result<T, LookError>> + Send + 'a,
     {
@@ -117,7 +117,7 @@ impl Documents {
             }
         });
         let looks = one.chain(all.buffered(AHEAD)).boxed();
-        Looks { looks, progress, asked, found: 0, is_list, unreadable: 0, incomplete }
+        DocumentStream { looks, progress, asked, found: 0, is_list, unreadable: 0, incomplete }
     }
 }
 
@@ -125,7 +125,7 @@ impl Documents {
 type Look<T> = (ItemKey, Vec<BadRecord>, Result<Option<T>, LookError>);
 
 /// Documents that are processed one after another.
-pub(super) struct Looks<'a, T> {
+pub(super) struct DocumentStream<'a, T> {
     looks: BoxStream<'a, Look<T>>,
     progress: &'a dyn Progress,
     /// How many were requested.
@@ -139,7 +139,7 @@ pub(super) struct Looks<'a, T> {
     pub(super) incomplete: bool,
 }
 
-impl<T> Looks<'_, T> {
+impl<T> DocumentStream<'_, T> {
     /// The next one. Reports documents without versions, and those of a list that cannot be read.
     pub(super) async fn next(&mut self) -> Result<Option<T>, LookError> {
         while let Some((key, bad, looked)) = self.looks.next().await {

@@ -34,21 +34,21 @@ pub use self::{
     diff::{Comparison, DiffRequest, Diffs, LiveSide, Seen, Side, diff},
     documents::{Matching, Selection, matched},
     error::LookError,
-    report::{Found, ReportLine, ReportRequest, report},
+    report::{FoundDocuments, ReportLine, ReportRequest, report},
     show::{ShowRequest, Shown, Shows, State, show},
-    versions::{FieldChange, Lives, Remark, Told, VersionsRequest, is_first_unknown, versions},
+    versions::{FieldChange, ListedVersion, Remark, VersionLists, VersionsRequest, is_first_unknown, versions},
 };
 use super::{
     AnyContext, Containers,
     as_of::{self, as_of},
     containers::record,
     frontier::Frontier,
-    gone::{Gone, Lost},
+    gone::{DeleteSearch, UnknownDelete},
     histories::Item,
     known::{Facts, is_followed, with_live},
     live::{self, read_live},
     reading::{HistoryReader, LiveContainer},
-    removals::{self, MadeAgain, Untold},
+    removals::{self, BlindSpots, MadeAgain},
     scan::ScannedItem,
     timeline::Timeline,
 };
@@ -70,7 +70,7 @@ const AHEAD: usize = 16;
 
 /// A document at a moment, from its versions and, when that tells more, from the live document.
 #[derive(Debug, Clone)]
-pub struct Known {
+pub struct KnownState {
     /// The versions, with the live one.
     pub versions: Vec<Version>,
     /// Why the truth may be different.
@@ -92,8 +92,8 @@ struct Past<'a> {
     /// Read once for each moment. A history that was complete up to a moment stays so.
     frontiers: Mutex<Vec<(PointInTime, Arc<Frontier>)>>,
     /// Each is read once, when there is no source and so no frontier; the second only when it may matter.
-    removed: OnceCell<Untold>,
-    untold: OnceCell<Untold>,
+    removed: OnceCell<BlindSpots>,
+    blind_spots: OnceCell<BlindSpots>,
     /// Today's source container, or the last one, which identifies versions of earlier ones.
     today: Option<u64>,
     /// The containers so far, when the source is gone; otherwise the frontier has them.
@@ -113,7 +113,7 @@ impl<'a> Past<'a> {
             Err(failure) => return Err(failure),
         };
         let pace = RuLimiter::new(cx.account.meter(), None);
-        let (frontiers, removed, untold) = (Mutex::default(), OnceCell::new(), OnceCell::new());
+        let (frontiers, removed, blind_spots) = (Mutex::default(), OnceCell::new(), OnceCell::new());
         let (today, ended) = match &source {
             Ok(source) => (container_of(source.rid()), Vec::new()),
             Err(_) => {
@@ -122,7 +122,7 @@ impl<'a> Past<'a> {
             }
         };
         let (account, names) = (cx.account, cx.names);
-        Ok(Self { account, names, changes, source, pace, frontiers, removed, untold, today, ended })
+        Ok(Self { account, names, changes, source, pace, frontiers, removed, blind_spots, today, ended })
     }
 
     /// A version's text, read when it is not at hand; `None` for a delete, and for a document that was too large for
@@ -149,20 +149,20 @@ impl<'a> Past<'a> {
     }
 
     /// These versions, with the doubt that removals from the history cast on them, and times that nobody captured.
-    async fn unless_dropped(&self, versions: Vec<Version>, at: PointInTime) -> Result<Known, Failure> {
+    async fn unless_dropped(&self, versions: Vec<Version>, at: PointInTime) -> Result<KnownState, Failure> {
         let known = as_of(&versions, at);
         let frontier;
-        let untold = if self.source.is_ok() {
+        let blind_spots = if self.source.is_ok() {
             frontier = self.frontier(at).await?;
-            &frontier.untold
+            &frontier.blind_spots
         } else if known.created_later() {
-            self.untold.get_or_try_init(|| removals::untold(&*self.changes)).await?
+            self.blind_spots.get_or_try_init(|| removals::blind_spots(&*self.changes)).await?
         } else {
-            let removed = async || Ok::<_, Failure>(removals::read(&*self.changes).await?.untold());
+            let removed = async || Ok::<_, Failure>(removals::read(&*self.changes).await?.blind_spots());
             self.removed.get_or_try_init(removed).await?
         };
-        let doubt = removals::doubt(&known, untold, &self.ended).or_else(|| known.remade());
-        Ok(Known { versions, doubt })
+        let doubt = removals::doubt(&known, blind_spots, &self.ended).or_else(|| known.remade());
+        Ok(KnownState { versions, doubt })
     }
 
     /// Why no delete says when a document went.
@@ -172,10 +172,10 @@ impl<'a> Past<'a> {
         live: Option<live::Live>,
         at: PointInTime,
         (source, known): (&dyn LiveContainer, &Frontier),
-    ) -> Result<Option<Lost>, Failure> {
+    ) -> Result<Option<UnknownDelete>, Failure> {
         let (versions, unkeyed) = (item.versions.clone(), item.unkeyed.clone());
         let mut found = [ScannedItem { versions, unkeyed, live, ..ScannedItem::new(item.key.clone()) }];
-        let gone = Gone::new(self.account, self.names, (&*self.changes, source), known, &self.pace);
+        let gone = DeleteSearch::new(self.account, self.names, (&*self.changes, source), known, &self.pace);
         gone.mark(&mut found, at).await?;
         Ok(found[0].lost)
     }
@@ -192,7 +192,7 @@ impl<'a> Past<'a> {
     }
 
     /// Adds to a document's history what its live document tells about a moment.
-    async fn known_at(&self, item: &Item, live: &LiveText, at: PointInTime) -> Result<Known, LookError> {
+    async fn known_at(&self, item: &Item, live: &LiveText, at: PointInTime) -> Result<KnownState, LookError> {
         let (chosen, is_settled, remade) = {
             let known = as_of(&item.versions, at);
             let may_be_back = matches!(known.state, as_of::State::Deleted(_)) && !known.caveats.is_empty();
@@ -206,7 +206,7 @@ impl<'a> Past<'a> {
         // A later version from the same feed proves that everything before it is there, unless deletes cannot be told
         // apart, or nothing proves that a deleted document was not recreated: a whole life may be missing.
         if is_settled && chosen.as_ref().is_some_and(|chosen| !chosen.op.is_some_and(Op::is_tombstone)) {
-            return Ok(Known { versions: item.versions.clone(), doubt: remade });
+            return Ok(KnownState { versions: item.versions.clone(), doubt: remade });
         }
         let source = match &self.source {
             Ok(source) if !is_settled => source,
@@ -234,7 +234,7 @@ impl<'a> Past<'a> {
             }
         }
         if proved.is_some() && is_proof {
-            return Ok(Known { versions, doubt: None });
+            return Ok(KnownState { versions, doubt: None });
         }
         if chosen.is_none() {
             return Ok(self.unless_dropped(versions, at).await?);
@@ -253,6 +253,6 @@ impl<'a> Past<'a> {
             let answer = as_of(&versions, at);
             facts.doubt(&item.key, &answer, live.as_ref().map(|live| live.etag.as_str()))
         };
-        Ok(Known { versions, doubt })
+        Ok(KnownState { versions, doubt })
     }
 }

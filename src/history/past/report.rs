@@ -70,7 +70,7 @@ impl ReportLine {
 
 /// The matching documents.
 #[derive(Debug)]
-pub struct Found {
+pub struct FoundDocuments {
     /// By time.
     pub lines: Vec<ReportLine>,
     /// Records that may or may not match.
@@ -81,7 +81,7 @@ pub struct Found {
 ///
 /// # Errors
 /// When the service refuses the predicate, or a container cannot be read.
-pub async fn report(request: &ReportRequest, cx: &Context<'_>) -> Result<Found, LookError> {
+pub async fn report(request: &ReportRequest, cx: &Context<'_>) -> Result<FoundDocuments, LookError> {
     let opened = CosmosContainers::open(cx.account, cx.names).await?;
     let containers = opened.containers();
     let layout = containers.changes.layout();
@@ -89,7 +89,7 @@ pub async fn report(request: &ReportRequest, cx: &Context<'_>) -> Result<Found, 
         let (key, container, paths) = (key.clone(), cx.names.source.clone(), layout.source().clone());
         return Err(LookError::Key { key, container, paths });
     }
-    let mut found = Found { lines: Vec::new(), undecided: Vec::new() };
+    let mut found = FoundDocuments { lines: Vec::new(), undecided: Vec::new() };
     for (container, is_live) in [(&opened.source, true), (&opened.changes, false)] {
         let scope = match &request.key {
             Some(key) if is_live => Some(key.clone()),
@@ -115,7 +115,7 @@ pub async fn report(request: &ReportRequest, cx: &Context<'_>) -> Result<Found, 
     Ok(found)
 }
 
-impl Found {
+impl FoundDocuments {
     /// Adds a version whose document the service cannot see, when it matches.
     async fn decide(
         &mut self,

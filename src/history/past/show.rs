@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    AnyContext, Known, LiveText, LookError, Past,
-    documents::{Looks, Matching, Selection},
+    AnyContext, KnownState, LiveText, LookError, Past,
+    documents::{DocumentStream, Matching, Selection},
 };
 use crate::{
     change::{Op, time::PointInTime, version::Version},
@@ -40,7 +40,7 @@ pub struct Shown {
     /// The document, with its versions.
     pub item: Item,
     /// The versions together with the live document, and any doubt.
-    pub known: Known,
+    pub known: KnownState,
     /// The document's text; `None` when there was none.
     pub text: Option<String>,
     at: PointInTime,
@@ -69,7 +69,7 @@ fn of_version<'v>(versions: &'v [Version], version: &'v Version) -> AsOf<'v> {
 }
 
 /// Documents as they were, one after another.
-pub struct Shows<'a>(Looks<'a, Shown>);
+pub struct Shows<'a>(DocumentStream<'a, Shown>);
 
 impl Shows<'_> {
     /// The next document. A requested document without versions is reported.
@@ -105,7 +105,7 @@ async fn look(past: Arc<Past<'_>>, item: Item, at: PointInTime, version: Option<
         None => (past.known_at(&item, &LiveText::new(), at).await?, None),
         Some(wanted) => {
             let record_id = named(&item.versions, &wanted)?.record_id.clone();
-            (Known { versions: item.versions.clone(), doubt: None }, Some(record_id))
+            (KnownState { versions: item.versions.clone(), doubt: None }, Some(record_id))
         }
     };
     let mut shown = Shown { item, known, text: None, at, today: past.today, version };

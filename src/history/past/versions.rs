@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt as _, stream};
 
 use super::{
     AnyContext, LiveText, LookError, Past,
-    documents::{Looks, Matching, Selection},
+    documents::{DocumentStream, Matching, Selection},
 };
 use crate::{
     change::{
@@ -35,7 +35,7 @@ pub struct VersionsRequest {
 
 /// A version of a document, together with the one before.
 #[derive(Debug)]
-pub struct Told<'i> {
+pub struct ListedVersion<'i> {
     /// The version.
     pub version: &'i Version,
     /// Its text; `None` for a delete.
@@ -75,8 +75,8 @@ pub enum Remark {
 }
 
 /// Documents with their versions, one after another.
-pub struct Lives<'a> {
-    looks: Looks<'a, Item>,
+pub struct VersionLists<'a> {
+    looks: DocumentStream<'a, Item>,
     past: Arc<Past<'a>>,
     field: Option<Vec<String>>,
     is_one: bool,
@@ -86,16 +86,16 @@ pub struct Lives<'a> {
 ///
 /// # Errors
 /// When the account cannot be used, or no document is found.
-pub async fn versions<'a>(request: VersionsRequest, cx: &AnyContext<'a>) -> Result<Lives<'a>, LookError> {
+pub async fn versions<'a>(request: VersionsRequest, cx: &AnyContext<'a>) -> Result<VersionLists<'a>, LookError> {
     let past = Arc::new(Past::open(cx).await?);
     let is_one = matches!(request.which, Selection::One { .. });
     let texts = if is_one { Texts::OF_ONE } else { Texts::OF_MANY };
     let documents = past.documents(&request.which, Matching::Ever, texts, cx.progress).await?;
     let looks = documents.each(past.clone(), texts, cx.progress, |_, item| std::future::ready(Ok(item)));
-    Ok(Lives { looks, past, field: request.field, is_one })
+    Ok(VersionLists { looks, past, field: request.field, is_one })
 }
 
-impl Lives<'_> {
+impl VersionLists<'_> {
     /// The next document with its versions, oldest first. A requested document without versions is reported.
     ///
     /// # Errors
@@ -114,9 +114,9 @@ impl Lives<'_> {
         self.looks.incomplete
     }
 
-    /// A document's versions with their texts, of which only a few are in memory at a time. A text that cannot be read is
-    /// missing, with the reason.
-    pub fn told<'s>(&'s self, item: &'s Item) -> impl Stream<Item = Result<Told<'s>, LookError>> + 's {
+    /// A document's versions with their texts, of which only a few are in memory at a time. A text that cannot be read
+    /// is missing, with the reason.
+    pub fn told<'s>(&'s self, item: &'s Item) -> impl Stream<Item = Result<ListedVersion<'s>, LookError>> + 's {
         let texts = stream::iter(&item.versions)
             .map(move |version| async move { (version, self.past.text_of(&item.key, version).await) })
             .buffered(AHEAD);
@@ -132,7 +132,7 @@ impl Lives<'_> {
             let field = self.field.as_ref().filter(|_| !is_unknown);
             let change = field.and_then(|field| walk.step(text.as_deref(), field));
             let before = std::mem::replace(&mut before, text.clone());
-            Ok(Told { version, text, before, change, problem })
+            Ok(ListedVersion { version, text, before, change, problem })
         })
     }
 

@@ -1,8 +1,8 @@
 //! Translates an operator's predicate on `c`, which is about documents, into one about records.
 //!
-//! A record has its document's members at its top level, but for those that it needs itself (docs/history-format.md): the
-//! id, the time to live, what the service adds. Records of deletes have no document and match nothing. A document that is
-//! kept compressed cannot be seen by the service: it is decided here ([`evaluate`]).
+//! A record has its document's members at its top level, but for those that it needs itself (docs/history-format.md):
+//! the id, the time to live, what the service adds. Records of deletes have no document and match nothing. A document
+//! that is kept compressed cannot be seen by the service: it is decided here ([`evaluate`]).
 
 pub mod evaluate;
 mod parse;

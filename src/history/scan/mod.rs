@@ -23,7 +23,7 @@ use super::{
     as_of::boundary,
     containers::{Containers, RANGES, page},
     entry::Entry,
-    gone::Lost,
+    gone::UnknownDelete,
     histories::{Texts, sort},
     live::{Live, LiveDetail, LiveIndex, live_index},
 };
@@ -34,7 +34,7 @@ use crate::{
         time::PointInTime,
         version::{BadRecord, Version},
     },
-    cosmos::{Failure, Found, HashRange, Param, RETRY_TIMEOUT, Retry, RuLimiter, Walk},
+    cosmos::{Failure, HashRange, PageStream, Param, RETRY_TIMEOUT, Retry, RuLimiter, Walk},
     history::predicate::evaluate::Undecided,
 };
 
@@ -80,7 +80,7 @@ pub struct ScannedItem {
     /// Records that hold one of the versions a second time, when these are in order.
     pub copies: Vec<Version>,
     /// Why no delete says when it went, as far as [`super::gone`] was asked.
-    pub lost: Option<Lost>,
+    pub lost: Option<UnknownDelete>,
     /// Why it is unknown whether the version in force matches the predicate, so that the item may not be in scope.
     pub undecided: Option<Arc<Undecided>>,
 }
@@ -365,7 +365,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Passes on what a stream finds, page by page.
-    async fn each<T>(&self, mut pages: Found<'_, T>, mut each: impl FnMut(T)) -> Result<(), Failure> {
+    async fn each<T>(&self, mut pages: PageStream<'_, T>, mut each: impl FnMut(T)) -> Result<(), Failure> {
         while let Some(page) = page(self.pace, &mut pages).await? {
             page.into_iter().for_each(&mut each);
         }

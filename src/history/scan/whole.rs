@@ -12,7 +12,7 @@ use crate::{
         time::PointInTime,
         version::{BadRecord, Version},
     },
-    cosmos::{Failure, Found, HashRange},
+    cosmos::{Failure, HashRange, PageStream},
     history::{Containers, entry::Entry, live::LiveDetail, reading::Detail},
 };
 
@@ -52,7 +52,7 @@ impl Scan<'_> {
     /// One whose document cannot be read is still a version: if there is one, the facts are read as well.
     async fn facts_of_bad(
         &self,
-        facts: Found<'_, Entry>,
+        facts: PageStream<'_, Entry>,
         buffer: &mut ScanBuffer,
         in_scope: impl Fn(&ItemKey) -> bool,
     ) -> Result<(), Failure> {

@@ -25,7 +25,7 @@ use super::{
     message::{Answer, Ask, ContainerName, Target, encode_segment, header, segments},
     offers::Offers,
     pages::Pages,
-    shelf::Shelf,
+    shelf::ResourceTree,
 };
 
 /// The maximum length of a database's or container's name.
@@ -38,7 +38,7 @@ pub(super) struct Gateway {
     containers: Containers,
     pages: Pages,
     offers: Offers,
-    shelf: Shelf,
+    shelf: ResourceTree,
     clock: Arc<Clock>,
     partitions: u32,
     /// Why changes are refused, if they are.
@@ -56,7 +56,7 @@ impl Gateway {
             emulator,
             pages: Pages::default(),
             offers: Offers::default(),
-            shelf: Shelf::default(),
+            shelf: ResourceTree::default(),
             clock,
             partitions,
             frozen: OnceLock::new(),

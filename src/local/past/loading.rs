@@ -28,9 +28,9 @@ use crate::{
         Containers,
         as_of::Caveat,
         frontier::Frontier,
-        gone::Gone,
+        gone::DeleteSearch,
         live::{LiveDetail, look_at},
-        moment::{Moment, Then},
+        moment::{DocumentState, Moment},
         scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope, facts_of_id},
     },
     local::container::{Container, Fetch, Import},
@@ -93,9 +93,9 @@ impl Loader {
         Ok(())
     }
 
-    fn gone(&self) -> Gone<'_> {
+    fn gone(&self) -> DeleteSearch<'_> {
         let containers = (&*self.containers.changes, &*self.containers.source);
-        Gone::new(&self.account, &self.names, containers, &self.frontier, &self.limiter)
+        DeleteSearch::new(&self.account, &self.names, containers, &self.frontier, &self.limiter)
     }
 
     /// Adds a document as it was, or lists it when its state is unknown.
@@ -134,9 +134,9 @@ impl Loader {
         let all = matches!(self.scope, Scope::All);
         let moment = Moment::new(self.at, all, &self.containers, &self.frontier, &self.limiter);
         let mut chosen = match moment.choose(found) {
-            Then::Nothing => return Ok(Ok(None)),
-            Then::Unknown(doubt) => return Ok(Err(doubt)),
-            Then::Document(chosen) => chosen,
+            DocumentState::Nothing => return Ok(Ok(None)),
+            DocumentState::Unknown(doubt) => return Ok(Err(doubt)),
+            DocumentState::Document(chosen) => chosen,
         };
         if let Some(partial) = chosen.caveats.iter().find(|c| matches!(c, Caveat::Partial)) {
             return Ok(Err(partial.to_string()));

@@ -191,8 +191,8 @@ async fn start(program: &Program) -> Result<(Child, Url), String> {
     Ok((child, url))
 }
 
-/// A port that nothing listens on. The handler binds it only a moment later, and any server that answers there counts as
-/// the handler. So it is none of those that the system gives to programs that ask for any port.
+/// A port that nothing listens on. The handler binds it only a moment later, and any server that answers there counts
+/// as the handler. So it is none of those that the system gives to programs that ask for any port.
 async fn free_port() -> std::io::Result<u16> {
     for _ in 0..ATTEMPTS {
         let port = rand::random_range(NOT_GIVEN_AWAY);

@@ -9,14 +9,14 @@ use mongodb::raw_batch_cursor::RawBatchCursor;
 use super::{
     Scope,
     batch::Batch,
-    event::{Manner, lsn, push_bytes, push_image, push_odd},
+    event::{EventOptions, lsn, push_bytes, push_image, push_odd},
     position::Time,
 };
 use crate::{
     bson_text::{fingerprint, push_id},
     change::{
         Op,
-        streamed::{Sheet, Streamed},
+        streamed::{ChangeBuffer, Streamed},
     },
     cosmos::Failure,
     mongo::Mongo,
@@ -72,8 +72,8 @@ impl Baseline {
     pub async fn push(
         &mut self,
         mongo: &Mongo,
-        manner: Manner,
-        page: &mut Sheet,
+        manner: EventOptions,
+        page: &mut ChangeBuffer,
         most: usize,
     ) -> Result<bool, Failure> {
         let fail = |e: mongodb::error::Error| mongo.fail("read the collection", &e);
@@ -123,7 +123,7 @@ struct Place<'a> {
 impl Place<'_> {
     /// The version of a document. A text that returns, and is found by another reading, is another version: otherwise
     /// the history would take what was in between for the newest one. So is the same document in another collection.
-    fn version_of(&self, document: &RawDocument, time: Time, manner: Manner) -> String {
+    fn version_of(&self, document: &RawDocument, time: Time, manner: EventOptions) -> String {
         let mut version = match manner.with_bytes {
             true => {
                 let print = fingerprint(document.as_bytes());
@@ -141,7 +141,7 @@ impl Place<'_> {
 }
 
 /// Adds an existing document.
-fn push(document: &RawDocument, place: &Place<'_>, time: Time, manner: Manner, page: &mut Sheet) {
+fn push(document: &RawDocument, place: &Place<'_>, time: Time, manner: EventOptions, page: &mut ChangeBuffer) {
     let begin = page.bytes();
     let current = match push_image(page, document, manner) {
         Ok(current) => current,

@@ -14,7 +14,7 @@ use crate::{
         Op,
         edit::{push_quoted, quote},
         pointer::escaped,
-        streamed::{Image, Sheet, Span, Streamed},
+        streamed::{ChangeBuffer, Image, Span, Streamed},
     },
 };
 
@@ -37,7 +37,7 @@ pub(super) struct Event<'a> {
 
 /// How documents are passed on.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Manner {
+pub(super) struct EventOptions {
     /// Whether the documents' bytes are included; not when fields are to be left out.
     pub with_bytes: bool,
     /// Whether the server looked up the texts of updates when it read them.
@@ -47,14 +47,14 @@ pub(super) struct Manner {
 /// An event that cannot become an item; the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Odd(pub String);
+pub(super) struct UnusableEvent(pub String);
 
-fn odd(problem: NotADocument) -> Odd {
-    Odd(problem.to_string())
+fn odd(problem: NotADocument) -> UnusableEvent {
+    UnusableEvent(problem.to_string())
 }
 
 /// Adds an item that stands for an event that cannot become one: it becomes a dead letter, with all its bytes.
-pub(super) fn push_odd(page: &mut Sheet, event: &RawDocument, problem: &Odd) {
+pub(super) fn push_odd(page: &mut ChangeBuffer, event: &RawDocument, problem: &UnusableEvent) {
     page.push_item(|out| {
         out.push_str("{\"problem\":");
         push_quoted(out, &problem.0);
@@ -65,10 +65,10 @@ pub(super) fn push_odd(page: &mut Sheet, event: &RawDocument, problem: &Odd) {
 }
 
 impl<'a> Event<'a> {
-    pub fn read(raw: &'a RawDocument) -> Result<Self, Odd> {
+    pub fn read(raw: &'a RawDocument) -> Result<Self, UnusableEvent> {
         let mut event = Self::default();
         for element in raw {
-            let (name, value) = element.map_err(|e| Odd(e.to_string()))?;
+            let (name, value) = element.map_err(|e| UnusableEvent(e.to_string()))?;
             let document = value.as_document();
             match name.as_str() {
                 "_id" => event.token = document,
@@ -120,16 +120,21 @@ impl<'a> Event<'a> {
     }
 
     /// Adds the change, if the event is one. `position` numbers it.
-    pub fn push(&self, page: &mut Sheet, manner: Manner, position: &mut Position) -> Result<bool, Odd> {
+    pub fn push(
+        &self,
+        page: &mut ChangeBuffer,
+        manner: EventOptions,
+        position: &mut Position,
+    ) -> Result<bool, UnusableEvent> {
         let Some(op) = self.op() else { return Ok(false) };
         let number = self.time.map_or(0, |time| position.number(time));
         let version = page.write(|out| match self.time {
-            // With zeros: when a second has more changes than an LSN can tell apart, this text orders them. Writing to a
-            // String cannot fail.
+            // With zeros: when a second has more changes than an LSN can tell apart, this text orders them. Writing to
+            // a String cannot fail.
             Some((seconds, increment)) => _ = write!(out, "{seconds}-{increment:07}-{number:05}"),
             None => out.push_str(&self.version_of_page(manner)),
         });
-        let of_document = |page: &mut Sheet, document: &RawDocument| {
+        let of_document = |page: &mut ChangeBuffer, document: &RawDocument| {
             let mut is_there = false;
             let id = page.write(|out| is_there = push_id(out, document.as_bytes()));
             is_there.then_some(id)
@@ -174,7 +179,7 @@ impl<'a> Event<'a> {
     }
 
     /// An event that stands for itself: of a collection, or of a document whose text is not available.
-    fn bare(&self, change: &Streamed<&str>) -> Result<String, Odd> {
+    fn bare(&self, change: &Streamed<&str>) -> Result<String, UnusableEvent> {
         let (id, ns) = (change.named.unwrap_or_default(), change.ns);
         let version = quote(&format!("{}~{}", if id.is_empty() { ns } else { id }, change.version));
         let mut out = format!(
@@ -215,7 +220,7 @@ impl<'a> Event<'a> {
     /// once in a page. Another server has a token for each change: the text alone would take a text that returns, and
     /// every delete but the first, for something that was delivered before. When fields are left out, nothing is
     /// derived from the whole document: somebody who knows most of it could guess the rest.
-    fn version_of_page(&self, manner: Manner) -> String {
+    fn version_of_page(&self, manner: EventOptions) -> String {
         let state = self.token.and_then(super::ru::state_of);
         let print = self.document.map(|document| fingerprint(document.as_bytes())).unwrap_or_default();
         let print = print.trim_matches('"').get(..16).unwrap_or_default();
@@ -290,14 +295,18 @@ pub fn delete_item(
 }
 
 /// Adds a change as the item that is made of it.
-fn push_whole(page: &mut Sheet, change: &Streamed<Span>) {
+fn push_whole(page: &mut ChangeBuffer, change: &Streamed<Span>) {
     let mut item = String::new();
     page.read(change).push_item(&mut item);
     page.push_item(|out| out.push_str(&item));
 }
 
 /// A document's text, with the fingerprint of its bytes as its etag.
-pub(super) fn push_image(page: &mut Sheet, document: &RawDocument, manner: Manner) -> Result<Image<Span>, Odd> {
+pub(super) fn push_image(
+    page: &mut ChangeBuffer,
+    document: &RawDocument,
+    manner: EventOptions,
+) -> Result<Image<Span>, UnusableEvent> {
     let bytes = document.as_bytes();
     let mut done = Ok(());
     let text = page.write(|out| done = push_text(out, bytes));
@@ -325,7 +334,7 @@ mod tests {
     use super::*;
 
     fn version(event: &RawDocumentBuf, with_bytes: bool) -> String {
-        Event::read(event).unwrap().version_of_page(Manner { with_bytes, looks_up: false })
+        Event::read(event).unwrap().version_of_page(EventOptions { with_bytes, looks_up: false })
     }
 
     #[test]

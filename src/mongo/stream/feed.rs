@@ -11,12 +11,12 @@ use super::{
     Scope,
     baseline::Baseline,
     batch::Batch,
-    event::{Event, Manner, Odd, push_odd},
+    event::{Event, EventOptions, UnusableEvent, push_odd},
     position::{Position, Time, time},
     ru,
 };
 use crate::{
-    change::streamed::Sheet,
+    change::streamed::ChangeBuffer,
     cosmos::{Failure, Feed, FeedPage},
     mongo::{Dialect, Mongo},
 };
@@ -35,7 +35,7 @@ const PAGE: usize = 4 << 20;
 pub(super) struct Watched {
     pub mongo: Mongo,
     pub scope: Scope,
-    pub manner: Manner,
+    pub manner: EventOptions,
     pub keeps_images: bool,
     /// How long the server waits for news before it sends an empty page.
     pub wait: Duration,
@@ -143,7 +143,7 @@ impl StreamFeed {
             });
         }
         let Some(baseline) = &mut self.baseline else { return Ok(None) };
-        let mut page = Sheet::default();
+        let mut page = ChangeBuffer::default();
         if baseline.push(&self.watched.mongo, self.watched.manner, &mut page, PAGE).await? {
             return Ok(Some(FeedPage::of_sheet(page)));
         }
@@ -192,7 +192,7 @@ impl StreamFeed {
     /// Makes a page of the rest of an answer.
     fn page(&mut self, mut batch: Batch) -> Result<FeedPage, Failure> {
         // A document's text is a little longer than its bytes, and these are in it a second time, as base64.
-        let mut page = Sheet::with_room((batch.left() * 3).min(PAGE + PAGE / 4));
+        let mut page = ChangeBuffer::with_room((batch.left() * 3).min(PAGE + PAGE / 4));
         // All documents in an answer of Azure share one token, which is after the last of them.
         let most = if self.watched.is_ru() { usize::MAX } else { PAGE };
         self.quiet = if batch.is_empty()? { self.quiet } else { 0 };
@@ -237,7 +237,13 @@ impl StreamFeed {
 }
 
 /// Adds the change that an event is, if it is one, and advances past it.
-fn push(raw: &RawDocument, event: Result<Event<'_>, Odd>, page: &mut Sheet, manner: Manner, position: &mut Position) {
+fn push(
+    raw: &RawDocument,
+    event: Result<Event<'_>, UnusableEvent>,
+    page: &mut ChangeBuffer,
+    manner: EventOptions,
+    position: &mut Position,
+) {
     let begin = page.bytes();
     let event = match event {
         Ok(event) => event,

@@ -1,7 +1,7 @@
 //! Change streams as a source of this program's follower.
 //!
-//! A page is what the server sends in one answer, or a part of it. Its text is made from the raw bytes; no tree of values is
-//! built on the way.
+//! A page is what the server sends in one answer, or a part of it. Its text is made from the raw bytes; no tree of
+//! values is built on the way.
 
 mod baseline;
 mod batch;
@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 
 pub use self::event::delete_item;
 use self::{
-    event::Manner,
+    event::EventOptions,
     feed::{StreamFeed, Watched},
     position::{Position, time},
 };
@@ -246,7 +246,7 @@ impl FeedSource for Stream {
         let watched = Watched {
             mongo: self.mongo.clone(),
             scope: self.scope.clone(),
-            manner: Manner { with_bytes: self.with_bytes, looks_up: self.looks_up() },
+            manner: EventOptions { with_bytes: self.with_bytes, looks_up: self.looks_up() },
             keeps_images: self.keeps_images,
             wait: self.wait,
         };

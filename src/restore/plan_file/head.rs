@@ -45,7 +45,7 @@ pub struct Head {
     pub made: i64,
     /// Which writes a revert takes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub takes_back: Option<TakesBack>,
+    pub takes_back: Option<RevertedWrites>,
     /// Whether it brings the changes of a fork into the live documents; `at` is then the moment at which the fork
     /// began.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -88,7 +88,7 @@ impl Head {
 /// Which writes a revert takes back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TakesBack {
+pub struct RevertedWrites {
     /// From this second on, epoch seconds.
     pub from: i64,
     /// Up to and including this second.

@@ -20,7 +20,7 @@ pub(super) use self::intake::Intake;
 pub use self::{
     draft::Draft,
     error::BadPlan,
-    head::{Head, Pair, TakesBack},
+    head::{Head, Pair, RevertedWrites},
 };
 use super::plan::{Action, PlanTarget, Step};
 

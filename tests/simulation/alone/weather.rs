@@ -13,7 +13,7 @@ use cosmos_rewind::{
     chance::simulated::{self, Simulated},
     clock::Clock,
     console::Exit,
-    local::{Call, Fate, Line, Partly},
+    local::{Call, Line, Partly, RequestOutcome},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::value::RawValue;
@@ -59,20 +59,20 @@ impl Weather {
 }
 
 impl Line for Weather {
-    fn fate(&self, call: &Call<'_>) -> Fate {
+    fn fate(&self, call: &Call<'_>) -> RequestOutcome {
         let mut state = self.state.lock().unwrap();
         let has = |text: &str| call.body.windows(text.len()).any(|part| part == text.as_bytes());
         let is_document = call.path.contains("/docs");
         if call.path.contains("/colls/changes/docs") && !call.is_query && state.poison.is_some_and(has) {
             let which = state.poison.map_or(0, |text| having(call.body, text));
-            return Fate::Partly(Partly { which, status: 400, sub: 0, done: false });
+            return RequestOutcome::Partly(Partly { which, status: 400, sub: 0, done: false });
         }
         if call.is_query || !(state.all || (is_document && !call.is_feed)) || call.path == "/" {
-            return Fate::Done(Duration::ZERO);
+            return RequestOutcome::Done(Duration::ZERO);
         }
         if let Some((status, sub, until)) = state.outage {
             if Instant::now() < until {
-                return Fate::Rejected(status, sub);
+                return RequestOutcome::Rejected(status, sub);
             }
             state.outage = None;
         }
@@ -86,7 +86,7 @@ impl Line for Weather {
             let seconds = state.rng.random_range(most / 2..most);
             state.outage = Some((status, sub, Instant::now() + Duration::from_secs(seconds)));
             *self.tally.lock().unwrap().entry("outage").or_default() += 1;
-            return Fate::Rejected(status, sub);
+            return RequestOutcome::Rejected(status, sub);
         }
         // Bulk requests are rare, so half of them contain failing operations at any fault rate.
         if call.is_bulk && bad > 0 && state.rng.random_bool(0.5) {
@@ -103,23 +103,23 @@ impl Line for Weather {
             ][state.rng.random_range(0..8)];
             let which = state.rng.random::<u128>() | state.rng.random::<u128>();
             *self.tally.lock().unwrap().entry("some of a request").or_default() += 1;
-            return Fate::Partly(Partly { which, status, sub, done });
+            return RequestOutcome::Partly(Partly { which, status, sub, done });
         }
         if bad == 0 || state.rng.random_range(0..100) >= bad {
-            return Fate::Done(Duration::from_millis(state.rng.random_range(0..15)));
+            return RequestOutcome::Done(Duration::from_millis(state.rng.random_range(0..15)));
         }
         let (name, fate) = match state.rng.random_range(0..14) {
-            0 | 1 => ("429", Fate::Rejected(429, 3200)),
-            2 => ("503", Fate::Rejected(503, 0)),
-            3 | 4 => ("449", Fate::Rejected(449, 0)),
-            5 => ("408", Fate::Rejected(408, 0)),
-            6 => ("410", Fate::Rejected(410, 1002)),
-            7 => ("done, answered 408", Fate::DoneAndFailed),
-            8 => ("done, cut", Fate::DoneAndCut),
-            9 => ("cut", Fate::Cut),
-            10 => ("done, held", Fate::DoneAndHeld),
-            11 => ("held", Fate::Held),
-            _ => ("slow", Fate::Done(Duration::from_millis(state.rng.random_range(200..5_000)))),
+            0 | 1 => ("429", RequestOutcome::Rejected(429, 3200)),
+            2 => ("503", RequestOutcome::Rejected(503, 0)),
+            3 | 4 => ("449", RequestOutcome::Rejected(449, 0)),
+            5 => ("408", RequestOutcome::Rejected(408, 0)),
+            6 => ("410", RequestOutcome::Rejected(410, 1002)),
+            7 => ("done, answered 408", RequestOutcome::DoneAndFailed),
+            8 => ("done, cut", RequestOutcome::DoneAndCut),
+            9 => ("cut", RequestOutcome::Cut),
+            10 => ("done, held", RequestOutcome::DoneAndHeld),
+            11 => ("held", RequestOutcome::Held),
+            _ => ("slow", RequestOutcome::Done(Duration::from_millis(state.rng.random_range(200..5_000)))),
         };
         *self.tally.lock().unwrap().entry(name).or_default() += 1;
         fate

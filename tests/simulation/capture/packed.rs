@@ -15,7 +15,7 @@ use cosmos_rewind::{
     config::{Account, Names, Settings},
     cosmos::Cosmos,
     history::{CosmosHistory, History as _},
-    local::{Call, Fate, Inside, Line, LocalCosmos, LocalOptions, Partly},
+    local::{Call, Inside, Line, LocalCosmos, LocalOptions, Partly, RequestOutcome},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
@@ -32,13 +32,13 @@ const FAILURES: [(u16, u16, bool); 6] =
 struct Busy(Mutex<StdRng>);
 
 impl Line for Busy {
-    fn fate(&self, call: &Call<'_>) -> Fate {
+    fn fate(&self, call: &Call<'_>) -> RequestOutcome {
         let mut rng = self.0.lock().unwrap();
         if !call.is_bulk || rng.random_bool(0.6) {
-            return Fate::Done(Duration::from_millis(rng.random_range(0..15)));
+            return RequestOutcome::Done(Duration::from_millis(rng.random_range(0..15)));
         }
         let (status, sub, done) = FAILURES[rng.random_range(0..FAILURES.len())];
-        Fate::Partly(Partly { which: rng.random(), status, sub, done })
+        RequestOutcome::Partly(Partly { which: rng.random(), status, sub, done })
     }
 }
 

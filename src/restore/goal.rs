@@ -15,7 +15,7 @@ use crate::{
 
 /// The goal of one document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Back {
+pub enum Goal {
     /// Its state at a moment.
     At(PointInTime),
     /// A version: a record's id, an LSN or an etag. With a delete, no document.
@@ -30,7 +30,7 @@ pub struct Goals<'a> {
     /// The rules for all documents.
     pub rules: Rules,
     /// The goal of each document.
-    pub each: Option<&'a HashMap<ItemKey, Back>>,
+    pub each: Option<&'a HashMap<ItemKey, Goal>>,
 }
 
 impl Goals<'_> {
@@ -39,8 +39,8 @@ impl Goals<'_> {
         match self.each {
             None => Some(self.rules),
             Some(each) => match each.get(item)? {
-                Back::At(at) => Some(Rules { at: *at, ..self.rules }),
-                Back::Version(_) | Back::NoDocument => None,
+                Goal::At(at) => Some(Rules { at: *at, ..self.rules }),
+                Goal::Version(_) | Goal::NoDocument => None,
             },
         }
     }
@@ -48,9 +48,9 @@ impl Goals<'_> {
     /// Decides about a document that goes back to a version. Pure: no I/O, no clock.
     pub fn decide_back(&self, item: &ItemKey, facts: Facts<'_>) -> Step {
         match self.each.and_then(|each| each.get(item)) {
-            Some(Back::At(at)) => decide(item, facts, Rules { at: *at, ..self.rules }),
-            Some(Back::Version(wanted)) => to_version(item, &facts, wanted, self.rules),
-            Some(Back::NoDocument) => {
+            Some(Goal::At(at)) => decide(item, facts, Rules { at: *at, ..self.rules }),
+            Some(Goal::Version(wanted)) => to_version(item, &facts, wanted, self.rules),
+            Some(Goal::NoDocument) => {
                 let first = Timeline::of(facts.versions).versions().next().map_or(i64::MIN, |first| first.ts);
                 let before = PointInTime::from_epoch(first.saturating_sub(1));
                 decide(item, facts, Rules { at: before, ..self.rules })
@@ -116,7 +116,7 @@ mod tests {
         Version::parse(&record.to_string()).unwrap()
     }
 
-    fn decided(versions: &[Version], live: Option<&str>, back: Option<Back>, delete_newer: bool) -> (Action, String) {
+    fn decided(versions: &[Version], live: Option<&str>, back: Option<Goal>, delete_newer: bool) -> (Action, String) {
         let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::Null]) };
         let each = back.map(|back| (item.clone(), back)).into_iter().collect();
         let rules = Rules { delete_newer, ..Rules::at(PointInTime::END) };
@@ -141,7 +141,7 @@ mod tests {
             version(30, "delete", "3", "exact"),
             version(40, "create", "4", "exact"),
         ];
-        let to = |record: &str| Some(Back::Version(record.to_owned()));
+        let to = |record: &str| Some(Goal::Version(record.to_owned()));
         for (live, back, delete_newer, action, note) in [
             (Some("4"), to("a~1"), false, Action::Restore, ""),
             (None, to("a~1"), false, Action::Recreate, ""),
@@ -152,10 +152,10 @@ mod tests {
             (Some("4"), to("a~3"), false, Action::Keep, "--delete-newer"),
             (Some("4"), to("a~3"), true, Action::Delete, ""),
             (None, to("a~3"), true, Action::Keep, ""),
-            (Some("4"), Some(Back::NoDocument), false, Action::Keep, "--delete-newer"),
-            (Some("4"), Some(Back::NoDocument), true, Action::Delete, ""),
-            (None, Some(Back::NoDocument), true, Action::Keep, ""),
-            (Some("4"), Some(Back::At(PointInTime::from_epoch(15))), false, Action::Restore, ""),
+            (Some("4"), Some(Goal::NoDocument), false, Action::Keep, "--delete-newer"),
+            (Some("4"), Some(Goal::NoDocument), true, Action::Delete, ""),
+            (None, Some(Goal::NoDocument), true, Action::Keep, ""),
+            (Some("4"), Some(Goal::At(PointInTime::from_epoch(15))), false, Action::Restore, ""),
             (Some("4"), None, true, Action::Unknown, "does not say"),
         ] {
             let (found, notes) = decided(&life, live, back.clone(), delete_newer);
@@ -163,9 +163,9 @@ mod tests {
             assert!(notes.contains(note), "{live:?} {back:?}: {notes}");
         }
         // What began before the history did may have existed: it is never deleted for that reason.
-        let (action, notes) = decided(&life[1..], Some("4"), Some(Back::NoDocument), true);
+        let (action, notes) = decided(&life[1..], Some("4"), Some(Goal::NoDocument), true);
         assert_eq!(action, Action::Unknown);
         assert!(notes.contains("earliest known"), "{notes}");
-        assert_eq!(decided(&[], Some("4"), Some(Back::NoDocument), true).0, Action::Unknown);
+        assert_eq!(decided(&[], Some("4"), Some(Goal::NoDocument), true).0, Action::Unknown);
     }
 }
