@@ -252,7 +252,7 @@ impl Policy for OwnAnswers {
         };
         let answer = pass_on(ctx, request, next).await?;
         if answer.status().is_success() && expected.is_some_and(|expected| expected != answer.status()) {
-            return Err(azure_core::Error::with_message(ErrorKind::Io, "the answer is not the service's"));
+            return Err(azure_core::Error::with_message(ErrorKind::Io, "the answer does not come from the blob service"));
         }
         Ok(answer)
     }

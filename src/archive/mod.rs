@@ -81,7 +81,7 @@ pub enum NoDocument {
     #[error("has no document any more")]
     Gone,
     /// Another event is in its place now.
-    #[error("is not the version that it was: the archive changed while it was read")]
+    #[error("is another version now: the archive changed while it was read")]
     Changed,
     /// The event's partition key is malformed; the reason.
     #[error("{0}")]

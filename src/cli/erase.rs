@@ -79,7 +79,7 @@ pub async fn run(args: EraseArgs, ui: &Ui) -> Result<Exit, CliError> {
         let place = format!("{} of {}", opened.names.database, opened.cosmos.endpoint());
         ui.confirm(&render::question(&plan.found, args.live, &place), ANSWER, args.yes)?;
     } else {
-        ui.note("there is nothing of it: no version, dead letter or journal has this id and partition key");
+        ui.note("nothing to erase: no version, dead letter or journal has this id and partition key");
     }
     ui.heed();
     let receipt = plan.apply().await?;
@@ -106,6 +106,6 @@ pub async fn run(args: EraseArgs, ui: &Ui) -> Result<Exit, CliError> {
     if receipt.left == 0 {
         return Ok(Exit::Done);
     }
-    ui.hint("something of it is there, captured meanwhile or not to be deleted: run the command again");
+    ui.hint("traces of it remain, captured meanwhile or impossible to delete: run the command again");
     Ok(Exit::Incomplete)
 }

@@ -108,7 +108,7 @@ impl ConnectionArgs {
             self.mongo_followed(uri)?
         else {
             return Err(CliError::usage(
-                "which collection is not said",
+                "the collection is not named",
                 "name it with --database and --collection: a history is of one collection",
             ));
         };

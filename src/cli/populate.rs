@@ -94,7 +94,7 @@ impl From<PopulateError> for CliError {
     fn from(error: PopulateError) -> Self {
         match error {
             PopulateError::Rate(rate) => {
-                Self::usage(format!("--rate {rate} is not a rate"), "write documents a second, such as 50 or 0.5")
+                Self::usage(format!("--rate {rate} is not a rate"), "write a number of documents a second, such as 50 or 0.5")
             }
             PopulateError::Open(failure) => failure.into(),
             PopulateError::KeyCount { given, key } => Self::usage(
