@@ -127,7 +127,7 @@ pub enum Command {
     Backfill(backfill::BackfillArgs),
     /// Prove that the history has everything that is live, and that nothing is missing in between
     Verify(verify::VerifyArgs),
-    /// Remove versions that are older than what is to be kept
+    /// Remove old versions, and keep a window of the history
     Prune(prune::PruneArgs),
     /// Show how far capture is, who works on the leases, and how far back documents can be restored
     Status(status::StatusArgs),

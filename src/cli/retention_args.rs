@@ -18,16 +18,16 @@ const YEAR: i64 = 366 * 86_400;
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("kept").required(true))]
 pub(super) struct RetentionArgs {
-    /// Remove what is older than this span and was no longer in force when it began, such as 90d
+    /// Remove versions older than this span that were no longer in force when it began, such as 90d
     #[arg(long, value_name = "SPAN", value_parser = age, group = "kept")]
     older_than: Option<i64>,
     /// Keep everything within this span, such as 7d
     #[arg(long, value_name = "SPAN", value_parser = age, group = "kept")]
     keep_within: Option<i64>,
-    /// Before that, keep what was in force at the end of each day (UTC) within this span, such as 90d
+    /// Before that, keep the version in force at the end of each day (UTC) within this span, such as 90d
     #[arg(long, value_name = "SPAN", value_parser = age, requires = "keep_within", conflicts_with = "older_than")]
     keep_daily: Option<i64>,
-    /// Before that, keep what was in force at the end of each month (UTC) within this span, such as 7y
+    /// Before that, keep the version in force at the end of each month (UTC) within this span, such as 7y
     #[arg(long, value_name = "SPAN", value_parser = age, requires = "keep_within", conflicts_with = "older_than")]
     keep_monthly: Option<i64>,
     /// Forget documents completely that were deleted before all of that

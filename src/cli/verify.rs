@@ -35,7 +35,7 @@ pub struct VerifyArgs {
     /// Tolerate that documents younger than this are not captured yet: a span such as 60s or 5m
     #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = span)]
     grace: i64,
-    /// Do not count missing and absent versions before this moment: what was there may have been pruned
+    /// Do not count missing and absent versions before this moment: they may have been pruned
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Name at most this many documents per check
