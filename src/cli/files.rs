@@ -13,7 +13,7 @@ pub(super) fn to_write() -> impl TypedValueParser<Value = PathBuf> {
 /// A file to write, unless it is called `-`.
 pub(super) fn named(path: PathBuf) -> Result<PathBuf, &'static str> {
     if path.as_os_str() == "-" {
-        return Err("this output never goes to standard output; name a file (./- is one, too)");
+        return Err("it is not written to standard output; name a file (./- is one, too)");
     }
     Ok(path)
 }
