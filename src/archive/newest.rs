@@ -23,6 +23,8 @@ enum State {
     Document,
     Gone,
     Partial,
+    /// There was such a version, and nobody knows its text.
+    Unknown,
 }
 
 /// The newest version of a document so far.
@@ -80,6 +82,7 @@ impl Collect for Index {
             return Ok(());
         }
         let state = match (head.op.is_tombstone(), head.partial.is_some()) {
+            _ if head.lacks_text() => State::Unknown,
             (true, _) => State::Gone,
             (false, true) => State::Partial,
             (false, false) => State::Document,
@@ -144,24 +147,25 @@ impl Newest {
         self.index.items.values().filter(|best| best.state != State::Gone).count() as u64
     }
 
-    /// Reads the chosen texts and passes them on, until the receiver is dropped. For a version that is only a part it
-    /// passes on the reason why it cannot be used.
+    /// Reads the chosen texts and passes them on, until the receiver is dropped. For a version that is only a part, or
+    /// of which nobody knows the text, it passes on the reason why it cannot be used.
     ///
     /// # Errors
     /// When something that the first pass saw cannot be read now.
     pub async fn send(self, lines: mpsc::Sender<InputDocument>) -> Result<(), Damage> {
         let mut wanted = Vec::with_capacity(self.index.items.len());
-        let mut partial = Vec::new();
+        let mut unusable = Vec::new();
         for best in self.index.items.into_values() {
             match best.state {
                 State::Document => wanted.push(best.place),
-                State::Partial => partial.push(best.place.place()),
+                State::Partial => unusable.push((best.place.place(), NoDocument::Partial)),
+                State::Unknown => unusable.push((best.place.place(), NoDocument::Lost)),
                 State::Gone => {}
             }
         }
-        partial.sort_unstable();
-        for place in partial {
-            if lines.send(InputDocument { place, text: Err(NoDocument::Partial) }).await.is_err() {
+        unusable.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        for (place, why) in unusable {
+            if lines.send(InputDocument { place, text: Err(why) }).await.is_err() {
                 return Ok(());
             }
         }

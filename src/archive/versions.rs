@@ -41,6 +41,8 @@ struct Fact {
     lsn: Option<i64>,
     version: String,
     partial: bool,
+    #[serde(default)]
+    lacks_text: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     etag: Option<String>,
     #[serde(default)]
@@ -168,6 +170,7 @@ impl Collect for Spill {
             lsn: head.lsn,
             version: head.version.clone().into_owned(),
             partial: head.partial.is_some(),
+            lacks_text: head.lacks_text(),
             // Records that are not MongoDB's have the etag in their id.
             etag: head.etag.as_deref().map(str::to_owned),
             looked_up: head.looked_up,
@@ -240,6 +243,7 @@ impl ArchiveFacts {
                 continue;
             }
             let fidelity = match (fact.partial, fact.looked_up) {
+                _ if fact.lacks_text => RecordFidelity::Absent,
                 (true, _) => RecordFidelity::Partial,
                 (false, true) => RecordFidelity::Lookup,
                 (false, false) => RecordFidelity::Exact,

@@ -108,7 +108,7 @@ impl<'a> Moment<'a> {
             return Then::Unknown(doubt);
         }
         match state.state {
-            State::Document(version) if version.is_absent() && version.etag.as_deref() != live => {
+            State::Document(version) if version.is_absent() && (live.is_none() || version.etag.as_deref() != live) => {
                 Then::Unknown(version.why_partial().into())
             }
             State::Document(version) => Then::Document(InForce {

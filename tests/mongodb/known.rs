@@ -87,6 +87,47 @@ async fn a_version_that_is_too_large_for_the_history_is_known_to_have_existed() 
     assert_eq!(found(&orders, "a").await, Some(doc! { "_id": "a", "n": 1 }));
 }
 
+/// An update names its document, and the text is looked up: when the document is gone by then, nobody knows what it was.
+#[tokio::test]
+async fn an_update_whose_text_nobody_knows_is_not_taken_for_the_version_before() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    std::fs::create_dir(back.path("archive")).unwrap();
+    let (archive, file) = (text(&back.path("archive")), text(&back.path("backup.jsonl")));
+    let sink = format!("file:{archive}/events.jsonl");
+    let capture = async || {
+        let both = ["--sink", "changes", "--sink", &sink];
+        let follow = ["follow", "--from", "beginning", "--until-caught-up", "--poll", "50"];
+        back.ends(0, &[&follow[..], &both].concat()).await;
+    };
+    orders.insert_many([doc! { "_id": "a", "n": 1 }, doc! { "_id": "b", "n": 1 }]).await.unwrap();
+    capture().await;
+    orders.update_one(doc! { "_id": "a" }, doc! { "$set": { "n": 2 } }).await.unwrap();
+    let at = crate::support::moment().await;
+    orders.delete_one(doc! { "_id": "a" }).await.unwrap();
+    let deleted = crate::support::moment().await;
+    capture().await;
+
+    let rows = back.ends(0, &["history", "--id", "a", "--format", "jsonl"]).await.lines();
+    assert_eq!(ops_of(&rows), ["baseline", "update", "delete"], "{rows:?}");
+    assert_eq!(rows[1]["fidelity"], "absent", "{rows:?}");
+    let shown = back.ends(1, &["show", "--id", "a", "--at", &at]).await;
+    assert!(shown.stderr.contains("gone when MongoDB was asked for it"), "{shown:?}");
+    let backup = back.ends(3, &["backup", "--all", "--at", &at, "--out", &file]).await;
+    assert!(backup.stderr.contains("gone when MongoDB was asked for it"), "{backup:?}");
+    let from_archive = ["--from-archive", &archive];
+    let filtered = ["--from-archive", &archive, "--filter", "doc.n == 1"];
+    for source in [&["--all"][..], &[&from_archive[..], &["--all"]].concat(), &filtered] {
+        let plan = back.ends(3, &[&["restore", "--at", &at, "--dry-run"][..], source].concat()).await;
+        assert!(plan.stderr.contains(": 0 restore, 0 recreate, 0 delete, 1 keep, 1 unknown"), "{source:?}: {plan:?}");
+        assert!(plan.stdout.contains("gone when MongoDB was asked for it"), "{plan:?}");
+    }
+    // It is known to be gone afterwards.
+    let plan = back.ends(0, &["restore", "--all", "--at", &deleted, "--dry-run"]).await;
+    assert!(plan.stderr.contains(": 0 restore, 0 recreate, 0 delete, 2 keep, 0 unknown"), "{plan:?}");
+}
+
 /// What another follower will still deliver is not missing.
 #[tokio::test]
 async fn a_follower_notes_a_time_that_nobody_covers_only_when_no_other_goes_on() {
