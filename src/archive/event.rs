@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{Damage, NoDocument, Problem, place};
 use crate::{
-    change::{Native, Op, key::PartitionKey},
+    change::{Native, Op, key::PartitionKey, record::RecordFidelity},
     follow::Event,
 };
 
@@ -65,6 +65,16 @@ impl<'a> Head<'a> {
     /// Whether MongoDB did not have the document's text any more: there was such a version, and nobody knows it.
     pub(super) fn lacks_text(&self) -> bool {
         self.ns.is_some() && self.doc.is_none() && !self.op.is_tombstone() && !self.op.is_of_collection()
+    }
+
+    /// How faithful its text is.
+    pub(super) fn fidelity(&self) -> RecordFidelity {
+        match (self.lacks_text(), self.partial.is_some(), self.looked_up) {
+            (true, ..) => RecordFidelity::Absent,
+            (false, true, _) => RecordFidelity::Partial,
+            (false, false, true) => RecordFidelity::Lookup,
+            (false, false, false) => RecordFidelity::Exact,
+        }
     }
 
     /// Whether it belongs to another collection.

@@ -15,7 +15,7 @@ use super::{
     file::Kind,
     index::{Collect, End, Reading},
 };
-use crate::change::order::Position;
+use crate::change::{knowledge::worth, order::Position};
 
 /// Whether a version can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,8 @@ struct Best {
     lsn: Option<i64>,
     place: Wanted,
     state: State,
+    /// How good its text is.
+    worth: u8,
     /// Its collection, where there may be several.
     ns: Option<Arc<str>>,
 }
@@ -95,10 +97,11 @@ impl Collect for Index {
         let mut item = [0; 16];
         item.copy_from_slice(&digest.finalize()[..16]);
         let seen = Position { ts, lsn: head.lsn, record_id: &head.version };
-        if self.items.get(&item).is_none_or(|best| best.position() < seen) {
+        let worth = worth(head.fidelity());
+        if self.items.get(&item).is_none_or(|best| (best.position(), best.worth) < (seen, worth)) {
             let place = Wanted { file: file.clone(), line, version: head.version.as_ref().into() };
             let ns = head.ns.as_deref().map(|ns| self.collection(ns));
-            self.items.insert(item, Best { ts, lsn: head.lsn, place, state, ns });
+            self.items.insert(item, Best { ts, lsn: head.lsn, place, state, worth, ns });
         }
         Ok(())
     }
