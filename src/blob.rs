@@ -252,7 +252,10 @@ impl Policy for OwnAnswers {
         };
         let answer = pass_on(ctx, request, next).await?;
         if answer.status().is_success() && expected.is_some_and(|expected| expected != answer.status()) {
-            return Err(azure_core::Error::with_message(ErrorKind::Io, "the answer does not come from the blob service"));
+            return Err(azure_core::Error::with_message(
+                ErrorKind::Io,
+                "the answer does not come from the blob service",
+            ));
         }
         Ok(answer)
     }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{Damage, NoDocument, Problem, place};
 use crate::{
-    change::{Native, Op, key::PartitionKey},
+    change::{Native, Op, key::PartitionKey, record::RecordFidelity},
     follow::Event,
 };
 
@@ -50,16 +50,31 @@ impl<'a> Head<'a> {
         let wrong = |problem| Damage::new(place(file, line), problem);
         let head: Self = serde_json::from_slice(text)
             .map_err(|e| wrong(Problem::NotAnEvent { what: kind_of(&e), column: e.column() }))?;
-        if !head.is_bare() && !head.op.is_tombstone() && head.partial.is_none() && head.doc.is_none() {
+        let is_whole = head.doc.is_some() || head.is_bare() || head.lacks_text();
+        if !is_whole && !head.op.is_tombstone() && head.partial.is_none() {
             return Err(wrong(Problem::NoDocument));
         }
         Ok(head)
     }
 
-    /// Whether it is a MongoDB event without a document: one of a collection, or an update whose document was not
-    /// available.
+    /// Whether it is a MongoDB event without a document: one of a collection, or one that does not name its document.
     pub(super) fn is_bare(&self) -> bool {
-        self.op.is_of_collection() || (self.ns.is_some() && self.doc.is_none() && !self.op.is_tombstone())
+        self.op.is_of_collection() || (self.lacks_text() && self.id.is_empty())
+    }
+
+    /// Whether MongoDB did not have the document's text any more: there was such a version, and nobody knows it.
+    pub(super) fn lacks_text(&self) -> bool {
+        self.ns.is_some() && self.doc.is_none() && !self.op.is_tombstone() && !self.op.is_of_collection()
+    }
+
+    /// How faithful its text is.
+    pub(super) fn fidelity(&self) -> RecordFidelity {
+        match (self.lacks_text(), self.partial.is_some(), self.looked_up) {
+            (true, ..) => RecordFidelity::Absent,
+            (false, true, _) => RecordFidelity::Partial,
+            (false, false, true) => RecordFidelity::Lookup,
+            (false, false, false) => RecordFidelity::Exact,
+        }
     }
 
     /// Whether it belongs to another collection.

@@ -77,6 +77,9 @@ pub enum NoDocument {
     /// The event holds only a part of the document.
     #[error("is only a part of the document: fields were left out or hashed when it was archived")]
     Partial,
+    /// MongoDB did not have the text any more when it was asked for it.
+    #[error("has no text: the document was gone when MongoDB was asked for it")]
+    Lost,
     /// The event had a document in the first pass.
     #[error("has no document any more")]
     Gone,

@@ -15,7 +15,7 @@ use super::{
     file::Kind,
     index::{Collect, End, Reading},
 };
-use crate::change::order::Position;
+use crate::change::{knowledge::worth, order::Position};
 
 /// Whether a version can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ enum State {
     Document,
     Gone,
     Partial,
+    /// There was such a version, and nobody knows its text.
+    Unknown,
 }
 
 /// The newest version of a document so far.
@@ -32,6 +34,8 @@ struct Best {
     lsn: Option<i64>,
     place: WantedEvent,
     state: State,
+    /// How good its text is.
+    worth: u8,
     /// Its collection, where there may be several.
     ns: Option<Arc<str>>,
 }
@@ -80,6 +84,7 @@ impl Collect for Index {
             return Ok(());
         }
         let state = match (head.op.is_tombstone(), head.partial.is_some()) {
+            _ if head.lacks_text() => State::Unknown,
             (true, _) => State::Gone,
             (false, true) => State::Partial,
             (false, false) => State::Document,
@@ -92,10 +97,11 @@ impl Collect for Index {
         let mut item = [0; 16];
         item.copy_from_slice(&digest.finalize()[..16]);
         let seen = Position { ts, lsn: head.lsn, record_id: &head.version };
-        if self.items.get(&item).is_none_or(|best| best.position() < seen) {
+        let worth = worth(head.fidelity());
+        if self.items.get(&item).is_none_or(|best| (best.position(), best.worth) < (seen, worth)) {
             let place = WantedEvent { file: file.clone(), line, version: head.version.as_ref().into() };
             let ns = head.ns.as_deref().map(|ns| self.collection(ns));
-            self.items.insert(item, Best { ts, lsn: head.lsn, place, state, ns });
+            self.items.insert(item, Best { ts, lsn: head.lsn, place, state, worth, ns });
         }
         Ok(())
     }
@@ -144,24 +150,25 @@ impl Newest {
         self.index.items.values().filter(|best| best.state != State::Gone).count() as u64
     }
 
-    /// Reads the chosen texts and passes them on, until the receiver is dropped. For a version that is only a part it
-    /// passes on the reason why it cannot be used.
+    /// Reads the chosen texts and passes them on, until the receiver is dropped. For a version that is only a part, or
+    /// of which nobody knows the text, it passes on the reason why it cannot be used.
     ///
     /// # Errors
     /// When something that the first pass saw cannot be read now.
     pub async fn send(self, lines: mpsc::Sender<InputDocument>) -> Result<(), Damage> {
         let mut wanted = Vec::with_capacity(self.index.items.len());
-        let mut partial = Vec::new();
+        let mut unusable = Vec::new();
         for best in self.index.items.into_values() {
             match best.state {
                 State::Document => wanted.push(best.place),
-                State::Partial => partial.push(best.place.place()),
+                State::Partial => unusable.push((best.place.place(), NoDocument::Partial)),
+                State::Unknown => unusable.push((best.place.place(), NoDocument::Lost)),
                 State::Gone => {}
             }
         }
-        partial.sort_unstable();
-        for place in partial {
-            if lines.send(InputDocument { place, text: Err(NoDocument::Partial) }).await.is_err() {
+        unusable.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        for (place, why) in unusable {
+            if lines.send(InputDocument { place, text: Err(why) }).await.is_err() {
                 return Ok(());
             }
         }

@@ -22,6 +22,7 @@ use crate::{
     change::{
         Op, VersionFidelity, VersionVia,
         key::{ItemKey, PartitionKey},
+        knowledge::worth,
         record::RecordFidelity,
         time::PointInTime,
         version::{ArchivePlace, Version},
@@ -40,11 +41,9 @@ struct Fact {
     ts: i64,
     lsn: Option<i64>,
     version: String,
-    partial: bool,
+    fidelity: RecordFidelity,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     etag: Option<String>,
-    #[serde(default)]
-    looked_up: bool,
     file: usize,
     line: u64,
 }
@@ -65,6 +64,23 @@ impl Versions {
         self.places.get(record_id)
     }
 
+    /// Adds a version. A follower that was killed writes a line again, and two followers may write one version: the
+    /// better text stays, and of two that were looked up the first one, which is nearer to the change.
+    fn add(&mut self, fact: Fact, place: WantedEvent) {
+        let name = fact.version.clone();
+        let new = version(&self.item.id, (fact.version, fact.op), (fact.ts, fact.lsn), fact.etag, fact.fidelity);
+        if !self.places.contains_key(&name) {
+            self.versions.push(new);
+        } else if let Some(known) = self.versions.iter_mut().find(|known| known.record_id == name)
+            && worth_of(known) < worth(fact.fidelity)
+        {
+            *known = new;
+        } else {
+            return;
+        }
+        self.places.insert(name, place);
+    }
+
     /// Adds a delete that no event tells of: the document was in a collection when that ended.
     fn end_with(&mut self, ends: &[End]) {
         for end in ends {
@@ -80,6 +96,13 @@ impl Versions {
     /// The document that was in force at a moment.
     pub fn document_at(&self, at: PointInTime) -> Option<&Version> {
         boundary(&self.versions, at).filter(|version| !version.op.is_some_and(Op::is_tombstone))
+    }
+}
+
+fn worth_of(version: &Version) -> u8 {
+    match version.fidelity {
+        Some(VersionFidelity::Known(fidelity)) => worth(fidelity),
+        _ => 0,
     }
 }
 
@@ -167,10 +190,9 @@ impl Collect for Spill {
             ts,
             lsn: head.lsn,
             version: head.version.clone().into_owned(),
-            partial: head.partial.is_some(),
+            fidelity: head.fidelity(),
             // Records that are not MongoDB's have the etag in their id.
             etag: head.etag.as_deref().map(str::to_owned),
-            looked_up: head.looked_up,
             file: self.files.len() - 1,
             line,
         };
@@ -227,7 +249,7 @@ impl ArchiveFacts {
         for line in BufReader::new(bucket).lines() {
             let fact: Fact = serde_json::from_str(&line?)?;
             let partition_key = PartitionKey::parse(&fact.pk.to_string()).map_err(io::Error::other)?;
-            let item = ItemKey { id: fact.id, partition_key };
+            let item = ItemKey { id: fact.id.clone(), partition_key };
             let of_item = items.entry(item).or_insert_with_key(|item| Versions {
                 item: item.clone(),
                 versions: Vec::new(),
@@ -235,17 +257,7 @@ impl ArchiveFacts {
             });
             let Some(file) = self.files.get(fact.file) else { continue };
             let place = WantedEvent { file: file.clone(), line: fact.line, version: fact.version.as_str().into() };
-            // A follower that was killed writes a line again.
-            if of_item.places.insert(fact.version.clone(), place).is_some() {
-                continue;
-            }
-            let fidelity = match (fact.partial, fact.looked_up) {
-                (true, _) => RecordFidelity::Partial,
-                (false, true) => RecordFidelity::Lookup,
-                (false, false) => RecordFidelity::Exact,
-            };
-            let version = version(&of_item.item.id, (fact.version, fact.op), (fact.ts, fact.lsn), fact.etag, fidelity);
-            of_item.versions.push(version);
+            of_item.add(fact, place);
         }
         items.values_mut().for_each(|of_item| of_item.end_with(&self.ends));
         let mut items: Vec<Versions> = items.into_values().collect();

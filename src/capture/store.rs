@@ -195,7 +195,9 @@ impl<H: History> Capture<H> {
             match record::build(change, reread.as_deref().map(Reread), altered, context) {
                 Ok(record) => {
                     let record = match partial {
-                        Some(note) if !change.op.is_tombstone() => record::partial(record, note),
+                        Some(note) if !change.op.is_tombstone() && !change.lacks_text() => {
+                            record::partial(record, note)
+                        }
                         _ => record,
                     };
                     let record = if unsure { record::unsure(record) } else { record };

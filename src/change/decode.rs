@@ -83,11 +83,13 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
     let lsn = metadata.get_i64("lsn");
     // The trigger writes 0 when there is no earlier version.
     let prev_lsn = metadata.get_i64("previousImageLSN").filter(|lsn| *lsn > 0);
+    let native = native_of(&metadata);
+    // MongoDB tells that a document was changed, and may not have its text any more.
+    let lacks_text = current.is_none() && native.is_some();
     // The only text of a delete that the host never searches for dates.
-    let named = metadata.get_str("id").filter(|id| op.is_tombstone() && !id.is_empty());
+    let named = metadata.get_str("id").filter(|id| (op.is_tombstone() || lacks_text) && !id.is_empty());
     let metadata_key = metadata.get("partitionKey").filter(|_| named.is_some());
 
-    let native = native_of(&metadata);
     if let Some((text, document)) = &previous
         && document.get_str("_etag").is_some()
         && let Ok(id) = id_of(document)
@@ -111,6 +113,7 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
         (Some(image), _) => image.clone(),
         // A delete may carry an empty or missing current image: the previous image tells whose it was.
         (None, true) => previous.clone().map_or_else(|| ("", RawDocument::default()), |(_, d)| ("", d)),
+        (None, false) if lacks_text && named.is_some() => ("", RawDocument::default()),
         (None, false) => return refuse(format!("the envelope has operationType {op} but no current image")),
     };
     let id = match named {
@@ -285,6 +288,15 @@ mod tests {
         let text = r#"{"current":{},"metadata":{"crts":30.0,"lsn":9,"operationType":"delete","previousImageLSN":8,"timeToLiveExpired":false,"id":"2020-01-01T00:00:00.000Z","partitionKey":{"pk":"p"}},"previous":{"id":"2020-01-01T00:00:00Z","pk":"p","_etag":"\"1\"","_ts":10}}"#;
         let ids: Vec<_> = decode_one(text).unwrap().iter().map(|change| change.id.to_string()).collect();
         assert_eq!(ids, ["2020-01-01T00:00:00.000Z", "2020-01-01T00:00:00.000Z"]);
+    }
+
+    #[test]
+    fn a_change_of_mongodb_needs_no_text_when_it_names_its_document() {
+        let text = r#"{"metadata":{"operationType":"update","version":"1-1","ns":"a.b","id":"x","crts":30,"lsn":9,"lookedUp":true}}"#;
+        let [change] = decode_one(text).unwrap().try_into().unwrap();
+        assert_eq!((change.op, change.id.as_ref(), change.ts, change.lacks_text()), (Op::Update, "x", Some(30), true));
+        let nameless = text.replace(r#","id":"x""#, "");
+        assert!(decode_one(&nameless).unwrap_err().reason.contains("no current image"));
     }
 
     #[test]

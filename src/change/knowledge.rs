@@ -87,7 +87,7 @@ impl Knowledge {
 }
 
 /// The exact text of a whole document is worth the most, a part of one little, and no text the least.
-fn worth(text: RecordFidelity) -> u8 {
+pub fn worth(text: RecordFidelity) -> u8 {
     match text {
         RecordFidelity::Absent => 0,
         RecordFidelity::Partial => 1,

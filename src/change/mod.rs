@@ -158,7 +158,7 @@ pub struct Change<'a> {
     pub id: Cow<'a, str>,
     /// The document after the change; for a tombstone whatever the feed still knows of it.
     pub document: RawDocument<'a>,
-    /// The document's text, empty for a tombstone without an image.
+    /// The document's text, empty for a tombstone without an image, and where nobody knows it.
     pub text: &'a str,
     /// How to read `document`.
     pub text_origin: TextOrigin,
@@ -214,6 +214,11 @@ impl<'a> Change<'a> {
     /// it was.
     pub fn is_image_alone(&self) -> bool {
         self.healed && self.native.is_some()
+    }
+
+    /// Whether the document was there after the change, and nobody knows its text.
+    pub fn lacks_text(&self) -> bool {
+        !self.op.is_tombstone() && self.text.is_empty()
     }
 
     /// The document's etag with its quotes, as JSON text.

@@ -159,7 +159,7 @@ impl Version {
         self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Lookup))
     }
 
-    /// Whether fields were left out or hashed on purpose, or the document was too large for a record, so that it cannot
+    /// Whether fields were left out or hashed on purpose, or the record has nothing of the document, so that it cannot
     /// stand for the whole document.
     pub fn is_partial(&self) -> bool {
         self.is_absent() || self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Partial))
@@ -176,7 +176,7 @@ impl Version {
         self.op.is_some_and(Op::is_of_every_version)
     }
 
-    /// Whether the document was too large for a record, and nothing of it is there.
+    /// Whether nothing of the document is there: it was too large for a record, or gone when it was looked up.
     pub fn is_absent(&self) -> bool {
         self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Absent))
     }
@@ -184,7 +184,7 @@ impl Version {
     /// Why it cannot stand for the whole document, when [`is_partial`](Self::is_partial) says so.
     pub fn why_partial(&self) -> &'static str {
         if self.is_absent() {
-            "that version was too large for the history, which has nothing of it; a dead letter may have it"
+            "that version was too large for the history, which has nothing of it (a dead letter may), or gone when MongoDB was asked for it"
         } else {
             "the history holds only a part of that version (follow --fields or --redact)"
         }

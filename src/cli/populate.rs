@@ -93,9 +93,10 @@ fn opened(path: &Path) -> Result<Box<dyn BufRead + Send>, CliError> {
 impl From<PopulateError> for CliError {
     fn from(error: PopulateError) -> Self {
         match error {
-            PopulateError::Rate(rate) => {
-                Self::usage(format!("--rate {rate} is not a rate"), "write a number of documents a second, such as 50 or 0.5")
-            }
+            PopulateError::Rate(rate) => Self::usage(
+                format!("--rate {rate} is not a rate"),
+                "write a number of documents a second, such as 50 or 0.5",
+            ),
             PopulateError::Open(failure) => failure.into(),
             PopulateError::KeyCount { given, key } => Self::usage(
                 format!("--pk-from is given {given} times, the container's key is {key}"),

@@ -89,7 +89,10 @@ async fn together(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
 /// Saved plans of several containers.
 async fn saved_together(saved: Vec<Saved>, args: &RestoreArgs, ui: &Ui, started: Instant) -> Result<Exit, CliError> {
     if args.into.is_some() || args.from_archive.is_some() {
-        return Err(CliError::usage("--plan: the plan is for several containers", format!("leave --into and {FROM} out")));
+        return Err(CliError::usage(
+            "--plan: the plan is for several containers",
+            format!("leave --into and {FROM} out"),
+        ));
     }
     let (cosmos, names) = args.connection.open()?;
     let together = reopen_each(saved, &ui.context(&cosmos, &names).any()).await.map_err(|error| match error {

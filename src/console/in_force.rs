@@ -53,7 +53,7 @@ pub(crate) fn count_caveats<'a>(ui: &Ui, counts: impl IntoIterator<Item = (&'a s
     }
 }
 
-/// Why a version cannot be shown that was too large for the history. `about` names the document.
+/// Why a version cannot be shown of which the history has nothing. `about` names the document.
 pub(crate) fn absent(about: &str, version: &Version) -> CliError {
     CliError::not_there(
         format!("{about}: {}", version.why_partial()),
@@ -69,7 +69,7 @@ pub(crate) fn not_there(id: &str, as_of: &AsOf<'_>, versions: &[Version], flag: 
             let what = if tombstone.op == Some(Op::Expire) { "it expired" } else { "it was deleted" };
             let before = PointInTime::from_epoch(tombstone.ts.saturating_sub(1));
             let hint = match as_of::boundary(versions, before) {
-                Some(last) if !last.op.is_some_and(Op::is_tombstone) => {
+                Some(last) if !last.op.is_some_and(Op::is_tombstone) && !last.is_absent() => {
                     format!("{flag} {} has the document as it was before that", time(last.ts))
                 }
                 _ => "history lists its versions".to_owned(),

@@ -3,7 +3,10 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::cosmos::{FeedMode, FeedRange, Shard};
+use crate::{
+    cosmos::{FeedMode, FeedRange, Shard},
+    history::removals::Hole,
+};
 
 /// Version of this format.
 const VERSION: u32 = 1;
@@ -55,6 +58,14 @@ pub enum UnnotedHole {
     Perhaps,
     /// Those from after this second, epoch seconds; `None` when it is unknown where they begin.
     After(Option<i64>),
+    /// Those from after the one second and from before the other, unless another follower, which stood there, goes on and
+    /// delivers them. Where they end is not known until the start is fixed.
+    Unless {
+        /// Epoch seconds.
+        after: i64,
+        /// Epoch seconds.
+        before: Option<i64>,
+    },
 }
 
 /// How far one range was read and made durable.
@@ -118,7 +129,16 @@ impl Checkpoint {
     /// Whether it tells up to where a history has every change of a source: what was passed over without a note is not
     /// part of that.
     pub fn covers(&self, source: &str, history: &str) -> bool {
-        self.source == source && self.history.as_deref() == Some(history) && self.lacking.is_none()
+        let is_told = self.lacking.is_none() || self.gap().is_some();
+        self.source == source && self.history.as_deref() == Some(history) && is_told
+    }
+
+    /// The time before its start, which only another follower can have captured.
+    pub fn gap(&self) -> Option<Hole> {
+        match self.lacking {
+            Some(UnnotedHole::Unless { after, before: Some(before) }) => Some(Hole { after: Some(after), before }),
+            _ => None,
+        }
     }
 
     /// The id under which a follower's checkpoint is kept.
@@ -164,7 +184,8 @@ impl Checkpoint {
         // Nobody takes a latest-version history for complete.
         let is_whole = self.mode == FeedMode::AllVersions && wanted.history.is_some();
         let is_new = self.history != wanted.history;
-        let lacking = self.lacking.or(is_new.then_some(UnnotedHole::Perhaps)).filter(|_| is_whole);
+        let known = self.lacking.filter(|lacking| !is_new || !matches!(lacking, UnnotedHole::Unless { .. }));
+        let lacking = known.or(is_new.then_some(UnnotedHole::Perhaps)).filter(|_| is_whole);
         Ok(Self { history: wanted.history.clone(), lacking, ..self })
     }
 
@@ -256,6 +277,15 @@ mod tests {
         let noted = Checkpoint { lacking: None, ..examined };
         assert_eq!(to(Some("dev/changes"), &noted).lacking, None);
         assert_eq!(to(Some("dev/others"), &noted).lacking, Some(UnnotedHole::Perhaps));
+        // What another follower of this history was to deliver is not its matter in another one.
+        let unless = |before| Checkpoint { lacking: Some(UnnotedHole::Unless { after: 7, before }), ..noted.clone() };
+        let beside = unless(Some(9));
+        assert_eq!(
+            (to(Some("dev/changes"), &beside).lacking, beside.gap()),
+            (beside.lacking, Some(Hole { after: Some(7), before: 9 }))
+        );
+        assert_eq!(to(Some("dev/others"), &beside).lacking, Some(UnnotedHole::Perhaps));
+        assert!(beside.covers(&beside.source, "dev/changes") && !unless(None).covers(&beside.source, "dev/changes"));
         // Nothing was read before the first start.
         assert_eq!(to(Some("dev/changes"), &checkpoint(FeedMode::AllVersions, None)).lacking, None);
     }

@@ -1,9 +1,11 @@
 //! The state of a history when a follower begins to deliver to it: whether anything is missing in between.
 
 use serde::Deserialize;
+use tracing::warn;
 
 use super::{Checkpoint, UnnotedHole};
 use crate::{
+    change::time::PointInTime,
     config::Names,
     cosmos::{
         Container, Cosmos, Disposition, Failure, FeedMode, FeedRange, FeedSource, FeedStart, Param, RETRY_TIMEOUT,
@@ -26,6 +28,37 @@ pub struct Earlier {
     pub names: Names,
     /// Whether what is followed is not in this account, so that the readers of the history are not known there.
     pub is_elsewhere: bool,
+}
+
+/// What is said of a hole.
+pub(super) const NOBODY: &str =
+    "in this time nobody captured every version of all documents; commands that ask about a moment in it say so";
+
+/// What the other followers of a history say of a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    /// One has delivered everything of it.
+    Told,
+    /// One stands before its end, and can go on.
+    GoOn,
+    /// None has, or can.
+    Gone,
+}
+
+/// The second of the last change that a follower at a position elsewhere delivered, as far as the position says.
+#[cfg(feature = "mongodb")]
+fn last_of(token: &str) -> Option<i64> {
+    crate::mongo::last_of(token)
+}
+
+#[cfg(not(feature = "mongodb"))]
+fn last_of(_: &str) -> Option<i64> {
+    None
+}
+
+/// Whether a follower has delivered everything from before a second.
+fn has_told(other: &Checkpoint, before: i64) -> bool {
+    other.ranges.iter().all(|position| last_of(&position.token).is_some_and(|last| last >= before))
 }
 
 /// The checkpoint of a follower that writes a history from another source.
@@ -68,8 +101,10 @@ impl Earlier {
         // Others of that second may be missing.
         let newest = newest.ts.saturating_sub(1);
         if self.is_elsewhere {
-            let goes_on = self.goes_on(source, own).await?;
-            return Ok((!goes_on).then_some(UnnotedHole::After(Some(newest))));
+            return Ok(Some(match self.others(source, own, i64::MAX).await? {
+                Others::GoOn => UnnotedHole::Unless { after: newest, before: None },
+                Others::Told | Others::Gone => UnnotedHole::After(Some(newest)),
+            }));
         }
         let pace = RuLimiter::new(self.account.meter(), None);
         let frontier = self.account.frontier(&self.names, None, &pace).await?;
@@ -87,25 +122,48 @@ impl Earlier {
         Ok(until.min().map(UnnotedHole::After))
     }
 
-    /// Whether another follower of documents elsewhere, in whose positions every range can still be read, goes on with
-    /// every version.
-    async fn goes_on(&self, source: &dyn FeedSource, own: &Checkpoint) -> Result<bool, Failure> {
-        const SQL: &str = "SELECT * FROM c WHERE STARTSWITH(c.id, 'follow.') AND c.id != @own";
-        let leases = match self.account.container(&self.names.database, &self.names.leases).await {
-            Err(f) if f.disposition == Disposition::NotFound => return Ok(false),
-            leases => leases?,
-        };
-        let (place, history) = (source.place(), self.names.history());
-        let found = leases.query_all(SQL, &[Param::new("own", own.id.as_str())], None).await?;
-        let others = found.iter().filter_map(|row| serde_json::from_str::<Checkpoint>(row.get()).ok());
-        for other in others.filter(|other| other.covers(&place, &history) && other.mode == FeedMode::AllVersions) {
-            let ranges = other.ranges.iter().map(|range| FeedRange::parse(&range.min, &range.max));
-            let Ok(ranges) = ranges.collect::<Result<Vec<_>, _>>() else { continue };
-            let mut is_readable = FeedRange::full().is_covered_by(ranges.iter());
+    /// What has become of a time of which another follower was to deliver the changes, up to a second.
+    ///
+    /// # Errors
+    /// When source or history cannot be read.
+    pub(super) async fn told(
+        &self,
+        source: &dyn FeedSource,
+        own: &Checkpoint,
+        (after, before): (i64, i64),
+    ) -> Result<Option<UnnotedHole>, Failure> {
+        Ok(match self.others(source, own, before).await? {
+            Others::Told => None,
+            Others::GoOn => own.lacking,
+            Others::Gone => {
+                let start = FeedStart::At(PointInTime::from_epoch(before));
+                let hole = self.note(source, Some(after), Some(start)).await?;
+                warn!(follower = own.follower, %hole, "{NOBODY}");
+                None
+            }
+        })
+    }
+
+    /// Whether another follower has delivered everything from before a second. Reads nothing of the source.
+    ///
+    /// # Errors
+    /// When the checkpoints cannot be read.
+    pub(super) async fn is_told(&self, place: &str, own: &Checkpoint, before: i64) -> Result<bool, Failure> {
+        Ok(self.beside(place, own).await?.iter().any(|(other, _)| has_told(other, before)))
+    }
+
+    /// What the other followers of documents elsewhere say of the changes from before a second.
+    async fn others(&self, source: &dyn FeedSource, own: &Checkpoint, before: i64) -> Result<Others, Failure> {
+        let mut said = Others::Gone;
+        for (other, ranges) in self.beside(&source.place(), own).await? {
+            if has_told(&other, before) {
+                return Ok(Others::Told);
+            }
+            let mut is_readable = true;
             for (range, position) in ranges.iter().zip(&other.ranges) {
                 let read = async || {
                     let mut feed = source.open(range, other.mode, FeedStart::Now, Some(&position.token)).await?;
-                    feed.next().await
+                    feed.next().await.map(drop)
                 };
                 is_readable &= match Retry::for_at_most(RETRY_TIMEOUT).run(read).await {
                     Err(f) if f.disposition == Disposition::Transient => return Err(f),
@@ -113,10 +171,46 @@ impl Earlier {
                 };
             }
             if is_readable {
-                return Ok(true);
+                said = Others::GoOn;
             }
         }
-        Ok(false)
+        Ok(said)
+    }
+
+    /// The other followers that deliver every version of all documents of a source, with what they read.
+    async fn beside(&self, place: &str, own: &Checkpoint) -> Result<Vec<(Checkpoint, Vec<FeedRange>)>, Failure> {
+        const SQL: &str = "SELECT * FROM c WHERE STARTSWITH(c.id, 'follow.') AND c.id != @own";
+        let leases = match self.account.container(&self.names.database, &self.names.leases).await {
+            Err(f) if f.disposition == Disposition::NotFound => return Ok(Vec::new()),
+            leases => leases?,
+        };
+        let history = self.names.history();
+        let found = leases.query_all(SQL, &[Param::new("own", own.id.as_str())], None).await?;
+        let others = found.iter().filter_map(|row| serde_json::from_str::<Checkpoint>(row.get()).ok());
+        let covering = others.filter(|other| other.covers(place, &history) && other.mode == FeedMode::AllVersions);
+        let with_ranges = covering.filter_map(|other| {
+            let ranges = other.ranges.iter().map(|range| FeedRange::parse(&range.min, &range.max));
+            let ranges: Vec<FeedRange> = ranges.collect::<Result<_, _>>().ok()?;
+            FeedRange::full().is_covered_by(ranges.iter()).then_some((other, ranges))
+        });
+        Ok(with_ranges.collect())
+    }
+
+    /// The second from which on a follower that starts now reads everything.
+    ///
+    /// # Errors
+    /// When nobody says what time it is.
+    pub(super) async fn start_of(&self, source: &dyn FeedSource, start: Option<FeedStart>) -> Result<i64, Failure> {
+        let now = match source.now().await? {
+            Some(now) => now,
+            None => self.account.time().await?,
+        };
+        // What was written in this second before the first poll is missing as well.
+        let now = now.timestamp().saturating_add(1);
+        Ok(match start {
+            Some(FeedStart::At(start)) => start.seconds().min(now),
+            _ => now,
+        })
     }
 
     /// Notes in the history that changes from after a second and from before the follower's start may be missing;
@@ -130,17 +224,7 @@ impl Earlier {
         after: Option<i64>,
         start: Option<FeedStart>,
     ) -> Result<Hole, Failure> {
-        let now = match source.now().await? {
-            Some(now) => now,
-            None => self.account.time().await?,
-        };
-        // What was written in this second before the first poll is missing as well.
-        let now = now.timestamp().saturating_add(1);
-        let before = match start {
-            Some(FeedStart::At(start)) => start.seconds().min(now),
-            _ => now,
-        };
-        let hole = Hole { after, before };
+        let hole = Hole { after, before: self.start_of(source, start).await? };
         removals::note_holes(&*self.account.history(&self.names).await?, vec![hole]).await?;
         Ok(hole)
     }

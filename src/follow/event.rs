@@ -58,6 +58,9 @@ pub enum EventError {
     Key(#[from] record::Unrecordable),
 }
 
+/// An event that came as one, and the change of a document that it stands for.
+pub(super) type BareEvent<'a> = (Event<'a>, Option<Box<RawValue>>);
+
 impl<'a> Event<'a> {
     /// Makes the event of a feed item.
     ///
@@ -118,17 +121,20 @@ impl<'a> Event<'a> {
     }
 
     /// Something that happened to a collection, or to a document whose text is not known: an item that already is an
-    /// event. `None` when the item is something else.
+    /// event. `None` when the item is something else. Of a document the change comes with it, for a history: there was
+    /// such a version.
     ///
     /// # Errors
     /// When it is malformed.
-    pub(super) fn bare(item: &'a RawValue) -> Result<Option<Self>, EventError> {
+    pub(super) fn bare(item: &'a RawValue) -> Result<Option<BareEvent<'a>>, EventError> {
         /// The beginning of such an item.
         const MARK: &str = "{\"event\":";
         #[derive(Deserialize)]
         struct Item<'a> {
             #[serde(borrow)]
             event: Bare<'a>,
+            #[serde(borrow)]
+            metadata: Option<&'a RawValue>,
         }
         #[derive(Deserialize)]
         struct Bare<'a> {
@@ -149,14 +155,17 @@ impl<'a> Event<'a> {
         if !item.get().starts_with(MARK) {
             return Ok(None);
         }
-        let Item { event } = serde_json::from_str(item.get()).map_err(|e| NotAChange { reason: e.to_string() })?;
+        let malformed = |e: serde_json::Error| NotAChange { reason: e.to_string() };
+        let Item { event, metadata } = serde_json::from_str(item.get()).map_err(malformed)?;
+        let change = metadata.map(|metadata| RawValue::from_string(format!("{{\"metadata\":{metadata}}}")));
+        let change = change.transpose().map_err(malformed)?;
         let native = Native {
             to: event.to.map(Cow::Owned),
             ns: event.ns,
             looked_up: !event.op.is_of_collection(),
             ..Native::default()
         };
-        Ok(Some(Self {
+        let event = Self {
             op: event.op,
             pk: PartitionKey(vec![KeyValue::String(event.id.clone().into_owned())]),
             id: event.id,
@@ -169,7 +178,8 @@ impl<'a> Event<'a> {
             partial: None,
             etag: None,
             native: Some(native),
-        }))
+        };
+        Ok(Some((event, change)))
     }
 
     /// The same, with texts of its own.

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::{
     Checkpoint, CheckpointStore, Earlier, Fence, FollowError, Metrics, Pipeline, RangePosition, UnnotedHole,
+    earlier::NOBODY,
     options::Options,
     reader::{Positions, Reader},
     store::HeldName,
@@ -144,6 +145,11 @@ impl Follower {
             // Saved with the start: when this ends before the note is written, the next holder writes it.
             held.checkpoint.lacking = earlier.lacks(&*self.source, &held.checkpoint).await?;
         }
+        if let (Some(earlier), Some(UnnotedHole::Unless { after, before: Some(before) })) =
+            (earlier, held.checkpoint.lacking)
+        {
+            held.checkpoint.lacking = earlier.told(&*self.source, &held.checkpoint, (after, before)).await?;
+        }
         if is_new {
             self.fix_starts(held, stop).await?;
         } else {
@@ -151,12 +157,13 @@ impl Follower {
         }
         if let (Some(earlier), Some(UnnotedHole::After(second))) = (earlier, held.checkpoint.lacking) {
             let hole = earlier.note(&*self.source, second, is_new.then_some(self.options.start)).await?;
-            warn!(
-                follower = self.options.name,
-                %hole,
-                "in this time nobody captured every version of all documents; commands that ask about a moment in it say so"
-            );
+            warn!(follower = self.options.name, %hole, "{NOBODY}");
             held.checkpoint.lacking = None;
+            held.save(held.checkpoint.ranges.clone(), false).await?;
+        }
+        if let (Some(earlier), Some(UnnotedHole::Unless { after, before: None })) = (earlier, held.checkpoint.lacking) {
+            let before = earlier.start_of(&*self.source, is_new.then_some(self.options.start)).await?;
+            held.checkpoint.lacking = Some(UnnotedHole::Unless { after, before: Some(before) });
             held.save(held.checkpoint.ranges.clone(), false).await?;
         }
         loop {
@@ -310,6 +317,15 @@ impl Follower {
         }
     }
 
+    /// Forgets the time before its start once another follower has delivered that. The next save says so.
+    async fn forget_gap(&self, held: &mut HeldName) {
+        let (Some(earlier), Some(gap)) = (self.earlier(), held.checkpoint.gap()) else { return };
+        // When nobody answers, there is another time.
+        if let Ok(true) = earlier.is_told(&self.source.place(), &held.checkpoint, gap.before).await {
+            held.checkpoint.lacking = None;
+        }
+    }
+
     /// Saves checkpoints while the readers run, and with them the lease.
     async fn keep(
         &self,
@@ -343,6 +359,7 @@ impl Follower {
             }
             if looked.elapsed() >= LOOK_FOR_SPLITS && !self.options.until_caught_up {
                 looked = Instant::now();
+                self.forget_gap(held).await;
                 // A service that does not answer is the readers' concern.
                 if let Ok(partitions) = self.source.ranges().await
                     && held.checkpoint.refined(&partitions).is_ok_and(|ranges| ranges.len() > count)

@@ -35,7 +35,7 @@ const LETTERS: usize = 16;
 
 /// An item after the filter and the shape.
 struct Prepared<'a> {
-    /// `None` for something that is only an event.
+    /// `None` for something that is only an event, as what happens to a collection.
     item: Option<Cow<'a, RawValue>>,
     event: Option<Event<'a>>,
 }
@@ -208,7 +208,7 @@ impl Pipeline {
         item: &'a RawValue,
         newest: &mut (Option<i64>, Option<i64>),
     ) -> Result<Option<Prepared<'a>>, Problem> {
-        if let Some(event) = Event::bare(item)? {
+        if let Some((event, change)) = Event::bare(item)? {
             newest.0 = newest.0.max(event.ts);
             if !self.passes(&event).map_err(Problem::Filter)? {
                 return Ok(None);
@@ -217,7 +217,7 @@ impl Pipeline {
                 Some(shape) => event.shaped(shape)?,
                 None => event,
             };
-            return Ok(Some(Prepared { item: None, event: Some(event) }));
+            return Ok(Some(Prepared { item: change.map(Cow::Owned), event: Some(event) }));
         }
         let changes = changes_of(item).map_err(EventError::from)?;
         let (ts, lsn) = changes.last().map_or((None, None), |change| (change.ts, change.lsn));

@@ -34,7 +34,7 @@ use crate::{
         reading::HistoryReader,
         removals,
     },
-    mongo::{Mongo, MongoCollection, Scope, Stream, place_of, still_reads_since},
+    mongo::{Mongo, MongoCollection, Scope, Stream, last_of, place_of, still_reads_since},
 };
 
 /// A collection and the account of its history.
@@ -241,25 +241,35 @@ impl Account for MongoAccount {
             let changes = self.history(names).await?;
             let newest = super::newest_of(&self.cosmos.container(&names.database, &names.changes).await?, None).await?;
             let mut groups: BTreeMap<Group, Option<Part>> = BTreeMap::new();
+            // What only another follower can have captured, and the last changes of those that cannot go on.
+            let (mut gaps, mut lost) = (Vec::new(), Vec::new());
             for follower in followers {
                 if !follower.covers(&place, &history) {
                     continue;
                 }
+                gaps.extend(follower.gap().map(|gap| (Group::Follower(follower.follower.clone()), gap)));
                 let part = match self.part(&follower, (newest, at)).await {
                     Ok(part) => part,
                     Err(e) => {
+                        lost.extend(follower.ranges.iter().map(|range| last_of(&range.token)).min().flatten());
                         problems.push(format!("where follower {:?} stands is not known: {e}", follower.follower));
                         continue;
                     }
                 };
                 groups.insert(Group::Follower(follower.follower), part);
             }
+            // One that can go on decides itself how far the history is complete.
+            let goes_on = |own: &Group| {
+                groups.iter().any(|(group, part)| group != own && part.as_ref().is_some_and(|part| part.sees_deletes))
+            };
+            gaps.retain(|(own, gap)| !goes_on(own) && !lost.iter().any(|last| *last >= gap.before));
             let groups = groups.iter().map(|(group, part)| (group, part.clone())).collect();
             let part = match best(&*changes, groups, &FeedRange::full()).await? {
                 Some(part) => part,
                 None => super::by_newest(FeedRange::full(), newest),
             };
-            let blind_spots = removals::blind_spots(&*changes).await?;
+            let mut blind_spots = removals::blind_spots(&*changes).await?;
+            blind_spots.holes.extend(gaps.into_iter().map(|(_, gap)| gap));
             Ok(Frontier { parts: vec![part], problems, blind_spots, made_again: Vec::new() })
         }
         .boxed()

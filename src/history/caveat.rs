@@ -42,7 +42,7 @@ pub enum Caveat {
     LookedUp,
     /// Fields were left out or hashed on purpose when it was captured.
     Partial,
-    /// The document was too large for a record, which holds nothing of it.
+    /// The document was too large for a record, or gone when it was looked up: the record holds nothing of it.
     Absent,
     /// Found by a baseline run: nothing is known about earlier versions.
     Baseline,
@@ -113,7 +113,7 @@ impl fmt::Display for Caveat {
             Self::LookedUp => f.write_str(
                 "its text was looked up after the change and may be of a later one: the collection keeps no post-images",
             ),
-            Self::Absent => f.write_str("it was too large for the history, which has nothing of it; a dead letter may have it"),
+            Self::Absent => f.write_str("it was too large for the history, which has nothing of it (a dead letter may), or gone when MongoDB was asked for it"),
             Self::Partial => f.write_str("fields were left out or hashed on purpose when it was captured"),
             Self::Baseline => f.write_str("found by a baseline run: earlier versions are not known"),
         }

@@ -134,8 +134,11 @@ impl Containers {
     pub async fn document(&self, item: &ItemKey, record_id: &str) -> Result<String, Failure> {
         let wrong = |problem: &str| Failure::invalid("read version".into(), format!("record {record_id} {problem}"));
         let version = self.record(item, record_id).await?.ok_or_else(|| wrong("is not in the history any more"))?;
-        let why =
-            if version.is_absent() { "has nothing of its document, which was too large" } else { "is a tombstone" };
+        let why = if version.is_absent() {
+            "has nothing of its document, which was too large, or gone when MongoDB was asked for it"
+        } else {
+            "is a tombstone"
+        };
         version.document.ok_or_else(|| wrong(why))
     }
 

@@ -108,7 +108,7 @@ impl<'a> Moment<'a> {
             return DocumentState::Unknown(doubt);
         }
         match state.state {
-            State::Document(version) if version.is_absent() && version.etag.as_deref() != live => {
+            State::Document(version) if version.is_absent() && (live.is_none() || version.etag.as_deref() != live) => {
                 DocumentState::Unknown(version.why_partial().into())
             }
             State::Document(version) => DocumentState::Document(InForce {

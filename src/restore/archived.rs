@@ -68,7 +68,10 @@ pub async fn known(
     for part in facts.parts() {
         for of_item in part? {
             // A part of a document is not put back, and can match all the same.
-            let is_usable = |version: &&Version| matches!(wish, ArchiveScope::Filtered) || !version.is_partial();
+            let is_usable = |version: &&Version| match wish {
+                ArchiveScope::Filtered => !version.is_absent(),
+                _ => !version.is_partial(),
+            };
             let Some(version) = of_item.document_at(rules.at).filter(is_usable) else { continue };
             let is_live = live.get(&of_item.item).is_some_and(|live| is_of(version, &live.etag));
             if !is_live {
@@ -135,7 +138,8 @@ pub async fn survey(
         for of_item in part? {
             missing.remove(&of_item.item);
             let here = live.remove(&of_item.item);
-            let is_chosen = |version: &Version| texts.has(&of_item.item, &version.record_id);
+            // Whether a text that nobody knows passes the filter is not known.
+            let is_chosen = |version: &Version| version.is_absent() || texts.has(&of_item.item, &version.record_id);
             if matches!(wish, ArchiveScope::Filtered) && !of_item.document_at(rules.at).is_some_and(is_chosen) {
                 continue;
             }

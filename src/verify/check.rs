@@ -91,7 +91,9 @@ impl Check {
             Self::Newest => "live documents for which the history has a newer version",
             Self::Gone => "documents that are gone, and the history has no tombstone",
             Self::Chain => "versions before which another one is missing",
-            Self::Absent => "versions that were too large: the history has nothing of their documents",
+            Self::Absent => {
+                "versions that were too large, or gone when MongoDB was asked for them: the history has nothing of them"
+            }
             Self::Rebuild => "versions of the sample that are no whole document",
             Self::Container => "versions from an earlier container of this name",
             Self::Record => "items of the history that are not understood, and set aside",

@@ -123,7 +123,9 @@ fn is_behind(own: Option<&Version>, newest: &Version) -> bool {
 fn absent(ordered: &[&Version], times: Times) -> impl Iterator<Item = Finding> {
     ordered.iter().filter(move |v| v.is_absent() && times.is_recent(v)).map(|version| {
         let at = PointInTime::from_epoch(version.ts);
-        let detail = format!("the version of {at} was too large; a dead letter may have it");
+        let detail = format!(
+            "the version of {at} was too large (a dead letter may have it), or gone when MongoDB was asked for it"
+        );
         Finding { check: Check::Absent, detail, span: Some((version.ts, version.ts)) }
     })
 }

@@ -247,7 +247,7 @@ impl Job<'_> {
         report.normalized += examined.normalized;
         report.pending += u64::from(examined.pending);
         let etag = found.live.as_ref().map(|live| live.etag.clone());
-        // Neither a delete nor a document that was too large can be made again.
+        // Neither a delete nor a document of which the record has nothing can be made again.
         let has_document = |v: &&Version| !v.is_absent() && !v.op.is_some_and(Op::is_tombstone);
         for version in found.versions.iter().filter(has_document) {
             let make = || (found.item.clone(), version.record_id.clone(), etag.clone());

@@ -7,7 +7,7 @@ use super::{
     gone::ops_of,
     of, text,
 };
-use crate::support::{ClosedPort, FollowerProcess, mongo_server::MongoServer};
+use crate::support::{ClosedPort, FollowerProcess, eventually, mongo_server::MongoServer};
 
 /// The initial documents have the time of their read. That nothing older is pending proves nothing, because none of the
 /// stream was read.
@@ -85,6 +85,47 @@ async fn a_version_that_is_too_large_for_the_history_is_known_to_have_existed() 
     assert!(backup.stderr.contains("too large for the history"), "{backup:?}");
     run(0, restore(&small)).await;
     assert_eq!(found(&orders, "a").await, Some(doc! { "_id": "a", "n": 1 }));
+}
+
+/// An update names its document, and the text is looked up: when the document is gone by then, nobody knows what it was.
+#[tokio::test]
+async fn an_update_whose_text_nobody_knows_is_not_taken_for_the_version_before() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    std::fs::create_dir(back.path("archive")).unwrap();
+    let (archive, file) = (text(&back.path("archive")), text(&back.path("backup.jsonl")));
+    let sink = format!("file:{archive}/events.jsonl");
+    let capture = async || {
+        let both = ["--sink", "changes", "--sink", &sink];
+        let follow = ["follow", "--from", "beginning", "--until-caught-up", "--poll", "50"];
+        back.ends(0, &[&follow[..], &both].concat()).await;
+    };
+    orders.insert_many([doc! { "_id": "a", "n": 1 }, doc! { "_id": "b", "n": 1 }]).await.unwrap();
+    capture().await;
+    orders.update_one(doc! { "_id": "a" }, doc! { "$set": { "n": 2 } }).await.unwrap();
+    let at = crate::support::moment().await;
+    orders.delete_one(doc! { "_id": "a" }).await.unwrap();
+    let deleted = crate::support::moment().await;
+    capture().await;
+
+    let rows = back.ends(0, &["history", "--id", "a", "--format", "jsonl"]).await.lines();
+    assert_eq!(ops_of(&rows), ["baseline", "update", "delete"], "{rows:?}");
+    assert_eq!(rows[1]["fidelity"], "absent", "{rows:?}");
+    let shown = back.ends(1, &["show", "--id", "a", "--at", &at]).await;
+    assert!(shown.stderr.contains("gone when MongoDB was asked for it"), "{shown:?}");
+    let backup = back.ends(3, &["backup", "--all", "--at", &at, "--out", &file]).await;
+    assert!(backup.stderr.contains("gone when MongoDB was asked for it"), "{backup:?}");
+    let from_archive = ["--from-archive", &archive];
+    let filtered = ["--from-archive", &archive, "--filter", "doc.n == 1"];
+    for source in [&["--all"][..], &[&from_archive[..], &["--all"]].concat(), &filtered] {
+        let plan = back.ends(3, &[&["restore", "--at", &at, "--dry-run"][..], source].concat()).await;
+        assert!(plan.stderr.contains(": 0 restore, 0 recreate, 0 delete, 1 keep, 1 unknown"), "{source:?}: {plan:?}");
+        assert!(plan.stdout.contains("gone when MongoDB was asked for it"), "{plan:?}");
+    }
+    // It is known to be gone afterwards.
+    let plan = back.ends(0, &["restore", "--all", "--at", &deleted, "--dry-run"]).await;
+    assert!(plan.stderr.contains(": 0 restore, 0 recreate, 0 delete, 2 keep, 0 unknown"), "{plan:?}");
 }
 
 /// What another follower will still deliver is not missing.
@@ -177,4 +218,58 @@ async fn what_was_written_between_two_followers_is_not_taken_for_unwritten() {
         let expected = if is_known { ": 3 restore, 0 recreate, 0 delete, 1 keep, 0 unknown" } else { " 4 unknown" };
         assert!(plan.stderr.contains(expected), "{first:?}: {plan:?}");
     }
+}
+
+/// A follower that stands before changes that nobody captured was to deliver them. When it cannot any more, because the
+/// server's history has moved on or its checkpoint is gone, they stay unknown.
+#[tokio::test]
+async fn changes_that_the_first_of_two_followers_can_no_longer_deliver_stay_unknown() {
+    // The server forgets what is older than its newest writes.
+    let Some(server) = MongoServer::start_with(&["--oplog-max-entries", "500"]) else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    for id in ["a", "b"] {
+        orders.insert_one(doc! { "_id": id, "n": 1 }).await.unwrap();
+    }
+    let follow =
+        async |args: &[&str]| back.ends(0, &[&["follow", "--until-caught-up", "--poll", "50"], args].concat()).await;
+    follow(&["--from", "beginning", "--name", "first"]).await;
+    orders.update_many(doc! {}, doc! { "$set": { "n": 2 } }).await.unwrap();
+    let between = crate::support::moment().await;
+    orders.replace_one(doc! { "_id": "b" }, doc! { "n": 1 }).await.unwrap();
+    follow(&["--from", "now", "--name", "second"]).await;
+    crate::support::moment().await;
+    orders.replace_one(doc! { "_id": "a" }, doc! { "n": 3 }).await.unwrap();
+    follow(&["--name", "second"]).await;
+    let is_unknown = async || {
+        for id in ["a", "b"] {
+            let shown = back.ends(0, &["show", "--id", id, "--at", &between]).await;
+            assert!(shown.stderr.contains("warning: document"), "{id}: {shown:?}");
+        }
+        let plan = back.ends(3, &["restore", "--all", "--at", &between, "--dry-run", "--format", "csv"]).await;
+        for id in ["a", "b"] {
+            assert!(plan.stdout.lines().any(|line| line.starts_with(&format!("unknown,{id},"))), "{id}: {plan:?}");
+        }
+    };
+    // The first one can go on.
+    is_unknown().await;
+    let args = ["--source", &back.source, "--name", "second"];
+    let mut second =
+        FollowerProcess::start_in(back.folder(), &[&args[..], &of("shop", "orders")].concat(), &back.settings());
+    for n in 0..16 {
+        orders.insert_many((0..150).map(|m| doc! { "_id": format!("x{n}-{m}") })).await.unwrap();
+        eventually("the second one has delivered them", async || {
+            let shown = back.run(&["history", "--id", &format!("x{n}-149")]).await;
+            (shown.code == 0).then_some(())
+        })
+        .await;
+    }
+    second.kill();
+    let lost = back.run(&["follow", "--until-caught-up", "--name", "first"]).await;
+    assert!(lost.code == 1 && lost.stderr.contains("ChangeStreamHistoryLost"), "{lost:?}");
+    is_unknown().await;
+    // The second one looks what has become of it, and the history says so from now on.
+    let noted = follow(&["--name", "second"]).await;
+    assert!(noted.stderr.contains("nobody captured every version"), "{noted:?}");
+    is_unknown().await;
 }

@@ -22,6 +22,7 @@ mod ru_server;
 mod scopes;
 mod shards;
 mod sinks;
+mod twice;
 
 use std::{
     path::{Path, PathBuf},

@@ -39,7 +39,9 @@ pub fn build(
         None => (&change.document, change.text_origin),
     };
     let looked_up = change.native.as_ref().is_some_and(|native| native.looked_up);
+    let is_absent = change.lacks_text() && reread.is_none();
     let fidelity = match (altered, looked_up) {
+        _ if is_absent => RecordFidelity::Absent,
         (true, _) => RecordFidelity::Normalized,
         (false, true) => RecordFidelity::Lookup,
         (false, false) => RecordFidelity::Exact,
@@ -69,12 +71,16 @@ pub fn build(
         key,
         body: String::new(),
         // A record that knows everything need not look.
-        create_only: change.healed || altered || context.via == Via::Filter || !knows_what_happened(change),
+        create_only: change.healed
+            || altered
+            || is_absent
+            || context.via == Via::Filter
+            || !knows_what_happened(change),
         completes: !change.healed,
         compressed: false,
         id,
     };
-    if change.op.is_tombstone() {
+    if change.op.is_tombstone() || is_absent {
         record.body = bare(&record, &original_id, context.paths, &metadata);
         return Ok(record);
     }

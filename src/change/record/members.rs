@@ -28,9 +28,11 @@ pub(super) fn own_members<'a>(document: &RawDocument<'a>, text_origin: TextOrigi
     own
 }
 
-/// The document of a change as its owner wrote it, without what the service and the feed add. `None` for a tombstone.
+/// The document of a change as its owner wrote it, without what the service and the feed add. `None` for a tombstone,
+/// and for a text that nobody knows.
 pub fn document_text(change: &Change<'_>) -> Option<String> {
-    (!change.op.is_tombstone()).then(|| render(&own_members(&change.document, change.text_origin)))
+    (!change.op.is_tombstone() && !change.lacks_text())
+        .then(|| render(&own_members(&change.document, change.text_origin)))
 }
 
 /// The owner's text of a live document, without what the service adds to every item. Everything else stays as it is.

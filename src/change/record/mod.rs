@@ -57,7 +57,7 @@ pub enum RecordFidelity {
     Lookup,
     /// Some fields were left out or hashed on purpose; `_change.partial` names them.
     Partial,
-    /// There is no text: the document is too large for a record.
+    /// There is no text: the document is too large for a record, or was gone when it was looked up.
     Absent,
 }
 

@@ -57,7 +57,7 @@ pub(super) fn remark(remark: &Remark, of: &str) -> String {
         ),
         Remark::Uncaptured(ts) => format!("note: the live document, of {}, is not in the history (yet)", time(*ts)),
         Remark::FieldUnknown(ts) => format!(
-            "note: the version{of} of {} was too large for the history: whether the field changed in it is not known, and the next version may show a change that was made in it",
+            "note: the version{of} of {} was too large for the history, or gone when MongoDB was asked for it: whether the field changed in it is not known, and the next version may show a change that was made in it",
             time(*ts)
         ),
         Remark::Doubt(doubt) => format!("note: {doubt}"),

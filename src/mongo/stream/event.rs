@@ -178,7 +178,8 @@ impl<'a> Event<'a> {
         Ok(true)
     }
 
-    /// An event that stands for itself: of a collection, or of a document whose text is not available.
+    /// An event that stands for itself: of a collection, or of a document whose text is not available. With the latter
+    /// comes the change itself, for a history: there was such a version.
     fn bare(&self, change: &Streamed<&str>) -> Result<String, UnusableEvent> {
         let (id, ns) = (change.named.unwrap_or_default(), change.ns);
         let version = quote(&format!("{}~{}", if id.is_empty() { ns } else { id }, change.version));
@@ -206,7 +207,15 @@ impl<'a> Event<'a> {
             out.push_str(",\"previous\":");
             push_text(&mut out, before.as_bytes()).map_err(odd)?;
         }
-        out.push_str("}}");
+        out.push('}');
+        if !id.is_empty() && !change.op.is_of_collection() {
+            let mut item = String::new();
+            Streamed { looked_up: true, changed: None, ..*change }.push_item(&mut item);
+            out.push(',');
+            out.push_str(item.strip_prefix('{').unwrap_or_default());
+            return Ok(out);
+        }
+        out.push('}');
         Ok(out)
     }
 

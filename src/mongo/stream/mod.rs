@@ -184,6 +184,13 @@ pub fn still_reads_since(token: &str) -> Result<Option<i64>, Failure> {
     Ok(position.start.filter(|_| position.baseline).map(|(seconds, _)| seconds.into()))
 }
 
+/// The second of the last change that a stream with a token has delivered: all from before it were delivered as well.
+/// `None` when there was none, or documents from before it have not all been read.
+pub fn last_of(token: &str) -> Option<i64> {
+    let position = Position::read(token).ok()?;
+    position.last.filter(|_| !position.baseline).map(|(seconds, _)| seconds.into())
+}
+
 fn seconds(at: PointInTime) -> u32 {
     u32::try_from(at.seconds()).unwrap_or_default()
 }
