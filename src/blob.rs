@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, num::NonZero, sync::Arc};
 use async_trait::async_trait;
 use azure_core::error::ErrorKind;
 use azure_core::http::{
-    ClientOptions, Context, ExponentialRetryOptions, Method, Request, RequestContent, RetryOptions, StatusCode, Url,
+    ClientOptions, Context, Etag, ExponentialRetryOptions, Method, Request, RequestContent, RetryOptions, StatusCode,
+    Url,
     headers::{HeaderName, Headers},
     policies::{Policy, PolicyResult},
 };
@@ -204,8 +205,30 @@ impl BlobContainer {
     /// # Errors
     /// When it does not exist or cannot be read.
     pub async fn get(&self, name: &str) -> Result<Vec<u8>, BlobError> {
+        Ok(self.get_with_etag(name).await?.0)
+    }
+
+    /// The same, with the blob's etag.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn get_with_etag(&self, name: &str) -> Result<(Vec<u8>, Option<Etag>), BlobError> {
         let response = self.client.blob_client(name).download(None).await.map_err(|e| error(&e))?;
-        Ok(response.body.collect().await.map_err(|e| error(&e))?.to_vec())
+        let etag = response.properties.etag.clone();
+        Ok((response.body.collect().await.map_err(|e| error(&e))?.to_vec(), etag))
+    }
+
+    /// Replaces a blob that still has this etag; returns false when it was changed or deleted, or when an attempt that
+    /// was not answered had replaced it: it has to be read again.
+    ///
+    /// # Errors
+    /// When it may not have been stored.
+    pub async fn replace(&self, name: &str, content: Vec<u8>, etag: Option<Etag>) -> Result<bool, BlobError> {
+        match self.upload(name, content, BlobClientUploadOptions { if_match: etag, ..Default::default() }).await {
+            Ok(()) => Ok(true),
+            Err(e) if e.http_status() == Some(StatusCode::PreconditionFailed) => Ok(false),
+            Err(e) => Err(error(&e)),
+        }
     }
 
     /// Deletes a blob; one that is gone already counts as deleted.

@@ -14,10 +14,17 @@ use super::{
     Archive, Damage, Problem, READS, blocking,
     event::Head,
     file::{Kind, each_event},
-    get,
     index::each_file,
 };
-use crate::{blob::BlobContainer, change::key::ItemKey, follow::Locked, private_file};
+use crate::{
+    blob::{BlobContainer, BlobError},
+    change::key::ItemKey,
+    follow::Locked,
+    private_file,
+};
+
+/// How often a blob is read again because another run was quicker.
+const TRIES: u32 = 100;
 
 /// The events of a document that were found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -94,15 +101,18 @@ fn in_folder(root: &Path, items: &[ItemKey], remove: bool) -> Result<ArchivedEve
         let failed = |e: io::Error| Damage::new(name, Problem::Disk(e));
         let path = Path::new(name);
         if !remove || kind == Kind::One {
-            let file = File::open(path).map_err(failed)?;
+            let Some(file) = unless_gone(File::open(path)).map_err(failed)? else { return Ok(()) };
             let (_, found) = others(name, kind, BufReader::with_capacity(1 << 16, file), items)?;
             mentions.add(found);
             if remove && found > 0 {
-                fs::remove_file(path).map_err(failed)?;
+                unless_gone(fs::remove_file(path)).map_err(failed)?;
+                // In this layout they are named after the document.
+                let above = path.ancestors().skip(1).take_while(|folder| folder.starts_with(root) && *folder != root);
+                above.map(fs::remove_dir).take_while(Result::is_ok).for_each(drop);
             }
             return Ok(());
         }
-        let locked = Locked::open(path).map_err(failed)?;
+        let Some(locked) = unless_gone(Locked::existing(path)).map_err(failed)? else { return Ok(()) };
         let (kept, found) = others(name, kind, BufReader::with_capacity(1 << 16, &*locked), items)?;
         mentions.add(found);
         match (found, kept.is_empty()) {
@@ -112,6 +122,14 @@ fn in_folder(root: &Path, items: &[ItemKey], remove: bool) -> Result<ArchivedEve
         }
     })?;
     Ok(mentions)
+}
+
+/// `None` when another run has erased the last document of the file in the meantime.
+fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 /// Replaces a file as a whole: a reader sees the old one or the new one. The temporary file has a fixed name, so that
@@ -161,17 +179,31 @@ async fn in_blob(
     items: &Arc<[ItemKey]>,
     remove: bool,
 ) -> Result<u64, Damage> {
-    let bytes = get(store, &name).await?;
-    let (shown, of) = (name.clone(), items.clone());
-    let (kept, found) = blocking(move || others(&shown, kind, bytes.as_slice(), &of)).await?;
-    if !remove || found == 0 {
-        return Ok(found);
+    let mut events = 0;
+    for _ in 0..TRIES {
+        let (bytes, etag) = match store.get_with_etag(&name).await {
+            Ok(found) => found,
+            // Another run has erased the last document of it.
+            Err(BlobError::NotThere) => return Ok(events),
+            Err(e) => return Err(Damage::new(name, e)),
+        };
+        let (shown, of) = (name.clone(), items.clone());
+        let (kept, found) = blocking(move || others(&shown, kind, bytes.as_slice(), &of)).await?;
+        // When an answer was lost, they are gone already.
+        events = events.max(found);
+        if !remove || found == 0 {
+            return Ok(events);
+        }
+        let written = if kept.is_empty() || kind == Kind::One {
+            store.delete(&name).await.map(|()| true)
+        } else {
+            let content = packed(kind, kept).map_err(|e| Damage::new(&name, Problem::Disk(e)))?;
+            // Another run may have taken out another document in the meantime.
+            store.replace(&name, content, etag).await
+        };
+        if written.map_err(|e| Damage::new(&name, e))? {
+            return Ok(events);
+        }
     }
-    let written = if kept.is_empty() || kind == Kind::One {
-        store.delete(&name).await
-    } else {
-        let content = packed(kind, kept).map_err(|e| Damage::new(&name, Problem::Disk(e)))?;
-        store.put(&name, content).await
-    };
-    written.map(|()| found).map_err(|e| Damage::new(name, e))
+    Err(Damage::new(name, Problem::KeepsChanging))
 }

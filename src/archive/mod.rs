@@ -186,6 +186,9 @@ pub enum Problem {
     /// It was there in the first pass, and is gone.
     #[error("is gone: the archive changed while it was read")]
     Gone,
+    /// Others change it all the time.
+    #[error("keeps changing: run the command again")]
+    KeepsChanging,
     /// The filter uses a name that does not exist.
     #[error(transparent)]
     Filter(NoAnswer),

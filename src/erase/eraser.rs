@@ -7,8 +7,8 @@ use futures::TryStreamExt as _;
 use super::{
     EraseError, Request, TraceCounts,
     dead_letter_match::{is_about, may_be_about},
-    journal_files,
-    journals::{self, JournalMentions},
+    journal_files, journal_items,
+    journals::JournalMentions,
 };
 use crate::{
     archive,
@@ -85,7 +85,7 @@ impl Eraser<'_> {
         let records = self.records().await?;
         Ok(Traces {
             letters,
-            journals: journals::in_history(&*self.containers.changes, &self.items, false).await?,
+            journals: journal_items::in_history(&*self.containers.changes, &self.items, false).await?,
             local: self.local(false).await?,
             archived: self.archived(false).await?,
             live: Retry::for_at_most(RETRY_TIMEOUT).run(read).await?.is_some(),
@@ -204,7 +204,7 @@ impl Eraser<'_> {
         }
         self.go_on()?;
         if there.journals.mentions > 0 {
-            journals::in_history(&*self.containers.changes, &self.items, true).await?;
+            journal_items::in_history(&*self.containers.changes, &self.items, true).await?;
         }
         if there.local.mentions > 0 {
             self.local(true).await?;

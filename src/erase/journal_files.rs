@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::journals::{JournalMentions, Scan};
-use crate::{change::key::ItemKey, private_file, restore::plan_file::EndLine};
+use crate::{change::key::ItemKey, follow::Locked, private_file, restore::plan_file::EndLine};
 
 /// The local journals in a folder that name the item, by one of its keys; with `remove` they are rewritten without it.
 ///
@@ -29,14 +29,21 @@ pub fn in_folder(folder: &Path, items: &[ItemKey], remove: bool) -> io::Result<J
 }
 
 fn in_file(path: &Path, items: &[ItemKey], remove: bool) -> io::Result<u64> {
-    let mut scan = Scan::default();
-    each_line(path, |line, _| {
-        scan.line(line, items);
-        Ok(())
-    })?;
-    if scan.removed == 0 || !remove {
-        return Ok(scan.removed);
+    let scan = || {
+        let mut scan = Scan::default();
+        each_line(path, |line, _| {
+            scan.line(line, items.into());
+            Ok(())
+        })?;
+        Ok::<_, io::Error>(scan)
+    };
+    let found = scan()?;
+    if found.removed == 0 || !remove {
+        return Ok(found.removed);
     }
+    // A restore may be adding to it, and another run may be erasing another item.
+    let _locked = Locked::existing(path)?;
+    let scan = scan()?;
     let (end, mut part) = (scan.new_end(), path.as_os_str().to_owned());
     part.push(".part");
     let part = PathBuf::from(part);
@@ -44,7 +51,7 @@ fn in_file(path: &Path, items: &[ItemKey], remove: bool) -> io::Result<u64> {
     let mut again = Scan::default();
     each_line(path, |line, bytes| {
         let is_end = again.end.is_none() && serde_json::from_str::<EndLine>(line).is_ok();
-        if !again.line(line, items) {
+        if !again.line(line, items.into()) {
             return Ok(());
         }
         match end.as_deref().filter(|_| is_end) {

@@ -32,6 +32,7 @@
 mod dead_letter_match;
 mod eraser;
 mod journal_files;
+mod journal_items;
 mod journals;
 
 use std::{

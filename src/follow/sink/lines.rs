@@ -1,7 +1,7 @@
 //! Writes events as lines, to standard output or to a file.
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, SeekFrom, Write},
     ops::{Deref, DerefMut},
     path::{Path, PathBuf},
@@ -129,9 +129,29 @@ impl Locked {
     /// # Errors
     /// When it cannot be opened, or another process keeps the lock.
     pub fn open(path: &Path) -> io::Result<Self> {
+        Self::with(path, private_file::options().read(true).write(true).create(true).truncate(false))
+    }
+
+    /// The same for a file that exists; nothing is created in the place of one that was removed.
+    ///
+    /// # Errors
+    /// As above, and when it does not exist.
+    pub fn existing(path: &Path) -> io::Result<Self> {
+        Self::with(path, private_file::options().read(true).write(true))
+    }
+
+    /// The same for a file to which lines are added.
+    ///
+    /// # Errors
+    /// As for `open`.
+    pub fn growing(path: &Path) -> io::Result<Self> {
+        Self::with(path, private_file::options().read(true).append(true).create(true))
+    }
+
+    fn with(path: &Path, options: &OpenOptions) -> io::Result<Self> {
         let since = Instant::now();
         loop {
-            let file = private_file::options().read(true).write(true).create(true).truncate(false).open(path)?;
+            let file = options.open(path)?;
             match file.try_lock() {
                 // If it were replaced between the two, it would be a file without a name.
                 Ok(()) if is_at(&file, path)? => return Ok(Self(file)),

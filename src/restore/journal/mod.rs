@@ -33,7 +33,7 @@ use super::{
     price::history_item_ru,
 };
 use crate::clock::Clock;
-use crate::{cosmos::Failure, history::reading::HistoryReader, private_file};
+use crate::{cosmos::Failure, follow::Locked, history::reading::HistoryReader};
 
 /// Bytes of plan text in one item of the history, give or take a line. With escapes it stays below 64 KB, beyond which
 /// a byte costs more (published prices).
@@ -69,9 +69,10 @@ pub enum JournalError {
     Writer(JoinError),
 }
 
-/// A journal that is being written.
+/// A journal that is being written. Its file is locked: `erase` replaces journals as a whole, and what is added
+/// afterwards would be lost.
 pub struct Journal {
-    file: File,
+    file: Locked,
     path: PathBuf,
     /// Where this run's outcomes begin in the file.
     begun: u64,
@@ -294,7 +295,7 @@ impl Serialize for Done {
 }
 
 /// The local file, with the plan in it, and where further lines begin.
-fn open(path: &Path, plan: &Plan) -> io::Result<(File, u64)> {
+fn open(path: &Path, plan: &Plan) -> io::Result<(Locked, u64)> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -302,11 +303,11 @@ fn open(path: &Path, plan: &Plan) -> io::Result<(File, u64)> {
     if path.is_symlink() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is a symbolic link"));
     }
-    let mut file = private_file::options().create(true).append(true).open(path)?;
+    let mut file = Locked::growing(path)?;
     if file.metadata()?.len() < plan.size() {
         // New, or left by a run that was killed here: nothing had been restored then.
         file.set_len(0)?;
-        io::copy(&mut plan.text().take(plan.size()), &mut file)?;
+        io::copy(&mut plan.text().take(plan.size()), &mut *file)?;
         file.sync_all()?;
     }
     let mut end = file.metadata()?.len();
