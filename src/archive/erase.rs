@@ -35,6 +35,15 @@ pub struct ArchivedEvents {
     pub files: u64,
 }
 
+/// What is erased from an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erased {
+    /// The items.
+    pub items: Vec<ItemKey>,
+    /// Their collection, when the archive may have several.
+    pub ns: Option<String>,
+}
+
 impl ArchivedEvents {
     fn add(&mut self, events: u64) {
         self.events += events;
@@ -43,13 +52,14 @@ impl ArchivedEvents {
 }
 
 impl Archive {
-    /// Counts the events of these items; with `remove` it deletes them. A file with a single event is deleted; a file
+    /// Counts the events of these items, which may share their ids with those of another collection; with `remove` it
+    /// deletes them. A file with a single event is deleted; a file
     /// with several is rewritten without them. A file in a folder is replaced as a whole, under the lock that a
     /// follower respects.
     ///
     /// # Errors
     /// When an entry is not an event, so that nobody can tell whose it is, or cannot be read or written.
-    pub async fn mentions(&self, items: &Arc<[ItemKey]>, remove: bool) -> Result<ArchivedEvents, Damage> {
+    pub async fn mentions(&self, items: &Arc<Erased>, remove: bool) -> Result<ArchivedEvents, Damage> {
         match self {
             Self::Folder(path) => {
                 let (path, items) = (path.clone(), items.clone());
@@ -60,18 +70,19 @@ impl Archive {
     }
 }
 
-fn is_about(head: &Head<'_>, items: &[ItemKey]) -> bool {
-    items.iter().any(|item| item.id == head.id && head.key().is_ok_and(|key| key == item.partition_key))
+fn is_about(head: &Head<'_>, Erased { items, ns }: &Erased) -> bool {
+    !head.is_of_other(ns.as_deref())
+        && items.iter().any(|item| item.id == head.id && head.key().is_ok_and(|key| key == item.partition_key))
 }
 
 /// The events of other items, and how many were dropped. A line that was cut off is not an event, but it counts when it
 /// names the item. It is dropped in any case: its page was never acknowledged.
-fn others(name: &str, kind: Kind, input: impl BufRead, items: &[ItemKey]) -> Result<(Vec<u8>, u64), Damage> {
+fn others(name: &str, kind: Kind, input: impl BufRead, items: &Erased) -> Result<(Vec<u8>, u64), Damage> {
     let (mut kept, mut found, mut cut_off) = (Vec::new(), 0, false);
     each_event(name, kind, input, |line, text| {
         let head = Head::read(name, line, text);
         if head.is_err() {
-            cut_off = items.iter().any(|item| item.is_named_in(text));
+            cut_off = items.items.iter().any(|item| item.is_named_in(text));
         }
         if is_about(&head?, items) {
             found += 1;
@@ -94,7 +105,7 @@ fn packed(kind: Kind, text: Vec<u8>) -> io::Result<Vec<u8>> {
     packed.finish()
 }
 
-fn in_folder(root: &Path, items: &[ItemKey], remove: bool) -> Result<ArchivedEvents, Damage> {
+fn in_folder(root: &Path, items: &Erased, remove: bool) -> Result<ArchivedEvents, Damage> {
     let mut mentions = ArchivedEvents::default();
     each_file(root, |name, kind| {
         let Some(kind) = kind else { return Ok(()) };
@@ -154,7 +165,7 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 async fn in_blobs(
     store: &Arc<BlobContainer>,
     prefix: String,
-    items: &Arc<[ItemKey]>,
+    items: &Arc<Erased>,
     remove: bool,
 ) -> Result<ArchivedEvents, Damage> {
     let failed = |e: crate::blob::BlobError| Damage::new(store.shown(), e);
@@ -176,7 +187,7 @@ async fn in_blob(
     store: &Arc<BlobContainer>,
     name: String,
     kind: Kind,
-    items: &Arc<[ItemKey]>,
+    items: &Arc<Erased>,
     remove: bool,
 ) -> Result<u64, Damage> {
     let mut events = 0;

@@ -175,6 +175,9 @@ pub enum Problem {
     /// It has no time.
     #[error("is an event without a time: no order can be told")]
     NoTime,
+    /// It has documents of these collections with the same id.
+    #[error("has documents with the same id in several collections: {0}")]
+    MixedUp(String),
     /// Its partition key does not fit the source.
     #[error("has a partition key of {found} components, the source's has {wanted}")]
     Components {

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::{
-    Archive, Counts, Damage, InputDocument, NoDocument, WantedEvent,
+    Archive, Counts, Damage, InputDocument, NoDocument, Problem, WantedEvent,
     event::Head,
     file::Kind,
     index::{Collect, End, Reading},
@@ -46,10 +46,28 @@ impl Best {
     }
 }
 
+/// Stands for a document; those of two collections may share an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Place {
+    item: [u8; 16],
+    ns: [u8; 16],
+}
+
+fn digest_of(parts: &[&str]) -> [u8; 16] {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update(part.as_bytes());
+        digest.update([0]);
+    }
+    let mut short = [0; 16];
+    short.copy_from_slice(&digest.finalize()[..16]);
+    short
+}
+
 #[derive(Default)]
 struct Index {
     at: Option<i64>,
-    items: HashMap<[u8; 16], Best>,
+    items: HashMap<Place, Best>,
     newest: i64,
     /// Each name, stored once.
     collections: BTreeSet<Arc<str>>,
@@ -64,6 +82,19 @@ impl Index {
         let new: Arc<str> = name.into();
         self.collections.insert(new.clone());
         new
+    }
+
+    /// Collections that have documents with the same id now: a container would take one for the other.
+    fn mixed_up(&self) -> Option<Damage> {
+        let mut owners: HashMap<[u8; 16], &Best> = HashMap::new();
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        for (place, best) in self.items.iter().filter(|(_, best)| best.state != State::Gone) {
+            if let Some(other) = owners.insert(place.item, best) {
+                names.extend([best, other].into_iter().filter_map(|best| best.ns.as_deref()));
+            }
+        }
+        let names: Vec<&str> = names.into_iter().collect();
+        (!names.is_empty()).then(|| Damage::new("it", Problem::MixedUp(names.join(", "))))
     }
 
     /// Documents that were in a collection when it ended are gone.
@@ -90,18 +121,16 @@ impl Collect for Index {
             (false, false) => State::Document,
         };
         self.newest = self.newest.max(ts);
-        let mut digest = Sha256::new();
-        digest.update(head.pk.get().as_bytes());
-        digest.update([0]);
-        digest.update(head.id.as_bytes());
-        let mut item = [0; 16];
-        item.copy_from_slice(&digest.finalize()[..16]);
+        let place = Place {
+            item: digest_of(&[head.pk.get(), &head.id]),
+            ns: digest_of(&[head.ns.as_deref().unwrap_or_default()]),
+        };
         let seen = Position { ts, lsn: head.lsn, record_id: &head.version };
         let worth = worth(head.fidelity());
-        if self.items.get(&item).is_none_or(|best| (best.position(), best.worth) < (seen, worth)) {
-            let place = WantedEvent { file: file.clone(), line, version: head.version.as_ref().into() };
+        if self.items.get(&place).is_none_or(|best| (best.position(), best.worth) < (seen, worth)) {
+            let wanted = WantedEvent { file: file.clone(), line, version: head.version.as_ref().into() };
             let ns = head.ns.as_deref().map(|ns| self.collection(ns));
-            self.items.insert(item, Best { ts, lsn: head.lsn, place, state, worth, ns });
+            self.items.insert(place, Best { ts, lsn: head.lsn, place: wanted, state, worth, ns });
         }
         Ok(())
     }
@@ -133,10 +162,14 @@ impl Newest {
     /// Reads an archive and picks, for each document, the version in force at `at` (epoch seconds), or the newest.
     ///
     /// # Errors
-    /// When an entry is not an event or cannot be read: the lost entry may be a document's newest version.
+    /// When an entry is not an event or cannot be read: the lost entry may be a document's newest version. When
+    /// documents of several collections have the same id.
     pub async fn of(archive: Archive, at: Option<i64>) -> Result<Self, Damage> {
         let (mut index, counts) = archive.read(Index { at, ..Index::default() }, None).await?;
         index.ended();
+        if let Some(mixed_up) = index.mixed_up() {
+            return Err(mixed_up);
+        }
         Ok(Self { archive, index, counts })
     }
 

@@ -23,7 +23,7 @@ use crate::{
         Op, VersionFidelity, VersionVia,
         key::{ItemKey, PartitionKey},
         knowledge::worth,
-        record::RecordFidelity,
+        record::{RecordFidelity, id_of_place},
         time::PointInTime,
         version::{ArchivePlace, Version},
     },
@@ -87,7 +87,7 @@ impl Versions {
             let before = self.versions.iter().filter(|version| version.position() < end.position());
             let newest = before.max_by(|left, right| left.position().cmp(&right.position()));
             if newest.is_some_and(|newest| !newest.op.is_some_and(Op::is_tombstone)) {
-                let what = (format!("{}~{}", self.item.id, end.version), Op::Delete);
+                let what = (id_of_place(&self.item.id, &end.version), Op::Delete);
                 self.versions.push(version(&self.item.id, what, (end.ts, end.lsn), None, RecordFidelity::Exact));
             }
         }

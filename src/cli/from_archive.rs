@@ -30,6 +30,20 @@ pub(super) fn damaged(flag: &str, damage: &Damage) -> CliError {
             false => "nothing was written; see that the container is there, and that you may list and read it",
         });
     }
+    let hint = match &damage.problem {
+        Problem::NoTime => Some(
+            "nothing was written: an account with request units (RU) tells no times of its changes; a history \
+             (follow --sink changes) has those of their capture, and restores them",
+        ),
+        Problem::MixedUp(_) => Some(
+            "nothing was written: follow one collection into an archive of its own, or put the documents of one back \
+             with restore --from-archive --source mongodb://HOST/ --database NAME --collection NAME",
+        ),
+        _ => None,
+    };
+    if let Some(hint) = hint {
+        return CliError::failed(what).hint(hint);
+    }
     CliError::failed(what).hint(
         "nothing was written: the newest version of a document may be what is missing; take another copy of it, \
          or move away files that do not belong to the archive",

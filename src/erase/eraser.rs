@@ -169,7 +169,8 @@ impl Eraser<'_> {
     async fn archived(&self, remove: bool) -> Result<archive::erase::ArchivedEvents, EraseError> {
         let mut all = archive::erase::ArchivedEvents::default();
         // In an archive a tombstone has its own document's key.
-        let item = Arc::from([self.request.item.clone()]);
+        let ns = self.containers.source.namespace().map(str::to_owned);
+        let item = Arc::new(archive::erase::Erased { items: vec![self.request.item.clone()], ns });
         for archive in &self.request.archives {
             let found = archive.mentions(&item, remove).await?;
             all.events += found.events;

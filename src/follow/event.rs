@@ -110,7 +110,7 @@ impl<'a> Event<'a> {
             pk: PartitionKey(vec![KeyValue::String(change.id.to_owned())]),
             ts: change.ts,
             lsn: change.lsn,
-            version: record::id_of_version(change.id, change.version),
+            version: record::id_of_place(change.id, change.version),
             doc: doc.map(Cow::Borrowed),
             previous: previous.map(Cow::Borrowed),
             changed: changed(change.changed, previous, doc),

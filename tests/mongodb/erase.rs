@@ -1,8 +1,12 @@
 //! What is left of a document of MongoDB after it was erased.
 
-use bson::doc;
+use bson::{Document, doc};
 
-use super::back::{Back, orders};
+use super::{
+    Work,
+    back::{Back, orders},
+    client, each, text,
+};
 use crate::support::mongo_server::MongoServer;
 
 /// A restore saves a version before capture delivers it, so the history has it twice.
@@ -20,4 +24,25 @@ async fn a_version_that_the_history_has_twice_is_erased_at_once() {
     let erase = ["erase", "--id", "a", "--pk", "a", "--live", "--settle", "1s", "--yes", "--format", "json"];
     let receipt = &back.ends(0, &erase).await.lines()[0];
     assert_eq!((&receipt["versions"], &receipt["left"]), (&4.into(), &0.into()), "{receipt}");
+}
+
+/// Documents of two collections may share an id; one of them is erased.
+#[tokio::test]
+async fn in_an_archive_of_several_collections_only_the_documents_own_events_are_erased() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    let others = client(&back.source).await.database("shop").collection::<Document>("others");
+    orders.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
+    others.insert_one(doc! { "_id": "a", "n": 2 }).await.unwrap();
+    std::fs::create_dir(back.path("archive")).unwrap();
+    let (archive, file) = (text(&back.path("archive")), text(&back.path("checkpoint.json")));
+    let sink = format!("file:{archive}/events.jsonl");
+    let to = ["--from", "beginning", "--until-caught-up", "--checkpoint-file", &file, "--sink", &sink];
+    let args = [&["follow", "--source", &back.source, "--database", "shop"][..], &to].concat();
+    assert_eq!(back.run_plain(&args).await.code, 0);
+    back.capture().await;
+    back.ends(0, &["erase", "--id", "a", "--pk", "a", "--archive", &archive, "--yes"]).await;
+    let events = Work::events_in(&back.path("archive").join("events.jsonl"));
+    assert_eq!(each(&events, "ns"), ["shop.others"], "{events:?}");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bson::{Bson, RawDocumentBuf, doc};
+use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures::TryStreamExt as _;
 
 use super::{
@@ -46,4 +46,35 @@ async fn a_document_whose_id_has_another_number_type_is_restored_and_undone() {
     assert!(bytes(&back.source).await == after, "{:?}", orders.find_one(doc! {}).await);
     back.capture().await;
     back.ends(0, &["verify", "--grace", "1s"]).await;
+}
+
+/// An LSN tells 32 changes of a transaction apart; those after them are ordered by the id of their record. That of a
+/// document with a long `_id` does not hold all of it.
+#[tokio::test]
+async fn the_last_of_many_versions_of_one_transaction_is_restored_whatever_its_id() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let client = client(&back.source.replace("directConnection=true", "replicaSet=secantus")).await;
+    let orders = client.database("shop").collection::<Document>("orders");
+    let ids = ["short".to_owned(), "x".repeat(2000)];
+    for id in &ids {
+        orders.insert_one(doc! { "_id": id, "n": 0 }).await.unwrap();
+    }
+    back.capture().await;
+    let mut session = client.start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    for n in 1..40 {
+        for id in &ids {
+            orders.replace_one(doc! { "_id": id }, doc! { "n": n }).session(&mut session).await.unwrap();
+        }
+    }
+    session.commit_transaction().await.unwrap();
+    back.capture().await;
+    let at = crate::support::moment().await;
+    orders.update_many(doc! {}, doc! { "$set": { "n": -1 } }).await.unwrap();
+    back.ends(0, &["restore", "--all", "--at", &at, "--no-stamp", "--yes"]).await;
+    for id in ids {
+        let found = orders.find_one(doc! { "_id": &id }).await.unwrap();
+        assert_eq!(found, Some(doc! { "_id": id, "n": 39 }));
+    }
 }

@@ -1,10 +1,10 @@
 //! An archive that has one version twice, with different texts.
 
-use bson::doc;
+use bson::{Document, doc};
 
 use super::{
     back::{Back, found, orders},
-    text,
+    client, text,
 };
 use crate::support::mongo_server::MongoServer;
 
@@ -42,4 +42,33 @@ async fn of_a_version_that_an_archive_has_twice_the_better_text_is_restored() {
         back.ends(0, &["restore", "--from-archive", &archive, "--all", "--at", &at, "--no-stamp", "--yes"]).await;
         assert_eq!(found(&orders, "a").await, Some(document.clone()), "{name}");
     }
+}
+
+/// Documents of two collections may share an id, and a container would take one for the other.
+#[tokio::test]
+async fn documents_of_two_collections_with_one_id_are_not_loaded_into_one_container() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    let others = client(&back.source).await.database("shop").collection::<Document>("others");
+    orders.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
+    others.insert_one(doc! { "_id": "a", "n": 2 }).await.unwrap();
+    std::fs::create_dir(back.path("archive")).unwrap();
+    let (archive, file) = (text(&back.path("archive")), text(&back.path("checkpoint.json")));
+    let sink = format!("file:{archive}/events.jsonl");
+    let follow = async || {
+        let to = ["--from", "beginning", "--until-caught-up", "--checkpoint-file", &file, "--sink", &sink];
+        let args = [&["follow", "--source", &back.source, "--database", "shop"][..], &to].concat();
+        assert_eq!(back.run_plain(&args).await.code, 0);
+    };
+    follow().await;
+    let load = ["load", "--archive", &archive];
+    let refused = back.run_plain(&load).await;
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("shop.orders, shop.others"), "{refused:?}");
+    // The document of the collection that is still there is not taken for one of the other, which is gone.
+    others.drop().await.unwrap();
+    follow().await;
+    let loaded = back.run_plain(&load).await;
+    assert!(loaded.code == 0 && loaded.stdout.contains("created    1"), "{loaded:?}");
 }

@@ -43,7 +43,14 @@ pub(super) fn record_id(change: &Change<'_>, source_id: &str, members: &[Member<
 /// The id of a MongoDB version, made from its place in the stream.
 fn own_version(change: &Change<'_>, source_id: &str) -> Option<String> {
     let native = change.native.as_ref().filter(|native| !native.version.is_empty())?;
-    Some(joined(source_id, &native.version))
+    Some(id_of_place(source_id, &native.version))
+}
+
+/// The id of the record of a version that is known by its place in a stream. It orders those that nothing else orders,
+/// also where the document's id is too long.
+pub fn id_of_place(id: &str, place: &str) -> String {
+    let whole = format!("{id}~{place}");
+    if whole.len() <= MAX_ID_BYTES { whole } else { format!("{}~{place}", hex(&Sha256::digest(id.as_bytes()))) }
 }
 
 /// The id of a change's record: the same for every delivery of the same version.

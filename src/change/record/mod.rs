@@ -21,7 +21,7 @@ pub use self::{
     build::build,
     compress::{compress, hex},
     identity::{Identity, identity, may_be_altered},
-    ids::{id_of_version, source_key, version_id},
+    ids::{id_of_place, id_of_version, source_key, version_id},
     layout::{LayoutError, check_layout, check_source_key},
     marks::{absent, partial, unsure},
     members::{document_text, own_text},

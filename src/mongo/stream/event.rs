@@ -14,6 +14,7 @@ use crate::{
         Op,
         edit::{push_quoted, quote},
         pointer::escaped,
+        record::id_of_place,
         streamed::{ChangeBuffer, Image, Span, Streamed},
     },
 };
@@ -182,7 +183,7 @@ impl<'a> Event<'a> {
     /// comes the change itself, for a history: there was such a version.
     fn bare(&self, change: &Streamed<&str>) -> Result<String, UnusableEvent> {
         let (id, ns) = (change.named.unwrap_or_default(), change.ns);
-        let version = quote(&format!("{}~{}", if id.is_empty() { ns } else { id }, change.version));
+        let version = quote(&id_of_place(if id.is_empty() { ns } else { id }, change.version));
         let mut out = format!(
             "{{\"event\":{{\"op\":\"{}\",\"id\":{},\"ns\":{},\"version\":{version}",
             change.op,
