@@ -1,6 +1,6 @@
 //! One container of Azure Blob Storage, authorised by a SAS in the URL, by an identity, or by Azurite's published key.
 
-use std::{collections::BTreeMap, num::NonZero, sync::Arc};
+use std::{collections::BTreeMap, num::NonZero, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use azure_core::error::ErrorKind;
@@ -20,6 +20,7 @@ use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
 use crate::{
+    chance::jitter,
     clock::{Clock as _, SystemClock},
     config::{BlobUrl, Credential, is_loopback},
     cosmos::{self, Failure},
@@ -28,6 +29,8 @@ use crate::{
 /// How long a request is retried: seconds, where the client's default is over a minute. Whoever stores something here
 /// is waiting for it, and can come back later.
 const RETRIES: u32 = 4;
+/// The pause before an answer that was cut off is asked for again; longer each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// How many parts of one large blob are written concurrently: what the client would choose on a small machine. It
 /// counts the processors for every blob otherwise, which costs more than sending a small one.
 const PARTS_AT_ONCE: Option<NonZero<usize>> = NonZero::new(8);
@@ -213,9 +216,20 @@ impl BlobContainer {
     /// # Errors
     /// As above.
     pub async fn get_with_etag(&self, name: &str) -> Result<(Vec<u8>, Option<Etag>), BlobError> {
-        let response = self.client.blob_client(name).download(None).await.map_err(|e| error(&e))?;
-        let etag = response.properties.etag.clone();
-        Ok((response.body.collect().await.map_err(|e| error(&e))?.to_vec(), etag))
+        let client = self.client.blob_client(name);
+        let mut pause = FIRST_PAUSE;
+        for left in (0..RETRIES).rev() {
+            let response = client.download(None).await.map_err(|e| error(&e))?;
+            let etag = response.properties.etag.clone();
+            match response.body.collect().await.map_err(|e| error(&e)) {
+                Ok(body) => return Ok((body.to_vec(), etag)),
+                // The client repeats a request that is not answered, but not one whose answer ends too early.
+                Err(e) if left > 0 && e.is_transient() => tokio::time::sleep(pause.mul_f64(jitter())).await,
+                Err(e) => return Err(e),
+            }
+            pause *= 2;
+        }
+        Err(BlobError::Unreachable)
     }
 
     /// Replaces a blob that still has this etag; returns false when it was changed or deleted, or when an attempt that

@@ -105,6 +105,7 @@ async fn the_local_journal_of_a_restore_that_runs_is_not_replaced() {
     let held = reached.await.unwrap();
     let early = app.run(&erase("doc-0")).await;
     assert!(early.code == 1 && early.stderr.contains("another process has it locked"), "{early:?}");
+    assert!(early.stderr.contains("run the command again when that has ended"), "{early:?}");
     drop(held);
     let ended = running.ended().await;
     let outcomes = ended.json()["outcomes"].as_array().unwrap().len();

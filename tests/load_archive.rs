@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     follow::{ALL, catch_up, events, put},
     support::{
-        Output, TestApp,
+        Letterbox, Output, TestApp,
         peers::{Azurite, signatures},
     },
 };
@@ -290,4 +290,27 @@ async fn documents_of_a_collection_that_was_dropped_are_not_loaded() {
     app.run(&["truncate", "source", "--yes"]).await;
     load(&app, "archive", &["--at", "1700000015"]).await;
     assert_eq!(ids(live(&app).await), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_blob_whose_answer_is_cut_off_is_read_again() {
+    let (app, letterbox) = (TestApp::start().await, Letterbox::start().await);
+    let sink = format!("blob:{}", letterbox.url());
+    let follow_all = [&ALL[..], &["--sink", &sink, "--segments"]].concat();
+    catch_up(&app, &follow_all).await;
+    for id in ["a", "b", "c"] {
+        put(&app, id, 1).await;
+    }
+    catch_up(&app, &follow_all).await;
+    letterbox.cut(3);
+    let whole = load(&app, &sink, &["--mode", "upsert"]).await;
+    assert_eq!((whole.code, figures(&whole)), (0, [3, 0, 3, 0, 0]), "{whole:?}");
+    // It is not asked for ever.
+    letterbox.cut(1000);
+    let erase = ["erase", "--id", "a", "--pk", "key-a", "--yes", "--archive", &sink];
+    for args in [&["load", "--archive", &sink][..], &erase] {
+        let failed = app.run(args).await;
+        assert_eq!(failed.code, 1, "{failed:?}");
+        assert!(failed.stderr.contains("cannot be reached") && failed.stderr.contains("the network"), "{failed:?}");
+    }
 }

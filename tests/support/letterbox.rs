@@ -23,6 +23,8 @@ struct Shared {
     /// Milliseconds before each answer.
     slow: AtomicU64,
     refused: AtomicUsize,
+    /// How many answers with a blob are still to be cut off.
+    cut: AtomicUsize,
 }
 
 /// The container; gone on drop.
@@ -56,6 +58,11 @@ impl Letterbox {
     /// Delays every answer from now on.
     pub fn slow(&self, pause: std::time::Duration) {
         self.shared.slow.store(pause.as_millis().try_into().unwrap(), Ordering::SeqCst);
+    }
+
+    /// Cuts off the next answers that hold a blob.
+    pub fn cut(&self, answers: usize) {
+        self.shared.cut.store(answers, Ordering::SeqCst);
     }
 
     /// The number of refused requests.
@@ -124,8 +131,20 @@ async fn answer(
             Some(bytes) => {
                 let end = bytes.len().saturating_sub(1);
                 let range = format!("bytes 0-{end}/{}", bytes.len());
-                (StatusCode::PARTIAL_CONTENT, [("content-range", range), ("etag", "\"1\"".into())], bytes.clone())
-                    .into_response()
+                let headers = [("content-range", range), ("etag", "\"1\"".into())];
+                let is_cut = |left: usize| left.checked_sub(1);
+                if shared.cut.fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_cut).is_err() {
+                    return (StatusCode::PARTIAL_CONTENT, headers, bytes.clone()).into_response();
+                }
+                let half = futures::stream::iter([Ok(bytes.slice(..bytes.len() / 2))]);
+                let gone = futures::stream::once(async {
+                    // Until then the head of the answer has left.
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    Err(std::io::Error::other("the connection is gone"))
+                });
+                let torn = futures::StreamExt::chain(half, gone);
+                let length = [("content-length", bytes.len().to_string())];
+                (StatusCode::PARTIAL_CONTENT, headers, length, axum::body::Body::from_stream(torn)).into_response()
             }
             None => (StatusCode::NOT_FOUND, [("x-ms-error-code", "BlobNotFound")]).into_response(),
         },

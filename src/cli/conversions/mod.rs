@@ -1,6 +1,7 @@
 //! Maps the errors of use cases to kinds and hints. Errors that several commands share are here, those of one command
 //! in its own file.
 
+mod erase;
 mod follow;
 mod load;
 mod new_function;
@@ -17,7 +18,6 @@ use crate::{
     config::is_mongo_address,
     console::{CliError, render::plan::shown, room, words::pk_flag},
     coverage::CoverageError,
-    erase::EraseError,
     figures::count_of,
     find::FindError,
     follow::BadFilter,
@@ -118,32 +118,6 @@ impl From<ExtentError> for CliError {
                 "set REWIND_FIELDS, REWIND_REDACT and REWIND_REDACT_KEY as capture has them, or save whole documents with --whole",
             ),
             ExtentError::Bytes => Self::usage(error.to_string(), "save whole documents with --whole"),
-        }
-    }
-}
-
-impl From<EraseError> for CliError {
-    fn from(error: EraseError) -> Self {
-        let message = error.to_string();
-        match error {
-            EraseError::Cosmos(failure) => failure.into(),
-            EraseError::Key { key, container, paths } => wrong_key(&key, &container, &paths),
-            EraseError::HistoryKeys { .. } => Self::usage(
-                message,
-                "erase needs a history keyed by paths of the source's key, /_originalId or /id, as provision makes it",
-            ),
-            EraseError::DeadLetters(e) => {
-                Self::letters(&e, |message| Self::failed(message).hint("check REWIND_DEAD_LETTERS"))
-            }
-            EraseError::Journals { error, .. } => {
-                Self::failed(message).because(error).hint("--journal names their folder")
-            }
-            EraseError::Archive(damage) => Self::failed(format!("--archive: {}", chain(&damage))).hint(
-                "it cannot be read, so it may name the document; move away files that do not belong to the archive, and run the command again",
-            ),
-            EraseError::Delete { .. } | EraseError::Interrupted => Self::failed(message)
-                .leaving("what was erased before stays erased")
-                .hint("run the command again when that is fixed: it continues where it stopped"),
         }
     }
 }
