@@ -55,6 +55,11 @@ pub(super) fn is_unknown_command(error: &Error) -> bool {
     code_of(error) == Some(NO_COMMAND)
 }
 
+/// Whether the server may answer the same question in a moment.
+pub(super) fn is_busy(error: &Error) -> bool {
+    Disposition::from(understood(error).0) == Disposition::Transient
+}
+
 /// An error of the driver, in this program's terms.
 pub(super) fn failure(address: &Address, context: &str, error: &Error) -> Failure {
     let (status, message) = understood(error);

@@ -3,8 +3,8 @@
 use bson::{Bson, Document, doc};
 use mongodb::error::ErrorKind;
 
-use super::{Dialect, Mongo};
-use crate::cosmos::Failure;
+use super::{Dialect, Mongo, failure::is_busy};
+use crate::cosmos::{Failure, RETRY_TIMEOUT, Retry};
 
 /// The paths of a collection's shard key.
 pub(super) async fn key(mongo: &Mongo, database: &str, name: &str) -> Result<Vec<String>, Failure> {
@@ -12,12 +12,16 @@ pub(super) async fn key(mongo: &Mongo, database: &str, name: &str) -> Result<Vec
     let names = |key: &Document| key.keys().cloned().collect();
     if mongo.dialect == Dialect::CosmosRu {
         let action = doc! { "customAction": "GetCollection", "collection": name };
-        let answer = match mongo.database(database).run_command(action).await {
-            Ok(answer) => answer,
-            // It does not exist yet, or the server does not have such a command.
-            Err(e) if matches!(&*e.kind, ErrorKind::Command(_)) => return Ok(Vec::new()),
-            Err(e) => return Err(fail(&e)),
+        // A server that is busy says nothing about the key: without it, writes would go astray.
+        let ask = || async {
+            match mongo.database(database).run_command(action.clone()).await {
+                Ok(answer) => Ok(answer),
+                // It does not exist yet, or the server does not have such a command.
+                Err(e) if matches!(&*e.kind, ErrorKind::Command(_)) && !is_busy(&e) => Ok(Document::new()),
+                Err(e) => Err(fail(&e)),
+            }
         };
+        let answer = Retry::for_at_most(RETRY_TIMEOUT).run(ask).await?;
         return Ok(answer.get_document("shardKeyDefinition").map(names).unwrap_or_default());
     }
     if !mongo.is_sharded() {

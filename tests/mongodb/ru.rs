@@ -8,7 +8,7 @@ use std::{
 use bson::{Bson, Timestamp, bson, doc};
 use serde_json::{Value, json};
 
-use super::{Work, each, of};
+use super::{Work, back::Back, each, of};
 use crate::support::{
     eventually,
     mongo_ru::{MongoRu, PageFault},
@@ -243,4 +243,23 @@ async fn every_byte_of_a_document_is_preserved() {
     use base64::Engine as _;
     let bytes = base64::engine::general_purpose::STANDARD.decode(each(&events, "bson")[0]).unwrap();
     assert_eq!(bytes, raw.as_bytes());
+}
+
+/// Without its shard key, a document is not found, or another one under the same `_id` is overlooked.
+#[tokio::test]
+async fn a_busy_server_is_asked_again_for_the_shard_key() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "customer", 1);
+    put(&server, 0..1, 1);
+    let back = Back::of(server.uri()).await;
+    back.capture().await;
+    let at = crate::support::moment().await;
+    put(&server, 0..1, 2);
+    back.capture().await;
+    server.throttle_next("customAction", 2);
+    back.ends(0, &["restore", "--id", "0", "--pk", "0", "--at", &at, "--no-stamp", "--yes"]).await;
+    let commands = server.commands();
+    let update = commands.iter().rev().find(|command| command.contains_key("update")).expect("an update");
+    let filter = update.get_array("updates").unwrap()[0].as_document().unwrap().get_document("q").unwrap();
+    assert!(filter.contains_key("customer"), "{update}");
 }

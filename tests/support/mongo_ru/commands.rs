@@ -15,6 +15,12 @@ struct Refused(i32, &'static str, String);
 
 type Outcome = Result<Answer, Refused>;
 
+fn too_many_requests() -> Refused {
+    let message = "Error=16500, RetryAfterMs=34, Details='Response status code does not indicate success: \
+                   TooManyRequests (429); Substatus: 3200'";
+    Refused(16500, "RequestRateTooLarge", message.into())
+}
+
 fn bad(message: impl Into<String>) -> Refused {
     Refused(2, "BadValue", message.into())
 }
@@ -25,7 +31,13 @@ pub fn is_greeting(name: &str) -> bool {
 }
 
 pub fn run(world: &mut World, message: &Message, name: &str, command: &Document) -> Answer {
+    let is_throttled = world.throttled.get_mut(name).is_some_and(|left| {
+        let is_left = *left > 0;
+        *left = left.saturating_sub(1);
+        is_left
+    });
     let outcome = match name {
+        _ if is_throttled => Err(too_many_requests()),
         "hello" | "isMaster" | "ismaster" => Ok(reply(&hello(world))),
         "ping" | "endSessions" => Ok(reply(&doc! { "ok": 1.0 })),
         "buildInfo" => Ok(reply(&doc! { "version": "4.2.0", "versionArray": [4, 2, 0, 0], "ok": 1.0 })),
@@ -271,9 +283,7 @@ fn feed_page(world: &mut World, id: i64, most: Option<usize>, first: bool) -> Ou
     match fault {
         Some(PageFault::Throttled) => return Ok(Answer::Reply(page(&namespace, id, first, Vec::new()))),
         Some(PageFault::TooManyRequests) => {
-            let message = "Error=16500, RetryAfterMs=34, Details='Response status code does not indicate success: \
-                           TooManyRequests (429); Substatus: 3200'";
-            return Err(Refused(16500, "RequestRateTooLarge", message.into()));
+            return Err(too_many_requests());
         }
         Some(PageFault::Cut) | None => {}
     }

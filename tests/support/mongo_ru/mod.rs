@@ -108,6 +108,11 @@ impl MongoRu {
         self.world().faults.extend(faults);
     }
 
+    /// Refuses the next commands of this name: too many requests.
+    pub fn throttle_next(&self, command: &str, times: usize) {
+        self.world().throttled.insert(command.to_owned(), times);
+    }
+
     /// The number of faults that have not been used yet.
     pub fn faults_left(&self) -> usize {
         self.world().faults.len()
@@ -144,6 +149,8 @@ struct World {
     last_cursor: i64,
     last_rid: u64,
     faults: VecDeque<PageFault>,
+    /// How many of the next commands of a name are refused.
+    throttled: HashMap<String, usize>,
     page_size: usize,
     page_time: Duration,
     log: Vec<Document>,
@@ -159,6 +166,7 @@ impl Default for World {
             last_cursor: 0,
             last_rid: 0,
             faults: VecDeque::new(),
+            throttled: HashMap::new(),
             page_size: 100,
             page_time: Duration::ZERO,
             log: Vec::new(),
