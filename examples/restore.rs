@@ -4,10 +4,10 @@
 
 use cosmos_rewind::{
     change::time::PointInTime,
-    config::{Account, Names, Settings},
+    config::{AccountSettings, Names, Settings},
     context::Context,
     cosmos::Cosmos,
-    restore::{self, Approval, Limits, Request, RunOptions, Use, Which},
+    restore::{self, Approval, PlanLimits, Request, RunOptions, Targets, Use},
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -16,14 +16,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let endpoint = args.next().ok_or("which account?")?;
     let at = PointInTime::parse(&args.next().ok_or("which moment?")?, &chrono::Local::now())?;
     let settings = Settings::from_pairs([("CosmosDB__accountEndpoint", endpoint)]);
-    let cosmos = Cosmos::new(Account::from_settings(&settings)?);
+    let cosmos = Cosmos::new(AccountSettings::from_settings(&settings)?);
     let names = Names::from_settings(&settings, None)?;
     let cx = Context::new(&cosmos, &names).any();
 
     let containers = restore::open(None, &cx).await?;
-    let plan = restore::plan(&Request::at(Which::All, at), &containers, &cx).await?.plan;
+    let plan = restore::plan(&Request::at(Targets::All, at), &containers, &cx).await?.plan;
     println!("{} documents will be written", plan.totals.writes);
-    let approval = Approval::of(&plan, &Limits { max: 100, max_deletes: None })?;
+    let approval = Approval::of(&plan, &PlanLimits { max: 100, max_deletes: None })?;
     let this = Use { run: &plan.head.id, made_now: true, texts: None };
     let options = RunOptions { force: false, concurrency: 16, ru_limit: None, journal: "journal".into() };
     let report = restore::apply(&plan, &approval, this, &options, &containers, &cx).await?;

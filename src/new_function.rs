@@ -33,7 +33,7 @@ pub struct Request {
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// The outcome for the function's file.
-    pub state: State,
+    pub state: FileOutcome,
     /// The text of the function's file, as JSON.
     pub content: Value,
     /// The app settings that the handler needs for it.
@@ -53,7 +53,7 @@ pub struct Report {
 /// The outcome for the function's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum FileOutcome {
     /// It existed already, with the same content.
     Exists,
     /// It would be written.
@@ -151,9 +151,9 @@ pub fn add(request: &Request) -> Result<Report, NewFunctionError> {
     let (bundle, versions) = app::bundle_of(&host);
     Ok(Report {
         state: match (exists, dry_run) {
-            (true, _) => State::Exists,
-            (false, true) => State::Planned,
-            (false, false) => State::Created,
+            (true, _) => FileOutcome::Exists,
+            (false, true) => FileOutcome::Planned,
+            (false, false) => FileOutcome::Created,
         },
         content,
         settings: function.settings(),

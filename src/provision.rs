@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-pub use crate::cosmos::provision::{Difference, Provisioned, Role, Severity, Throughput};
+pub use crate::cosmos::provision::{DefinitionDifference, Provisioned, ResourceRole, Severity, Throughput};
 use crate::{
     context::Context,
     cosmos::provision::{self, NotProvisioned, PathsError, ProvisionOptions},

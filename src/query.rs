@@ -75,7 +75,7 @@ impl Request {
 }
 
 /// The results of the query, fetched on demand.
-pub struct Found {
+pub struct QueryResults {
     pages: Pages,
     max: Option<u64>,
     count: u64,
@@ -86,7 +86,7 @@ pub struct Found {
 ///
 /// # Errors
 /// When the container cannot be opened, the key does not fit it, or the service refuses the query.
-pub async fn run(request: Request, cx: &Context<'_>) -> Result<Found, QueryError> {
+pub async fn run(request: Request, cx: &Context<'_>) -> Result<QueryResults, QueryError> {
     request.check()?;
     let container = cx.account.container(&cx.names.database, &request.container).await?;
     let paths = container.key_paths();
@@ -95,10 +95,10 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Found, QueryError
         return Err(QueryError::Key { key: key.clone(), container: request.container, paths: paths.clone() });
     }
     let pages = container.query(&request.sql, &request.params, request.key.as_ref(), None).await;
-    Ok(Found { pages: pages.map_err(QueryError::Refused)?, max: request.max, count: 0, is_cut: false })
+    Ok(QueryResults { pages: pages.map_err(QueryError::Refused)?, max: request.max, count: 0, is_cut: false })
 }
 
-impl Found {
+impl QueryResults {
     /// The next documents, in the service's order; a page may be empty.
     ///
     /// # Errors

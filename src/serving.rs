@@ -13,11 +13,11 @@ use tracing::warn;
 
 use crate::{
     blob::BlobError,
-    capture::{Capture, CaptureError, Limits, Recent},
+    capture::{Capture, CaptureError, CaptureLimits, Recent},
     causes::chain,
     change::{Via, fidelity::Delivery},
     clock::SystemClock,
-    config::{Account, CaptureConfig, ConfigError, Names, Settings},
+    config::{AccountSettings, CaptureConfig, ConfigError, Names, Settings},
     cosmos::{Cosmos, Disposition},
     dead_letters::{DeadLetterError, DeadLetterStore, StoreError},
     doctor, frontier,
@@ -65,10 +65,10 @@ pub fn handler(
     settings: &Settings,
     config: &CaptureConfig,
     app_root: &Path,
-    timer: impl Fn(&str, Account) -> Result<PruneTimer, ConfigError>,
+    timer: impl Fn(&str, AccountSettings) -> Result<PruneTimer, ConfigError>,
 ) -> Result<Handler<CosmosHistory>, ServeError> {
-    let account = Account::from_settings(settings)?;
-    let limits = Limits::new(config.max_writes, config.max_rereads, config.deadline);
+    let account = AccountSettings::from_settings(settings)?;
+    let limits = CaptureLimits::new(config.max_writes, config.max_rereads, config.deadline);
     let dead_letters = Arc::new(DeadLetterStore::open(&config.dead_letters, &account.credential)?);
     refuse(doctor::wrong_in_files(app_root, settings, &account))?;
     let delivery = delivery(app_root, settings);

@@ -10,7 +10,7 @@ use crate::{
         raw::RawDocument,
     },
     context::Context,
-    cosmos::{Action, Concurrency, Container, Failure, Job, RuLimiter, Writers, sql_path},
+    cosmos::{Concurrency, Container, Failure, RuLimiter, WriteAction, WriteJob, Writers, sql_path},
     outcomes::Outcomes,
 };
 
@@ -30,7 +30,7 @@ pub struct Request {
 
 /// The documents to delete.
 #[derive(Debug)]
-pub struct Plan {
+pub struct TruncatePlan {
     /// Database and container.
     pub shown: String,
     /// Whether the container has more documents than the request allows.
@@ -41,7 +41,7 @@ pub struct Plan {
     begun: Instant,
 }
 
-impl Plan {
+impl TruncatePlan {
     /// How many documents are to be deleted.
     pub fn documents(&self) -> u64 {
         self.items.len() as u64
@@ -89,18 +89,18 @@ pub enum TruncateError {
 ///
 /// # Errors
 /// When the container cannot be read.
-pub async fn plan(request: Request, cx: &Context<'_>) -> Result<Plan, TruncateError> {
+pub async fn plan(request: Request, cx: &Context<'_>) -> Result<TruncatePlan, TruncateError> {
     let begun = Instant::now();
     let Request { container: name, max, concurrency } = request;
     let container = cx.account.container(&cx.names.database, &name).await?;
     let (items, more) = list(&container, max, cx).await?;
     let shown = format!("{}/{name}", cx.names.database);
-    Ok(Plan { shown, more, container, items, concurrency, begun })
+    Ok(TruncatePlan { shown, more, container, items, concurrency, begun })
 }
 
 /// Deletes the documents of a plan.
-pub async fn apply(plan: Plan, cx: &Context<'_>) -> Report {
-    let Plan { shown, container, items, concurrency, begun, .. } = plan;
+pub async fn apply(plan: TruncatePlan, cx: &Context<'_>) -> Report {
+    let TruncatePlan { shown, container, items, concurrency, begun, .. } = plan;
     let mut report =
         Report { container: shown, deleted: 0, failed: 0, left: 0, unnamed: 0, ru: 0.0, seconds: 0.0, refused: None };
     if !items.is_empty() {
@@ -111,7 +111,7 @@ pub async fn apply(plan: Plan, cx: &Context<'_>) -> Report {
         let writers = Writers::start((&container).into(), concurrency, limiter, observer, &cx.stop);
         let work = async {
             for item in items {
-                if !writers.send(Job { item, action: Action::Delete }).await {
+                if !writers.send(WriteJob { item, action: WriteAction::Delete }).await {
                     break;
                 }
             }

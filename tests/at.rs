@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use cosmos_rewind::{
     change::{key::PartitionKey, time::PointInTime},
-    config::{Account, Names, Secret, Settings},
+    config::{AccountSettings, Names, Secret, Settings},
     context::Context,
     cosmos::{Container, Cosmos},
     local::past::{PastAccount, PastError, PastRequest},
@@ -93,7 +93,7 @@ async fn started(life: &Life, request: &PastRequest) -> Result<PastAccount, Past
 
 async fn opened(past: &PastAccount, name: &str) -> Container {
     let settings = Settings::from_pairs([("CosmosDB", past.account().connection_string())]);
-    Cosmos::new(Account::from_settings(&settings).unwrap()).container("dev", name).await.unwrap()
+    Cosmos::new(AccountSettings::from_settings(&settings).unwrap()).container("dev", name).await.unwrap()
 }
 
 fn key(id: &str) -> PartitionKey {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use cosmos_rewind::{
     change::key::PartitionKey,
-    local::trigger::{FeedMode, Handler, Trigger, TriggerOptions},
+    local::trigger::{HandlerProgram, Trigger, TriggerMode, TriggerOptions},
 };
 use serde_json::{Value, json};
 
@@ -46,11 +46,11 @@ async fn the_mode_that_is_really_used_is_reported() {
     let app = TestApp::start().await;
     app_files(app.folder.path());
     for (mode, result, words) in [
-        (FeedMode::AllVersions, "WARNING", "reads all versions, and function.json says otherwise"),
-        (FeedMode::Latest, "OK", "reads the latest version"),
+        (TriggerMode::AllVersions, "WARNING", "reads all versions, and function.json says otherwise"),
+        (TriggerMode::Latest, "OK", "reads the latest version"),
     ] {
         let mut options = TriggerOptions::new(app.folder.path());
-        options.handler = Handler::Running("http://127.0.0.1:9/".parse().unwrap());
+        options.handler = HandlerProgram::Running("http://127.0.0.1:9/".parse().unwrap());
         options.settings = NAMES.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         options.mode = Some(mode);
         let trigger = Trigger::start(&app.local, options).await.unwrap();

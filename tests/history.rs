@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use cosmos_rewind::{
-    capture::{Capture, Limits},
+    capture::{Capture, CaptureLimits},
     change::{
         Via,
         decode::decode,
@@ -84,7 +84,7 @@ async fn a_container_keeps_the_contract() {
 }
 
 fn capture(history: MemoryHistory, folder: &std::path::Path, piece: usize) -> Capture<MemoryHistory> {
-    capture_into(history, folder, Limits::new(8, 8, Duration::from_secs(30)).in_pieces_of(piece))
+    capture_into(history, folder, CaptureLimits::new(8, 8, Duration::from_secs(30)).in_pieces_of(piece))
 }
 
 /// A change of the all-versions feed: version `v` of document `d`, with its previous image.

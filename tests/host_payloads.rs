@@ -8,7 +8,7 @@ use std::{
 };
 
 use cosmos_rewind::{
-    capture::{Capture, Limits, Summary},
+    capture::{Capture, CaptureLimits, Summary},
     host::invocation::Payload,
 };
 use serde_json::{Map, Value, json};
@@ -228,7 +228,7 @@ async fn a_document_whose_id_is_a_date_is_never_taken_for_another_one() {
 }
 
 fn capture(history: &MemoryHistory, letters: &Path) -> Capture<MemoryHistory> {
-    capture_into(history.clone(), letters, Limits::new(4, 4, Duration::from_secs(10)))
+    capture_into(history.clone(), letters, CaptureLimits::new(4, 4, Duration::from_secs(10)))
 }
 
 async fn run(capture: &Capture<MemoryHistory>, body: &[u8]) -> Summary {

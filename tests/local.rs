@@ -4,7 +4,7 @@ use std::process::Command;
 
 use cosmos_rewind::{
     change::key::PartitionKey,
-    config::{Account, EMULATOR_KEY, Settings},
+    config::{AccountSettings, EMULATOR_KEY, Settings},
     cosmos::Cosmos,
 };
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ fn rows(output: &Output) -> Vec<Value> {
 fn account(local: &Local) -> Cosmos {
     let connection =
         format!("AccountEndpoint={};AccountKey={};", local.endpoint(), local.ready()["key"].as_str().unwrap());
-    Cosmos::new(Account::from_settings(&Settings::from_pairs([("CosmosDB", connection)])).unwrap())
+    Cosmos::new(AccountSettings::from_settings(&Settings::from_pairs([("CosmosDB", connection)])).unwrap())
 }
 
 fn key(text: &str) -> PartitionKey {

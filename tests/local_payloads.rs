@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use chrono::FixedOffset;
-use cosmos_rewind::local::trigger::{FeedMode, FunctionBinding, Handler, Trigger, TriggerOptions};
+use cosmos_rewind::local::trigger::{FunctionBinding, HandlerProgram, Trigger, TriggerMode, TriggerOptions};
 use cosmos_rewind::local::{LocalCosmos, LocalOptions};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -21,7 +21,7 @@ fn folder(scenario: &str) -> PathBuf {
 }
 
 /// A handler that keeps the bodies as received.
-async fn handler() -> (Arc<Mutex<Vec<String>>>, Handler) {
+async fn handler() -> (Arc<Mutex<Vec<String>>>, HandlerProgram) {
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
@@ -33,7 +33,7 @@ async fn handler() -> (Arc<Mutex<Vec<String>>>, Handler) {
     };
     let app = Router::new().fallback(answer).with_state(seen.clone());
     tokio::spawn(async move { axum::serve(listener, app).await });
-    (seen, Handler::Running(url))
+    (seen, HandlerProgram::Running(url))
 }
 
 /// The local account, the trigger on it, and what was written.
@@ -46,7 +46,7 @@ struct Play {
 }
 
 impl Play {
-    async fn start(mode: FeedMode, host_json: &Value, zone: FixedOffset) -> Self {
+    async fn start(mode: TriggerMode, host_json: &Value, zone: FixedOffset) -> Self {
         let cosmos = LocalCosmos::start(LocalOptions { partitions: 1, ..LocalOptions::default() }).await.unwrap();
         cosmos.create_database("dev").await.unwrap();
         let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
@@ -189,7 +189,7 @@ fn assert_same(played: &[String], recorded: &[String], scenario: &str) {
 
 /// Each write is delivered before the next one; otherwise latest-version mode would skip versions. The recording did
 /// skip some; the comparison skips the same ones, by LSN.
-async fn played(scenario: &str, mode: FeedMode, handling: Option<&str>, zone: FixedOffset) -> Vec<String> {
+async fn played(scenario: &str, mode: TriggerMode, handling: Option<&str>, zone: FixedOffset) -> Vec<String> {
     let play = Play::start(mode, &host_json(handling), zone).await;
     for operation in writes(scenario) {
         play.write(&operation).await;
@@ -217,7 +217,7 @@ async fn latest_mode_bodies_match_the_real_triggers() {
     ] {
         let recorded = recorded(scenario);
         let by_lsn: HashMap<u64, String> = recorded.iter().map(|item| (lsn(item), item.clone())).collect();
-        let played = played(scenario, FeedMode::Latest, handling, zone).await;
+        let played = played(scenario, TriggerMode::Latest, handling, zone).await;
         let played: Vec<String> = played.into_iter().filter(|item| by_lsn.contains_key(&lsn(item))).collect();
         assert_same(&played, &recorded, scenario);
     }
@@ -226,14 +226,14 @@ async fn latest_mode_bodies_match_the_real_triggers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_versions_bodies_match_the_real_triggers() {
     for (scenario, handling) in [("all-versions-default", None), ("all-versions-none", Some("None"))] {
-        let played = played(scenario, FeedMode::AllVersions, handling, utc()).await;
+        let played = played(scenario, TriggerMode::AllVersions, handling, utc()).await;
         assert_same(&played, &recorded(scenario), scenario);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_and_keys_that_look_like_dates_are_altered_as_by_the_real_trigger() {
-    let play = Play::start(FeedMode::AllVersions, &host_json(None), utc()).await;
+    let play = Play::start(TriggerMode::AllVersions, &host_json(None), utc()).await;
     let (id, pk) = ("2020-01-01T00:00:00.000Z", "2020-01-01T00:00:00.500Z");
     for (note, status) in [("v1", 201), ("v2", 200)] {
         play.write(&json!({"op": "upsert", "status": status, "document": {"id": id, "pk": pk, "note": note}})).await;
@@ -248,7 +248,7 @@ async fn ids_and_keys_that_look_like_dates_are_altered_as_by_the_real_trigger() 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expiry_is_delivered_as_by_the_real_trigger() {
     let scenario = "all-versions-expiry";
-    let play = Play::start(FeedMode::AllVersions, &host_json(Some("None")), utc()).await;
+    let play = Play::start(TriggerMode::AllVersions, &host_json(Some("None")), utc()).await;
     let writes = writes(scenario);
     for operation in &writes[..2] {
         play.write(operation).await;
@@ -269,7 +269,7 @@ fn nested(id: &str, levels: usize) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_nested_too_deeply_stops_its_lease_forever() {
     let upsert = |document: Value| json!({"op": "upsert", "status": 201, "document": document});
-    for mode in [FeedMode::Latest, FeedMode::AllVersions] {
+    for mode in [TriggerMode::Latest, TriggerMode::AllVersions] {
         let play = Play::start(mode, &host_json(None), utc()).await;
         play.write(&upsert(nested("63", 63))).await;
         assert_eq!(play.items().await.len(), 1, "63 levels pass");
@@ -287,7 +287,7 @@ async fn a_document_nested_too_deeply_stops_its_lease_forever() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lease_documents_match_the_change_feed_processors() {
-    for (file, mode) in [("latest.json", FeedMode::Latest), ("all-versions.json", FeedMode::AllVersions)] {
+    for (file, mode) in [("latest.json", TriggerMode::Latest), ("all-versions.json", TriggerMode::AllVersions)] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/leases").join(file);
         let theirs: Vec<Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         let cosmos = LocalCosmos::start(LocalOptions { partitions: 3, ..LocalOptions::default() }).await.unwrap();
@@ -336,7 +336,7 @@ async fn lease_documents_match_the_change_feed_processors() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recreated_source_is_captured() {
-    for mode in [FeedMode::Latest, FeedMode::AllVersions] {
+    for mode in [TriggerMode::Latest, TriggerMode::AllVersions] {
         let play = Play::start(mode, &host_json(None), utc()).await;
         let upsert = |id: &str| json!({"op": "upsert", "status": 201, "document": {"id": id, "pk": "p"}});
         play.write(&upsert("before")).await;

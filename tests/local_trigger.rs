@@ -9,7 +9,9 @@ use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
-use cosmos_rewind::local::trigger::{FeedMode, FunctionBinding, Handler, RetryPolicy, Trigger, TriggerOptions};
+use cosmos_rewind::local::trigger::{
+    FunctionBinding, HandlerProgram, RetryPolicy, Trigger, TriggerMode, TriggerOptions,
+};
 use cosmos_rewind::local::{LocalCosmos, LocalOptions};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -45,14 +47,14 @@ struct TestHandler {
 }
 
 impl TestHandler {
-    async fn start(answers: &[Scripted]) -> (Self, Handler) {
+    async fn start(answers: &[Scripted]) -> (Self, HandlerProgram) {
         let handler = Self::default();
         handler.answers.lock().unwrap().extend(answers.iter().copied());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let app = Router::new().fallback(Self::answer).with_state(handler.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        (handler, Handler::Running(url))
+        (handler, HandlerProgram::Running(url))
     }
 
     async fn answer(State(handler): State<Self>, request: Request) -> impl IntoResponse {
@@ -102,7 +104,7 @@ async fn upsert(cosmos: &LocalCosmos, document: Value) {
     send(cosmos, &[("x-ms-documentdb-is-upsert", "True")], document.to_string()).await;
 }
 
-fn options(handler: Handler) -> TriggerOptions {
+fn options(handler: HandlerProgram) -> TriggerOptions {
     let mut binding = FunctionBinding::capture_changes(&[]);
     binding.start_from_beginning = true;
     binding.retry = Some(RetryPolicy {
@@ -202,7 +204,7 @@ async fn all_versions_start_now_and_show_every_version_and_delete() {
     upsert(&cosmos, json!({"id": "before", "pk": "x"})).await;
     let (handler, url) = TestHandler::start(&[]).await;
     let mut options = options(url);
-    options.mode = Some(FeedMode::AllVersions);
+    options.mode = Some(TriggerMode::AllVersions);
     let trigger = Trigger::start(&cosmos, options).await.unwrap();
     for n in 0..3 {
         upsert(&cosmos, json!({"id": "a", "pk": "x", "n": n})).await;
@@ -292,7 +294,7 @@ async fn child_process_of_other_tests() {
 fn child(folder: &std::path::Path, exit_at_once: Option<i32>) -> TriggerOptions {
     let module = module_path!().split_once("::").map_or(String::new(), |(_, module)| format!("{module}::"));
     let arguments = ["--exact".to_owned(), format!("{module}child_process_of_other_tests"), "--nocapture".to_owned()];
-    let mut options = options(Handler::Program {
+    let mut options = options(HandlerProgram::Program {
         executable: std::env::current_exe().unwrap(),
         arguments: Some(arguments.iter().map(Into::into).collect()),
     });

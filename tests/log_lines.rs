@@ -4,7 +4,7 @@ use std::process::Command;
 
 use cosmos_rewind::{
     config::Settings,
-    telemetry::{self, Stream},
+    telemetry::{self, LogStream},
 };
 use serde_json::{Value, json};
 
@@ -85,7 +85,7 @@ async fn nothing_is_on_stderr_from_the_start_to_the_end() {
 #[ignore = "started by the test below"]
 fn child_that_panics() {
     let settings = Settings::from_pairs([("REWIND_LOG_FORMAT", "json")]);
-    telemetry::start(&settings, Stream::Stdout, "info").unwrap();
+    telemetry::start(&settings, LogStream::Stdout, "info").unwrap();
     telemetry::log_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {

@@ -11,7 +11,7 @@ mod world;
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
-use cosmos_rewind::capture::Limits;
+use cosmos_rewind::capture::CaptureLimits;
 use futures::{FutureExt as _, StreamExt as _, stream};
 
 /// A number from the environment.
@@ -25,9 +25,9 @@ fn again(seed: u64) -> String {
 }
 
 /// Capture limits: payloads are taken in pieces of one item, of a few, and as a whole.
-fn limits(seed: u64) -> Limits {
+fn limits(seed: u64) -> CaptureLimits {
     let piece = [1, 400, 1 << 23][usize::try_from(seed % 3).unwrap()];
-    Limits::new(4, 4, Duration::from_secs(30)).in_pieces_of(piece)
+    CaptureLimits::new(4, 4, Duration::from_secs(30)).in_pieces_of(piece)
 }
 
 /// Plays seeds of a kind, each in one thread without real time: the requested seed, or `count` of them.

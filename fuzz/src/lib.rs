@@ -17,14 +17,14 @@ use cosmos_rewind::{
         diff, edit,
         fidelity::Delivery,
         key::{KeyPaths, parse_path, render_path},
-        merge::{Merged, Prefer, Rules, Walk, Writer, edited as with_edits},
+        merge::{MergeRules, MergeWalk, Merged, Prefer, VersionAuthor, edited as with_edits},
         order::Position,
         raw::RawDocument,
         record::{self, MAX_ID_BYTES, MAX_ITEM_BYTES, RecordContext, Reread},
         time::{self, PointInTime},
         version::Version,
     },
-    config::{Account, Credential, DeadLetterLocation, Settings},
+    config::{AccountSettings, Credential, DeadLetterLocation, Settings},
     host::invocation::Payload,
     input,
     restore::{plan::Step, plan_file::Plan, read_plans},
@@ -314,7 +314,7 @@ const MARK: &str = "c2VjcmV0";
 pub fn connection(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for name in ["CosmosDB", "CosmosDB__accountEndpoint"] {
-        match Account::from_settings(&Settings::from_pairs([(name, text)])) {
+        match AccountSettings::from_settings(&Settings::from_pairs([(name, text)])) {
             Ok(account) => {
                 assert!(matches!(account.endpoint.scheme(), "http" | "https"));
                 assert!(account.endpoint.username().is_empty() && account.endpoint.password().is_none());
@@ -430,7 +430,7 @@ pub fn merge(data: &[u8]) {
 fn merges(base: Option<&str>, writes: &[(bool, Option<String>)]) {
     let keyed = vec!["/a=/b".parse().expect("it is a key")];
     for array_keys in [Vec::new(), keyed] {
-        let rules = Rules { array_keys, ..Rules::default() };
+        let rules = MergeRules { array_keys, ..MergeRules::default() };
         let merged = merged(&rules, base, writes);
         let today = writes.last().map_or(base, |(_, text)| text.as_deref());
         // The edits stored in a plan lead to the same result.
@@ -450,17 +450,17 @@ fn merges(base: Option<&str>, writes: &[(bool, Option<String>)]) {
             assert_eq!((merged.text.as_deref(), merged.edits.len()), (today, 0));
             assert!(merged.conflicts.is_empty() && merged.taken.is_empty());
         }
-        let ours = self::merged(&Rules { prefer: Some(Prefer::Ours), ..rules.clone() }, base, writes);
+        let ours = self::merged(&MergeRules { prefer: Some(Prefer::Ours), ..rules.clone() }, base, writes);
         assert_eq!((&ours.text, ours.settled), (&merged.text, merged.conflicts.len()));
-        let base = self::merged(&Rules { prefer: Some(Prefer::Base), ..rules }, base, writes);
+        let base = self::merged(&MergeRules { prefer: Some(Prefer::Base), ..rules }, base, writes);
         assert_eq!(base.settled + base.conflicts.len(), merged.conflicts.len());
     }
 }
 
-fn merged(rules: &Rules, base: Option<&str>, writes: &[(bool, Option<String>)]) -> Merged {
-    let mut walk = Walk::from(base.map(|text| ("base".to_owned(), text.to_owned())), rules);
+fn merged(rules: &MergeRules, base: Option<&str>, writes: &[(bool, Option<String>)]) -> Merged {
+    let mut walk = MergeWalk::from(base.map(|text| ("base".to_owned(), text.to_owned())), rules);
     for (number, (is_undone, text)) in writes.iter().enumerate() {
-        let by = if *is_undone { Writer::Undone } else { Writer::Kept };
+        let by = if *is_undone { VersionAuthor::Undone } else { VersionAuthor::Kept };
         walk.step(by, number.to_string(), text.clone()).expect("documents are objects");
     }
     walk.finish().expect("documents are objects")

@@ -12,8 +12,8 @@ use futures::TryStreamExt as _;
 
 use super::{
     Archive, Damage, Problem, READS, blocking,
-    event::Head,
-    file::{Kind, each_event},
+    event::EventHead,
+    file::{FileKind, each_event},
     index::each_file,
 };
 use crate::{
@@ -70,17 +70,17 @@ impl Archive {
     }
 }
 
-fn is_about(head: &Head<'_>, Erased { items, ns }: &Erased) -> bool {
+fn is_about(head: &EventHead<'_>, Erased { items, ns }: &Erased) -> bool {
     !head.is_of_other(ns.as_deref())
         && items.iter().any(|item| item.id == head.id && head.key().is_ok_and(|key| key == item.partition_key))
 }
 
 /// The events of other items, and how many were dropped. A line that was cut off is not an event, but it counts when it
 /// names the item. It is dropped in any case: its page was never acknowledged.
-fn others(name: &str, kind: Kind, input: impl BufRead, items: &Erased) -> Result<(Vec<u8>, u64), Damage> {
+fn others(name: &str, kind: FileKind, input: impl BufRead, items: &Erased) -> Result<(Vec<u8>, u64), Damage> {
     let (mut kept, mut found, mut cut_off) = (Vec::new(), 0, false);
     each_event(name, kind, input, |line, text| {
-        let head = Head::read(name, line, text);
+        let head = EventHead::read(name, line, text);
         if head.is_err() {
             cut_off = items.items.iter().any(|item| item.is_named_in(text));
         }
@@ -96,8 +96,8 @@ fn others(name: &str, kind: Kind, input: impl BufRead, items: &Erased) -> Result
 }
 
 /// The same bytes, in the form in which the archive keeps them.
-fn packed(kind: Kind, text: Vec<u8>) -> io::Result<Vec<u8>> {
-    if kind != Kind::Gzip {
+fn packed(kind: FileKind, text: Vec<u8>) -> io::Result<Vec<u8>> {
+    if kind != FileKind::Gzip {
         return Ok(text);
     }
     let mut packed = GzEncoder::new(Vec::new(), Compression::default());
@@ -111,7 +111,7 @@ fn in_folder(root: &Path, items: &Erased, remove: bool) -> Result<ArchivedEvents
         let Some(kind) = kind else { return Ok(()) };
         let failed = |e: io::Error| Damage::new(name, Problem::Disk(e));
         let path = Path::new(name);
-        if !remove || kind == Kind::One {
+        if !remove || kind == FileKind::One {
             let Some(file) = unless_gone(File::open(path)).map_err(failed)? else { return Ok(()) };
             let (_, found) = others(name, kind, BufReader::with_capacity(1 << 16, file), items)?;
             mentions.add(found);
@@ -170,7 +170,7 @@ async fn in_blobs(
 ) -> Result<ArchivedEvents, Damage> {
     let failed = |e: crate::blob::BlobError| Damage::new(store.shown(), e);
     let names = store.names_below(prefix).map_err(failed)?.map_err(failed);
-    let known = |name: String| std::future::ready(Ok(Kind::of(&name).map(|kind| (name, kind))));
+    let known = |name: String| std::future::ready(Ok(FileKind::of(&name).map(|kind| (name, kind))));
     let counted = names
         .try_filter_map(known)
         .map_ok(|(name, kind)| in_blob(store, name, kind, items, remove))
@@ -186,7 +186,7 @@ async fn in_blobs(
 async fn in_blob(
     store: &Arc<BlobContainer>,
     name: String,
-    kind: Kind,
+    kind: FileKind,
     items: &Arc<Erased>,
     remove: bool,
 ) -> Result<u64, Damage> {
@@ -205,7 +205,7 @@ async fn in_blob(
         if !remove || found == 0 {
             return Ok(events);
         }
-        let written = if kept.is_empty() || kind == Kind::One {
+        let written = if kept.is_empty() || kind == FileKind::One {
             store.delete(&name).await.map(|()| true)
         } else {
             let content = packed(kind, kept).map_err(|e| Damage::new(&name, Problem::Disk(e)))?;

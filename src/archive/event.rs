@@ -13,7 +13,7 @@ use crate::{
 
 /// The parts of an event that decide where it belongs.
 #[derive(Deserialize)]
-pub(super) struct Head<'a> {
+pub(super) struct EventHead<'a> {
     pub(super) op: Op,
     #[serde(borrow)]
     pub(super) id: Cow<'a, str>,
@@ -45,7 +45,7 @@ pub(super) struct Head<'a> {
     pub(super) looked_up: bool,
 }
 
-impl<'a> Head<'a> {
+impl<'a> EventHead<'a> {
     pub(super) fn read(file: &str, line: u64, text: &'a [u8]) -> Result<Self, Damage> {
         let wrong = |problem| Damage::new(place(file, line), problem);
         let head: Self = serde_json::from_slice(text)

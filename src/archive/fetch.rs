@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 
 use super::{
     Damage, NoDocument, Problem, READS, blocking,
-    event::Head,
-    file::{Kind, each_event},
+    event::EventHead,
+    file::{FileKind, each_event},
     get,
     location::Archive,
     place,
@@ -37,7 +37,7 @@ impl WantedEvent {
 }
 
 /// Makes a result of a chosen event, or of the reason why it cannot be read.
-type Make<T> = fn(&WantedEvent, Result<Head<'_>, NoDocument>) -> T;
+type Make<T> = fn(&WantedEvent, Result<EventHead<'_>, NoDocument>) -> T;
 
 impl Archive {
     /// Reads the chosen events in any order and passes on the results, until the receiver is dropped.
@@ -68,7 +68,7 @@ impl Archive {
             Self::Blobs(store, _) => {
                 // Files with many events are read one at a time: each is held in memory, compressed.
                 let (ones, files): (Vec<WantedEvent>, Vec<WantedEvent>) =
-                    wanted.into_iter().partition(|chosen| Kind::of(&chosen.file) == Some(Kind::One));
+                    wanted.into_iter().partition(|chosen| FileKind::of(&chosen.file) == Some(FileKind::One));
                 let mut read = stream::iter(ones)
                     .map(|one| async { get(&store, &one.file).await.map(|bytes| (one, bytes)) })
                     .buffer_unordered(READS);
@@ -98,7 +98,7 @@ fn pass_on<T>(
     make: Make<T>,
 ) -> Result<bool, Damage> {
     let Some(first) = chosen.first() else { return Ok(true) };
-    let kind = Kind::of(&first.file).unwrap_or(Kind::Lines);
+    let kind = FileKind::of(&first.file).unwrap_or(FileKind::Lines);
     let mut left = chosen.iter().peekable();
     let mut listening = true;
     each_event(&first.file, kind, input, |line, text| {
@@ -115,7 +115,7 @@ fn pass_on<T>(
 
 /// Makes the result of a chosen event.
 fn made<T>(text: &[u8], chosen: &WantedEvent, make: Make<T>) -> T {
-    let head = match serde_json::from_slice::<Head<'_>>(text) {
+    let head = match serde_json::from_slice::<EventHead<'_>>(text) {
         Ok(head) if *head.version == *chosen.version => Ok(head),
         _ => Err(NoDocument::Changed),
     };

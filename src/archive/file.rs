@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read as _};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::{Damage, Problem, event::Head, place};
+use super::{Damage, Problem, event::EventHead, place};
 use crate::follow::Event;
 
 /// The longest event that is accepted. An event of a 16 MB MongoDB document holds its text twice and its bytes in
@@ -13,7 +13,7 @@ pub(super) const MAX_EVENT: u64 = 72 << 20;
 
 /// How a file of an archive is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FileKind {
     /// A single event.
     One,
     /// One event per line.
@@ -22,7 +22,7 @@ pub(super) enum Kind {
     Gzip,
 }
 
-impl Kind {
+impl FileKind {
     /// Tells the encoding by the file's name; `None` for files that `follow` does not write.
     pub(super) fn of(name: &str) -> Option<Self> {
         match name {
@@ -41,8 +41,8 @@ impl Kind {
 #[doc(hidden)]
 pub fn events_in(name: &str, bytes: &[u8]) -> Result<Vec<(u64, Event<'static>)>, Damage> {
     let mut events = Vec::new();
-    each_event(name, Kind::of(name).unwrap_or(Kind::Lines), bytes, |line, text| {
-        let event = Head::read(name, line, text)?.event();
+    each_event(name, FileKind::of(name).unwrap_or(FileKind::Lines), bytes, |line, text| {
+        let event = EventHead::read(name, line, text)?.event();
         let event = event.map_err(|e| Damage::new(place(name, line), Problem::Event(e)))?;
         events.push((line, event));
         Ok(true)
@@ -53,13 +53,13 @@ pub fn events_in(name: &str, bytes: &[u8]) -> Result<Vec<(u64, Event<'static>)>,
 /// Passes on the events of a file with their lines (0 when the file is a single event), until `each` returns false.
 pub(super) fn each_event(
     name: &str,
-    kind: Kind,
+    kind: FileKind,
     mut input: impl BufRead,
     mut each: impl FnMut(u64, &[u8]) -> Result<bool, Damage>,
 ) -> Result<(), Damage> {
-    if kind == Kind::Gzip {
+    if kind == FileKind::Gzip {
         let expanded = BufReader::with_capacity(1 << 16, MultiGzDecoder::new(input));
-        return each_event(name, Kind::Lines, Box::new(expanded) as Box<dyn BufRead + '_>, each);
+        return each_event(name, FileKind::Lines, Box::new(expanded) as Box<dyn BufRead + '_>, each);
     }
     let mut text = Vec::new();
     let mut line = 0;
@@ -68,14 +68,14 @@ pub(super) fn each_event(
         line += 1;
         let mut limited = input.by_ref().take(MAX_EVENT + 1);
         let read = match kind {
-            Kind::One => limited.read_to_end(&mut text),
+            FileKind::One => limited.read_to_end(&mut text),
             _ => limited.read_until(b'\n', &mut text),
         };
         let read = read.map_err(|e| Damage::new(name, Problem::Read(e)))?;
         if read as u64 > MAX_EVENT {
             return Err(Damage::new(place(name, line), Problem::TooLong));
         }
-        if kind == Kind::One {
+        if kind == FileKind::One {
             return each(0, &text).map(drop);
         }
         if read == 0 {

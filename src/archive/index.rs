@@ -11,8 +11,8 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     Damage, Problem, READS, blocking,
-    event::Head,
-    file::{Kind, each_event},
+    event::EventHead,
+    file::{FileKind, each_event},
     get,
     location::Archive,
 };
@@ -20,15 +20,15 @@ use crate::{blob::BlobContainer, change::order::Position, figures::count_of};
 
 /// Receives the facts of each event during the first pass.
 pub(super) trait Collect: Send + 'static {
-    fn add(&mut self, file: &Arc<str>, line: u64, head: &Head<'_>) -> Result<(), Damage>;
+    fn add(&mut self, file: &Arc<str>, line: u64, head: &EventHead<'_>) -> Result<(), Damage>;
 
     /// A collection has ended, and with it every document that was in it.
-    fn end(&mut self, end: End);
+    fn end(&mut self, end: CollectionEnd);
 }
 
 /// The end of a collection: it was dropped or renamed, or another one took its name.
 #[derive(Debug, Clone)]
-pub(super) struct End {
+pub(super) struct CollectionEnd {
     /// Database and collection, separated by a dot.
     pub(super) ns: Arc<str>,
     pub(super) ts: i64,
@@ -37,9 +37,9 @@ pub(super) struct End {
     pub(super) version: Arc<str>,
 }
 
-impl End {
+impl CollectionEnd {
     /// The collections that an event ends, if any.
-    fn of(head: &Head<'_>) -> impl Iterator<Item = Self> {
+    fn of(head: &EventHead<'_>) -> impl Iterator<Item = Self> {
         let names = [&head.ns, &head.to].into_iter().flatten().filter(|_| head.op.ends_collection());
         names.filter_map(|ns| {
             let version = head.version.as_ref().into();
@@ -55,7 +55,7 @@ impl End {
 
 /// Counts of the first pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct ReadCounts {
     /// Events, counting those that were written twice.
     pub events: u64,
     pub(super) files: u64,
@@ -65,7 +65,7 @@ pub struct Counts {
     pub passed_over: u64,
 }
 
-impl Counts {
+impl ReadCounts {
     /// Describes the counts, one line each, with the number of documents where that is known.
     pub fn describe(self, documents: Option<u64>) -> Vec<String> {
         let passed_over = (self.passed_over > 0)
@@ -84,20 +84,20 @@ pub(super) struct Reading<C> {
     pub(super) into: C,
     /// The collection whose events are read, when the archive may have several.
     pub(super) ns: Option<String>,
-    pub(super) counts: Counts,
+    pub(super) counts: ReadCounts,
 }
 
 impl<C: Collect> Reading<C> {
     /// Adds all events of a file.
-    pub(super) fn add_all(&mut self, name: &str, kind: Kind, input: impl BufRead) -> Result<(), Damage> {
+    pub(super) fn add_all(&mut self, name: &str, kind: FileKind, input: impl BufRead) -> Result<(), Damage> {
         let file: Arc<str> = name.into();
         self.counts.files += 1;
         each_event(name, kind, input, |line, text| {
-            let head = Head::read(&file, line, text)?;
+            let head = EventHead::read(&file, line, text)?;
             let is_of_other = head.is_of_other(self.ns.as_deref());
             if head.is_bare() || is_of_other {
                 self.counts.others += 1;
-                for end in End::of(&head).filter(|end| self.ns.as_deref().is_none_or(|own| own == &*end.ns)) {
+                for end in CollectionEnd::of(&head).filter(|end| self.ns.as_deref().is_none_or(|own| own == &*end.ns)) {
                     self.into.end(end);
                 }
                 return Ok(true);
@@ -113,8 +113,8 @@ impl Archive {
     ///
     /// # Errors
     /// When an entry is not an event or cannot be read, or the archive is empty.
-    pub(super) async fn read<C: Collect>(&self, into: C, ns: Option<&str>) -> Result<(C, Counts), Damage> {
-        let mut reading = Reading { into, ns: ns.map(str::to_owned), counts: Counts::default() };
+    pub(super) async fn read<C: Collect>(&self, into: C, ns: Option<&str>) -> Result<(C, ReadCounts), Damage> {
+        let mut reading = Reading { into, ns: ns.map(str::to_owned), counts: ReadCounts::default() };
         let reading = match self {
             Self::Folder(path) => {
                 let path = path.clone();
@@ -143,7 +143,7 @@ fn index_folder(root: &Path, reading: &mut Reading<impl Collect>) -> Result<(), 
 /// The files of a folder and of its subfolders, with their encodings.
 pub(super) fn each_file(
     root: &Path,
-    mut each: impl FnMut(&str, Option<Kind>) -> Result<(), Damage>,
+    mut each: impl FnMut(&str, Option<FileKind>) -> Result<(), Damage>,
 ) -> Result<(), Damage> {
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -157,7 +157,7 @@ pub(super) fn each_file(
                 continue;
             }
             let name = path.to_string_lossy();
-            let known = path.to_str().and_then(Kind::of);
+            let known = path.to_str().and_then(FileKind::of);
             // A pipe or a device, even behind a link, may never end.
             if known.is_some() && !fs::metadata(&path).map_err(unreadable)?.is_file() {
                 return Err(Damage::new(name, Problem::NotAFile));
@@ -177,8 +177,8 @@ async fn index_blobs<C: Collect>(
     let mut names = store.names_below(prefix).map_err(failed)?;
     let mut ones: Vec<String> = Vec::new();
     while let Some(name) = names.try_next().await.map_err(failed)? {
-        match Kind::of(&name) {
-            Some(Kind::One) => ones.push(name),
+        match FileKind::of(&name) {
+            Some(FileKind::One) => ones.push(name),
             Some(kind) => {
                 let bytes = get(store, &name).await?;
                 reading = blocking(move || reading.add_all(&name, kind, bytes.as_slice()).map(|()| reading)).await?;
@@ -202,7 +202,7 @@ async fn index_ones(
         .map(|name| async { get(store, &name).await.map(|bytes| (name, bytes)) })
         .buffer_unordered(READS);
     while let Some((name, bytes)) = read.try_next().await? {
-        reading.add_all(&name, Kind::One, bytes.as_slice())?;
+        reading.add_all(&name, FileKind::One, bytes.as_slice())?;
     }
     Ok(())
 }

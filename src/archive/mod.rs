@@ -17,7 +17,7 @@ use std::{error::Error, fmt, io};
 
 use tokio::task::JoinError;
 
-use self::file::Kind;
+use self::file::FileKind;
 use crate::{
     blob::{BlobContainer, BlobError},
     follow::NoAnswer,
@@ -26,7 +26,7 @@ use crate::{
 pub use self::{
     fetch::WantedEvent,
     file::events_in,
-    index::Counts,
+    index::ReadCounts,
     location::{Archive, HOW, NoArchive},
     newest::Newest,
 };
@@ -206,7 +206,7 @@ pub enum Problem {
 /// When an entry is not an event.
 #[doc(hidden)]
 pub fn newest_in(name: &str, bytes: &[u8]) -> Result<Vec<WantedEvent>, Damage> {
-    newest::places_in(name, Kind::of(name).unwrap_or(Kind::Lines), bytes)
+    newest::places_in(name, FileKind::of(name).unwrap_or(FileKind::Lines), bytes)
 }
 
 /// The file, with the line when it has several.

@@ -10,10 +10,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::{
-    Archive, Counts, Damage, InputDocument, NoDocument, Problem, WantedEvent,
-    event::Head,
-    file::Kind,
-    index::{Collect, End, Reading},
+    Archive, Damage, InputDocument, NoDocument, Problem, ReadCounts, WantedEvent,
+    event::EventHead,
+    file::FileKind,
+    index::{Collect, CollectionEnd, Reading},
 };
 use crate::change::{knowledge::worth, order::Position};
 
@@ -71,7 +71,7 @@ struct Index {
     newest: i64,
     /// Each name, stored once.
     collections: BTreeSet<Arc<str>>,
-    ends: Vec<End>,
+    ends: Vec<CollectionEnd>,
 }
 
 impl Index {
@@ -109,7 +109,7 @@ impl Index {
 }
 
 impl Collect for Index {
-    fn add(&mut self, file: &Arc<str>, line: u64, head: &Head<'_>) -> Result<(), Damage> {
+    fn add(&mut self, file: &Arc<str>, line: u64, head: &EventHead<'_>) -> Result<(), Damage> {
         let ts = head.time(file, line)?;
         if self.at.is_some_and(|at| ts > at) {
             return Ok(());
@@ -135,7 +135,7 @@ impl Collect for Index {
         Ok(())
     }
 
-    fn end(&mut self, end: End) {
+    fn end(&mut self, end: CollectionEnd) {
         if self.at.is_none_or(|at| end.ts <= at) {
             self.newest = self.newest.max(end.ts);
             self.ends.push(end);
@@ -144,8 +144,8 @@ impl Collect for Index {
 }
 
 /// The place of each document's newest version in one file.
-pub(super) fn places_in(name: &str, kind: Kind, bytes: &[u8]) -> Result<Vec<WantedEvent>, Damage> {
-    let mut reading = Reading { into: Index::default(), ns: None, counts: Counts::default() };
+pub(super) fn places_in(name: &str, kind: FileKind, bytes: &[u8]) -> Result<Vec<WantedEvent>, Damage> {
+    let mut reading = Reading { into: Index::default(), ns: None, counts: ReadCounts::default() };
     reading.add_all(name, kind, bytes)?;
     Ok(reading.into.items.into_values().map(|best| best.place).collect())
 }
@@ -155,7 +155,7 @@ pub struct Newest {
     archive: Archive,
     index: Index,
     /// The counts.
-    pub counts: Counts,
+    pub counts: ReadCounts,
 }
 
 impl Newest {
@@ -205,7 +205,7 @@ impl Newest {
                 return Ok(());
             }
         }
-        let make = |wanted: &WantedEvent, head: Result<Head<'_>, NoDocument>| {
+        let make = |wanted: &WantedEvent, head: Result<EventHead<'_>, NoDocument>| {
             let text = head.and_then(|head| head.doc.map(|doc| doc.get().to_owned()).ok_or(NoDocument::Gone));
             InputDocument { place: wanted.place(), text }
         };

@@ -12,7 +12,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::{Archive, Damage, NoDocument, Problem, WantedEvent, event::Head};
+use super::{Archive, Damage, NoDocument, Problem, WantedEvent, event::EventHead};
 use crate::{
     change::{
         key::{ItemKey, KeyPaths},
@@ -86,7 +86,7 @@ impl KeptTexts {
         let mut no_answer = 0;
         let (out, mut read) = mpsc::channel::<(WantedEvent, Option<Event<'static>>)>(IN_FLIGHT);
         // When it is no event any more, nobody can tell whose it was; whoever asks for it will not find it.
-        let make = |wanted: &WantedEvent, head: Result<Head<'_>, NoDocument>| {
+        let make = |wanted: &WantedEvent, head: Result<EventHead<'_>, NoDocument>| {
             (wanted.clone(), head.and_then(|head| head.event()).ok())
         };
         let reader = tokio::spawn(archive.clone().send(wanted, out, make));

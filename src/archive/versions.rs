@@ -13,9 +13,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Archive, Counts, Damage, Problem, WantedEvent,
-    event::Head,
-    index::{Collect, End},
+    Archive, Damage, Problem, ReadCounts, WantedEvent,
+    event::EventHead,
+    index::{Collect, CollectionEnd},
     place,
 };
 use crate::{
@@ -50,7 +50,7 @@ struct Fact {
 
 /// The versions of a document and their places.
 #[derive(Debug)]
-pub struct Versions {
+pub struct ArchivedVersions {
     /// Which document.
     pub item: ItemKey,
     /// Its versions without their texts, in any order, without duplicates.
@@ -58,7 +58,7 @@ pub struct Versions {
     places: HashMap<String, WantedEvent>,
 }
 
-impl Versions {
+impl ArchivedVersions {
     /// The place of a version.
     pub fn place_of(&self, record_id: &str) -> Option<&WantedEvent> {
         self.places.get(record_id)
@@ -82,7 +82,7 @@ impl Versions {
     }
 
     /// Adds a delete that no event tells of: the document was in a collection when that ended.
-    fn end_with(&mut self, ends: &[End]) {
+    fn end_with(&mut self, ends: &[CollectionEnd]) {
         for end in ends {
             let before = self.versions.iter().filter(|version| version.position() < end.position());
             let newest = before.max_by(|left, right| left.position().cmp(&right.position()));
@@ -142,11 +142,11 @@ pub struct ArchiveFacts {
     archive: Archive,
     buckets: Vec<Mutex<File>>,
     files: Vec<Arc<str>>,
-    ends: Vec<End>,
+    ends: Vec<CollectionEnd>,
     /// The first change, of any document, that came from a feed of every version.
     pub begins: Option<i64>,
     /// The counts.
-    pub counts: Counts,
+    pub counts: ReadCounts,
 }
 
 struct Spill {
@@ -154,7 +154,7 @@ struct Spill {
     components: usize,
     buckets: Vec<BufWriter<File>>,
     files: Vec<Arc<str>>,
-    ends: Vec<End>,
+    ends: Vec<CollectionEnd>,
     begins: Option<i64>,
 }
 
@@ -165,7 +165,7 @@ fn bucket_of(item: &ItemKey) -> usize {
 }
 
 impl Collect for Spill {
-    fn add(&mut self, file: &Arc<str>, line: u64, head: &Head<'_>) -> Result<(), Damage> {
+    fn add(&mut self, file: &Arc<str>, line: u64, head: &EventHead<'_>) -> Result<(), Damage> {
         let wrong = |problem| Damage::new(place(file, line), problem);
         let ts = head.time(file, line)?;
         let partition_key = head.key().map_err(|e| wrong(Problem::Key(e)))?;
@@ -202,7 +202,7 @@ impl Collect for Spill {
             .map_err(|e| Damage::new("a temporary file", Problem::Write(e)))
     }
 
-    fn end(&mut self, end: End) {
+    fn end(&mut self, end: CollectionEnd) {
         self.ends.push(end);
     }
 }
@@ -239,18 +239,18 @@ impl ArchiveFacts {
     ///
     /// # Errors
     /// When a temporary file cannot be read.
-    pub fn parts(&self) -> impl Iterator<Item = io::Result<Vec<Versions>>> + '_ {
+    pub fn parts(&self) -> impl Iterator<Item = io::Result<Vec<ArchivedVersions>>> + '_ {
         self.buckets.iter().map(|bucket| self.part(&mut bucket.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    fn part(&self, bucket: &mut File) -> io::Result<Vec<Versions>> {
+    fn part(&self, bucket: &mut File) -> io::Result<Vec<ArchivedVersions>> {
         bucket.seek(SeekFrom::Start(0))?;
-        let mut items: HashMap<ItemKey, Versions> = HashMap::new();
+        let mut items: HashMap<ItemKey, ArchivedVersions> = HashMap::new();
         for line in BufReader::new(bucket).lines() {
             let fact: Fact = serde_json::from_str(&line?)?;
             let partition_key = PartitionKey::parse(&fact.pk.to_string()).map_err(io::Error::other)?;
             let item = ItemKey { id: fact.id.clone(), partition_key };
-            let of_item = items.entry(item).or_insert_with_key(|item| Versions {
+            let of_item = items.entry(item).or_insert_with_key(|item| ArchivedVersions {
                 item: item.clone(),
                 versions: Vec::new(),
                 places: HashMap::new(),
@@ -260,7 +260,7 @@ impl ArchiveFacts {
             of_item.add(fact, place);
         }
         items.values_mut().for_each(|of_item| of_item.end_with(&self.ends));
-        let mut items: Vec<Versions> = items.into_values().collect();
+        let mut items: Vec<ArchivedVersions> = items.into_values().collect();
         items.sort_by_cached_key(|v| v.item.sort_key());
         Ok(items)
     }

@@ -46,7 +46,7 @@ impl Trailer {
 /// The last line: an object with the trailer as its only member.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Line<T> {
+pub(super) struct TrailerLine<T> {
     #[serde(rename = "_backup")]
     pub(super) backup: T,
 }
@@ -147,11 +147,11 @@ pub fn read(mut input: impl BufRead, mut each: impl FnMut(u64, &str) -> bool) ->
             return Err(FileError::Stopped);
         }
     }
-    let trailer = match serde_json::from_slice::<Line<serde_json::Value>>(&line) {
-        Ok(Line { backup }) if backup["v"].as_u64().is_some_and(|v| v != u64::from(FORMAT)) => {
+    let trailer = match serde_json::from_slice::<TrailerLine<serde_json::Value>>(&line) {
+        Ok(TrailerLine { backup }) if backup["v"].as_u64().is_some_and(|v| v != u64::from(FORMAT)) => {
             return Err(FileError::Format(backup["v"].clone()));
         }
-        Ok(Line { backup }) => serde_json::from_value::<Trailer>(backup),
+        Ok(TrailerLine { backup }) => serde_json::from_value::<Trailer>(backup),
         Err(e) => Err(e),
     };
     let Ok(trailer) = trailer else { return Err(FileError::Trailer) };
@@ -170,7 +170,7 @@ pub fn read(mut input: impl BufRead, mut each: impl FnMut(u64, &str) -> bool) ->
 
 /// Whether a text is a trailer. Readers that do not check one skip it.
 pub fn is_trailer(text: &str) -> bool {
-    text.as_bytes().starts_with(TRAILER) && serde_json::from_str::<Line<serde::de::IgnoredAny>>(text).is_ok()
+    text.as_bytes().starts_with(TRAILER) && serde_json::from_str::<TrailerLine<serde::de::IgnoredAny>>(text).is_ok()
 }
 
 #[cfg(test)]

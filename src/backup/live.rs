@@ -2,22 +2,22 @@
 
 use futures::{StreamExt as _, stream};
 
-use super::write::{Interruption, Job, LIVE_RANGES, Sink};
+use super::write::{BackupJob, BackupSink, Interruption, LIVE_RANGES};
 use crate::{
     change::{key::ItemKey, record},
-    cosmos::{Failure, HashRange, RETRY_TIMEOUT, Retry, Walk},
+    cosmos::{Failure, HashRange, RETRY_TIMEOUT, RangeWalk, Retry},
 };
 
 /// The size that a piece of a range should have, in bytes.
 const PIECE_BYTES: usize = 4 << 20;
 
-impl Job<'_> {
+impl BackupJob<'_> {
     /// Saves the documents that match now.
-    pub(super) async fn live(&self, sink: &mut Sink) -> Result<(), Interruption> {
+    pub(super) async fn live(&self, sink: &mut BackupSink) -> Result<(), Interruption> {
         let in_pieces = self.containers.source.hash_space().is_some();
         let hash_ranges = sink.state.left.clone();
         let walks = stream::iter(hash_ranges).enumerate().flat_map_unordered(LIVE_RANGES as usize, |(number, left)| {
-            Box::pin(stream::try_unfold(Walk::new(left, in_pieces), move |mut walk| async move {
+            Box::pin(stream::try_unfold(RangeWalk::new(left, in_pieces), move |mut walk| async move {
                 let Some(piece) = walk.next_piece() else { return Ok(None) };
                 let retry = Retry::for_at_most(RETRY_TIMEOUT);
                 let documents = retry.run(|| self.live_piece(piece)).await?;

@@ -9,14 +9,14 @@ use tokio::{sync::mpsc, task::JoinError};
 use super::{
     file::{self, FileError, Trailer},
     loadable::{Unloadable, prepare},
-    source::Source,
+    source::LineSource,
 };
 use crate::{
     archive::{Archive, Damage, InputDocument, Newest},
     causes::chain,
     change::time::PointInTime,
     context::Context,
-    cosmos::{Action, Concurrency, Container, Failure, Job, RuLimiter, Tally, Writers},
+    cosmos::{Concurrency, Container, Failure, RuLimiter, WriteAction, WriteJob, WriteTally, Writers},
     input,
     outcomes::Outcomes,
 };
@@ -27,7 +27,7 @@ const COUNTED: u64 = 500;
 /// Which documents are loaded, and how.
 pub struct Request {
     /// Where they come from.
-    pub from: Origin,
+    pub from: LoadOrigin,
     /// The treatment of documents that exist.
     pub existing: Existing,
     /// Writes in flight.
@@ -37,13 +37,13 @@ pub struct Request {
 }
 
 /// Where documents come from.
-pub enum Origin {
+pub enum LoadOrigin {
     /// A file or a stream.
     File {
         /// Its name in messages.
         name: PathBuf,
         /// The documents.
-        source: Source,
+        source: LineSource,
         /// Whether it is a backup, with a count and a checksum, or any other JSON.
         is_backup: bool,
     },
@@ -164,10 +164,10 @@ impl Request {
     /// # Errors
     /// When it has none, or has it only at its end.
     pub fn check(&self) -> Result<(), LoadError> {
-        let Origin::File { is_backup, source, .. } = &self.from else { return Ok(()) };
+        let LoadOrigin::File { is_backup, source, .. } = &self.from else { return Ok(()) };
         self.existing.check(*is_backup)?;
         match source {
-            Source::Stream(_) if self.existing == Existing::ReplaceOlder => Err(LoadError::MomentAtEnd),
+            LineSource::Stream(_) if self.existing == Existing::ReplaceOlder => Err(LoadError::MomentAtEnd),
             _ => Ok(()),
         }
     }
@@ -183,8 +183,8 @@ pub async fn load(request: Request, cx: &Context<'_>) -> Result<Report, LoadErro
     let Request { from, existing, concurrency, ru_limit } = request;
     let how = Writing { existing, concurrency, ru_limit };
     let (written, broken_off) = match from {
-        Origin::File { name, source, is_backup } => load_file(name, source, is_backup, how, cx).await?,
-        Origin::Archive { archive, at } => load_archive(archive, at, how, cx).await?,
+        LoadOrigin::File { name, source, is_backup } => load_file(name, source, is_backup, how, cx).await?,
+        LoadOrigin::Archive { archive, at } => load_archive(archive, at, how, cx).await?,
     };
     Ok(Report {
         container: format!("{}/{}", cx.names.database, cx.names.source),
@@ -227,14 +227,14 @@ async fn load_archive(
 
 async fn load_file(
     name: PathBuf,
-    mut source: Source,
+    mut source: LineSource,
     is_backup: bool,
     how: Writing,
     cx: &Context<'_>,
 ) -> Result<(Written, Option<BrokenOff>), LoadError> {
     let refused = |problem| LoadError::File { name: name.clone(), is_backup, problem };
     let mut trailer = None;
-    if is_backup && matches!(source, Source::Seekable(_)) {
+    if is_backup && matches!(source, LineSource::Seekable(_)) {
         let checked = cx.stop.run_until_cancelled(checked(source, cx)).await;
         let (found, same) = checked.ok_or(LoadError::Stopped)?.map_err(refused)?;
         (trailer, source) = (Some(found), same);
@@ -261,7 +261,7 @@ async fn open(cx: &Context<'_>) -> Result<Container, LoadError> {
 }
 
 /// Reads a backup to its end and checks its count and checksum.
-async fn checked(mut source: Source, cx: &Context<'_>) -> Result<(Trailer, Source), FileError> {
+async fn checked(mut source: LineSource, cx: &Context<'_>) -> Result<(Trailer, LineSource), FileError> {
     let step = cx.progress.begin("check", None);
     let (counted, mut counts) = mpsc::unbounded_channel();
     let reading = tokio::task::spawn_blocking(move || {
@@ -288,7 +288,7 @@ struct Writing {
 
 /// Counts of the writes, by outcome.
 struct Written {
-    tally: Tally,
+    tally: WriteTally,
     /// Documents that could not be sent at all.
     unusable: u64,
     refused: Option<Failure>,
@@ -322,11 +322,11 @@ impl Writing {
                     Ok((item, text)) => {
                         let text = text.into_bytes();
                         let action = match self.existing {
-                            Existing::Replace => Action::Upsert(text),
-                            Existing::Leave => Action::Create(text),
-                            Existing::ReplaceOlder => Action::ReplaceOlder(text, moment),
+                            Existing::Replace => WriteAction::Upsert(text),
+                            Existing::Leave => WriteAction::Create(text),
+                            Existing::ReplaceOlder => WriteAction::ReplaceOlder(text, moment),
                         };
-                        if !writers.send(Job { item, action }).await {
+                        if !writers.send(WriteJob { item, action }).await {
                             stopped = true;
                             break;
                         }
@@ -350,7 +350,7 @@ impl Writing {
 
 impl Written {
     fn is_nothing(&self) -> bool {
-        self.tally == Tally::default() && self.unusable == 0 && self.refused.is_none() && !self.stopped
+        self.tally == WriteTally::default() && self.unusable == 0 && self.refused.is_none() && !self.stopped
     }
 }
 
@@ -360,7 +360,7 @@ fn joined<T>(result: Result<Result<T, FileError>, JoinError>) -> Result<T, FileE
 
 /// Reads everything and sends it on. The checksum is checked again: the file may have changed since the first look, and
 /// a stream was not checked before.
-fn pass_on(mut source: Source, is_backup: bool, lines: mpsc::Sender<InputDocument>) -> Result<(), FileError> {
+fn pass_on(mut source: LineSource, is_backup: bool, lines: mpsc::Sender<InputDocument>) -> Result<(), FileError> {
     let reader = source.reader()?;
     if !is_backup {
         return input::read(reader, |item| {

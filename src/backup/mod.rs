@@ -35,6 +35,6 @@ mod write;
 mod writer;
 
 pub use load::{LoadError, load};
-pub use source::Source;
+pub use source::LineSource;
 pub use write::{BackupError, Interruption, Report, Request, write};
-pub use writer::Writer;
+pub use writer::BackupWriter;

@@ -2,7 +2,7 @@
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::write::{Interruption, Job, Sink};
+use super::write::{BackupJob, BackupSink, Interruption};
 use crate::{
     change::{key::ItemKey, time::PointInTime},
     frontier::waiting::reach,
@@ -15,9 +15,9 @@ use crate::{
     },
 };
 
-impl Job<'_> {
+impl BackupJob<'_> {
     /// Saves the documents that matched at the moment, as they were then.
-    pub(super) async fn moment(&self, sink: &mut Sink, at: PointInTime) -> Result<(), Interruption> {
+    pub(super) async fn moment(&self, sink: &mut BackupSink, at: PointInTime) -> Result<(), Interruption> {
         let scope = match &self.request.predicate {
             Some(predicate) => Scope::Then { predicate: predicate.clone(), params: self.request.params.clone() },
             None => Scope::All,
@@ -87,7 +87,7 @@ impl Job<'_> {
     }
 }
 
-impl Sink {
+impl BackupSink {
     fn count(&mut self, caveats: &[Caveat]) {
         for caveat in caveats {
             *self.state.caveats.entry(caveat.name().to_owned()).or_default() += 1;

@@ -8,12 +8,12 @@ use std::{
 use flate2::write::GzEncoder;
 
 /// A file that lines are written to.
-pub(super) enum Out {
+pub(super) enum LineFile {
     Plain(BufWriter<File>),
     Gzip(Box<GzEncoder<BufWriter<File>>>),
 }
 
-impl Out {
+impl LineFile {
     pub(super) fn new(file: File, gzip: bool) -> Self {
         let buffer = BufWriter::with_capacity(1 << 16, file);
         if gzip {

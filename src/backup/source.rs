@@ -9,14 +9,14 @@ use std::{
 use flate2::bufread::MultiGzDecoder;
 
 /// Where the lines come from.
-pub enum Source {
+pub enum LineSource {
     /// A file, which can be read twice.
     Seekable(File),
     /// Standard input or a pipe.
     Stream(Box<dyn BufRead + Send>),
 }
 
-impl Source {
+impl LineSource {
     /// Opens a file; a pipe is a stream.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Writer;
+use super::BackupWriter;
 use crate::{
     change::{key::ItemKey, time::PointInTime},
     cosmos::{Failure, HashRange, Param, RuLimiter, Shard},
@@ -231,16 +231,17 @@ pub async fn write(request: Request, cx: &AnyContext<'_>) -> Result<Report, Back
     // Taken before anything is read, by the clock that sets `_ts`: `load --mode if-newer` compares the two.
     let begun = cx.account.time().await.map_err(BackupError::Time)?;
     let first = BackupState::new(&request, cx, begun, left);
-    let (writer, state, resumed) = Writer::open(&request.out, first.clone(), |known| known.is_same_backup(&first))
-        .map_err(|source| BackupError::Begin { path: request.out.clone(), source })?;
+    let (writer, state, resumed) =
+        BackupWriter::open(&request.out, first.clone(), |known| known.is_same_backup(&first))
+            .map_err(|source| BackupError::Begin { path: request.out.clone(), source })?;
     let step = cx.progress.begin("backup", None);
     if resumed {
         step.note(&format!("resumed    {} are in it already", count_of(writer.documents(), "document")));
         step.advance(writer.documents());
     }
     let limiter = RuLimiter::new(cx.account.meter(), request.ru_limit);
-    let job = Job { request: &request, cx, containers: &containers, limiter, step: &*step };
-    let mut sink = Sink { writer, held: (!resumed).then(|| (Vec::new(), 0)), state };
+    let job = BackupJob { request: &request, cx, containers: &containers, limiter, step: &*step };
+    let mut sink = BackupSink { writer, held: (!resumed).then(|| (Vec::new(), 0)), state };
     let at = sink.state.at.map(PointInTime::from_epoch);
     let work = async {
         match at {
@@ -255,7 +256,7 @@ pub async fn write(request: Request, cx: &AnyContext<'_>) -> Result<Report, Back
     }
     let disk = |source| BackupError::Finish { path: request.out.clone(), source };
     sink.release().map_err(disk)?;
-    let Sink { writer, state, .. } = sink;
+    let BackupSink { writer, state, .. } = sink;
     let shown = at.map(|at| if at == PointInTime::END { state.made.clone() } else { at.to_string() });
     let trailer = writer.finish(state.source, shown, state.made).map_err(disk)?;
     Ok(Report {
@@ -288,7 +289,7 @@ fn live_ranges(containers: &Containers, share: Option<Shard>) -> Vec<HashRange> 
 }
 
 /// A running backup.
-pub(super) struct Job<'a> {
+pub(super) struct BackupJob<'a> {
     pub(super) request: &'a Request,
     pub(super) cx: &'a AnyContext<'a>,
     pub(super) containers: &'a Containers,
@@ -296,7 +297,7 @@ pub(super) struct Job<'a> {
     pub(super) step: &'a dyn ProgressStep,
 }
 
-impl Job<'_> {
+impl BackupJob<'_> {
     /// Blames the predicate for a bad request, when there is one.
     pub(super) fn explain(&self, failure: Failure) -> Interruption {
         if self.request.predicate.is_some() && failure.status.is_bad_request() {
@@ -311,14 +312,14 @@ impl Job<'_> {
 }
 
 /// A file that is being written.
-pub(super) struct Sink {
-    writer: Writer,
+pub(super) struct BackupSink {
+    writer: BackupWriter,
     /// Documents held back to be sorted, as long as they are few; and their bytes.
     held: Option<(Vec<(ItemKey, String)>, usize)>,
     pub(super) state: BackupState,
 }
 
-impl Sink {
+impl BackupSink {
     /// Notes how far a range was read. While documents are held back there is nothing to resume from.
     pub(super) fn walked(&mut self, number: usize, rest: HashRange) -> io::Result<()> {
         if let Some(left) = self.state.left.get_mut(number) {

@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use super::{
-    file::{FORMAT, Line, MAX_LINE, Trailer, one_line},
-    out::Out,
+    file::{FORMAT, MAX_LINE, Trailer, TrailerLine, one_line},
+    out::LineFile,
 };
 use crate::{change::record, private_file};
 
 /// A file that appears as a whole or not at all. Until it is complete it is called `FILE.part`, and `FILE.part.json`
 /// beside it says how much of it is valid: an interrupted backup resumes from there.
-pub struct Writer {
+pub struct BackupWriter {
     path: PathBuf,
     part: PathBuf,
     progress: PathBuf,
-    out: Option<Out>,
+    out: Option<LineFile>,
     hash: Sha256,
     documents: u64,
     /// Bytes of text since the last checkpoint.
@@ -56,7 +56,7 @@ fn is_gzip(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"))
 }
 
-impl Writer {
+impl BackupWriter {
     /// Begins `path` under the name `path.part`, or resumes an interrupted one, then with the state of its last
     /// checkpoint. `fits` says whether that state belongs to the same backup.
     ///
@@ -108,7 +108,7 @@ impl Writer {
         } else {
             writer.keep(&state.state)?;
         }
-        writer.out = Some(Out::new(file, is_gzip(path)));
+        writer.out = Some(LineFile::new(file, is_gzip(path)));
         Ok((writer, state.state, resumed))
     }
 
@@ -164,7 +164,7 @@ impl Writer {
         let Some(out) = self.out.take() else { return Ok(()) };
         let file = out.close()?;
         self.good = file.metadata()?.len();
-        self.out = Some(Out::new(file, is_gzip(&self.path)));
+        self.out = Some(LineFile::new(file, is_gzip(&self.path)));
         self.since = 0;
         self.keep(state)
     }
@@ -209,7 +209,7 @@ impl Writer {
     pub fn finish(mut self, source: String, at: Option<String>, made: String) -> io::Result<Trailer> {
         let sha256 = record::hex(&self.hash.clone().finalize());
         let trailer = Trailer { v: FORMAT, documents: self.documents, sha256, source, at, made };
-        self.line(&serde_json::to_string(&Line { backup: &trailer })?)?;
+        self.line(&serde_json::to_string(&TrailerLine { backup: &trailer })?)?;
         if let Some(out) = self.out.take() {
             out.close()?;
         }
@@ -232,7 +232,7 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
+impl Drop for BackupWriter {
     fn drop(&mut self) {
         self.out = None;
         let _ = self.lock.unlock();
@@ -254,7 +254,7 @@ mod tests {
     fn whatever_is_cut_or_changed_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("b.jsonl");
-        let (mut writer, (), _) = Writer::open(&path, (), |()| true).unwrap();
+        let (mut writer, (), _) = BackupWriter::open(&path, (), |()| true).unwrap();
         for text in ["{\"id\":\"a\"}", "{\"id\":\"b\",\"n\":1.10}"] {
             writer.push(text).unwrap();
         }
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn an_unfinished_file_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        drop(Writer::open(&folder.path().join("b.jsonl"), (), |()| true).unwrap());
+        drop(BackupWriter::open(&folder.path().join("b.jsonl"), (), |()| true).unwrap());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
@@ -294,7 +294,7 @@ mod tests {
         for name in ["b.jsonl", "b.jsonl.gz"] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join(name);
-            let open = |state: &str| Writer::open(&path, state.to_owned(), |s| s.ends_with("ours"));
+            let open = |state: &str| BackupWriter::open(&path, state.to_owned(), |s| s.ends_with("ours"));
             let text = |i: u32| format!("{{\"id\":\"{i}\"}}");
             let (mut writer, state, resumed) = open("first, ours").unwrap();
             assert_eq!((state.as_str(), resumed), ("first, ours", false));
@@ -307,7 +307,7 @@ mod tests {
             assert!(open("x").err().unwrap().to_string().contains("another process"));
             drop(writer);
 
-            let other = Writer::open(&path, String::new(), |s: &String| s == "theirs").err().unwrap();
+            let other = BackupWriter::open(&path, String::new(), |s: &String| s == "theirs").err().unwrap();
             assert!(other.to_string().contains("of another backup"), "{other}");
             let (mut writer, state, resumed) = open("x").unwrap();
             assert_eq!((state.as_str(), resumed, writer.documents()), ("2, ours", true, 3));
@@ -334,12 +334,12 @@ mod tests {
     fn a_part_that_becomes_whole_while_it_is_opened_again_stays_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("b.jsonl");
-        let (mut writer, (), _) = Writer::open(&path, (), |()| true).unwrap();
+        let (mut writer, (), _) = BackupWriter::open(&path, (), |()| true).unwrap();
         writer.push("{\"id\":\"a\"}").unwrap();
         writer.checkpoint(&()).unwrap();
         writer.push("{\"id\":\"b\"}").unwrap();
         let end = || drop(writer.finish("dev/events".into(), None, "now".into()));
-        let again = Writer::open(&path, (), |()| {
+        let again = BackupWriter::open(&path, (), |()| {
             end();
             true
         });
@@ -347,7 +347,7 @@ mod tests {
         assert!(error.contains("another process"), "{error}");
         // A backup that was killed before its first checkpoint starts afresh.
         std::fs::write(folder.path().join("c.jsonl.part"), "").unwrap();
-        let (_, (), resumed) = Writer::open(&folder.path().join("c.jsonl"), (), |()| true).unwrap();
+        let (_, (), resumed) = BackupWriter::open(&folder.path().join("c.jsonl"), (), |()| true).unwrap();
         assert!(!resumed);
     }
 
@@ -356,7 +356,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("b.jsonl");
         std::fs::write(folder.path().join("b.jsonl.part"), "mine").unwrap();
-        let error = Writer::open(&path, (), |()| true).err().unwrap().to_string();
+        let error = BackupWriter::open(&path, (), |()| true).err().unwrap().to_string();
         assert!(error.contains("b.jsonl.part is in the way"), "{error}");
         assert_eq!(std::fs::read_to_string(folder.path().join("b.jsonl.part")).unwrap(), "mine");
     }

@@ -8,13 +8,13 @@ const BIAS: i32 = 6176;
 
 /// The value of a decimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Decimal {
+pub(super) enum DecimalValue {
     NaN,
     Infinity { negative: bool },
     Finite { negative: bool, digits: u128, exponent: i32 },
 }
 
-impl Decimal {
+impl DecimalValue {
     /// Decodes sixteen bytes, and says whether they are the only encoding of that value.
     pub(super) fn of(bytes: &[u8]) -> Option<(Self, bool)> {
         let bits = u128::from_le_bytes(*bytes.first_chunk()?);

@@ -4,12 +4,12 @@
 
 use super::{
     NoBson,
-    decimal::Decimal,
+    decimal::DecimalValue,
     elements::{
         ARRAY, BOOLEAN, DECIMAL, DOUBLE, INT32, INT64, NULL, OBJECT_ID, STRING, SYMBOL, push_hex, push_integer, string,
     },
     read,
-    write::{Numbers, Writer, push_bson, push_double, push_string},
+    write::{BsonTextWriter, Numbers, push_bson, push_double, push_string},
 };
 
 /// The text that identifies a value.
@@ -30,7 +30,7 @@ pub(super) fn push_text(out: &mut String, kind: u8, value: &[u8]) {
         OBJECT_ID => push_hex(out, value),
         // These types cannot be an `_id`. If one were, a string could have the same text.
         ARRAY => push_bson(out, kind, value),
-        _ => Writer::new(out, Numbers::Compared).element(kind, value, 1),
+        _ => BsonTextWriter::new(out, Numbers::Compared).element(kind, value, 1),
     }
 }
 
@@ -98,9 +98,9 @@ pub(super) fn push_number(out: &mut String, kind: u8, value: &[u8]) -> Option<()
         INT32 => push_integer(out, i32::from_le_bytes(*value.first_chunk()?).into()),
         INT64 => push_integer(out, i64::from_le_bytes(*value.first_chunk()?)),
         DOUBLE => push_compared(out, f64::from_le_bytes(*value.first_chunk()?)),
-        DECIMAL => match Decimal::of(value)?.0.shortest() {
-            Decimal::NaN => push_compared(out, f64::NAN),
-            Decimal::Infinity { negative } => {
+        DECIMAL => match DecimalValue::of(value)?.0.shortest() {
+            DecimalValue::NaN => push_compared(out, f64::NAN),
+            DecimalValue::Infinity { negative } => {
                 push_compared(out, if negative { f64::NEG_INFINITY } else { f64::INFINITY })
             }
             decimal => match (decimal.as_i64(), decimal.as_f64()) {

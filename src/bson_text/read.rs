@@ -18,7 +18,7 @@ use crate::change::{
 
 /// The bytes of a document.
 pub(super) fn document(text: &str) -> Result<Vec<u8>, NoBson> {
-    let mut state = State::default();
+    let mut state = ReadState::default();
     // The parser limits nesting, so the stack cannot overflow.
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let read = deserializer.deserialize_map(Top(&mut state));
@@ -49,7 +49,7 @@ fn agreed(whole: Vec<u8>, beside: &[u8]) -> Result<Vec<u8>, NoBson> {
 
 /// The type and the bytes of a value.
 pub(super) fn value(text: &str) -> Result<(u8, Vec<u8>), NoBson> {
-    let mut state = State::default();
+    let mut state = ReadState::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let read = Value(&mut state).deserialize(&mut deserializer);
     let read = read.and_then(|kind| deserializer.end().map(|()| kind));
@@ -61,7 +61,7 @@ pub(super) fn value(text: &str) -> Result<(u8, Vec<u8>), NoBson> {
 
 /// The bytes of a string.
 pub(super) fn string(text: &str) -> Vec<u8> {
-    let mut state = State::default();
+    let mut state = ReadState::default();
     state.string(text);
     state.out
 }
@@ -74,7 +74,7 @@ impl NoBson {
 
 /// The output, and the path to the value that is being read.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct ReadState {
     pub(super) out: Vec<u8>,
     /// Where in `out` the names begin that lead to the value that is being read.
     way: Vec<usize>,
@@ -84,7 +84,7 @@ pub(super) struct State {
     problem: Option<String>,
 }
 
-impl State {
+impl ReadState {
     /// An error that names the problem.
     pub(super) fn wrong<E: Error>(&mut self, problem: impl Into<String>) -> E {
         self.problem = Some(problem.into());
@@ -151,7 +151,7 @@ impl State {
 }
 
 /// Writes a name, with room for the type before it and a zero after it.
-struct Name<'s>(&'s mut State);
+struct Name<'s>(&'s mut ReadState);
 
 impl<'de> DeserializeSeed<'de> for Name<'_> {
     type Value = ();
@@ -175,7 +175,7 @@ impl Visitor<'_> for Name<'_> {
 }
 
 /// The document itself; returns what the text says beside its members.
-struct Top<'s>(&'s mut State);
+struct Top<'s>(&'s mut ReadState);
 
 /// The members of a text that are not the document's own.
 #[derive(Default)]
@@ -249,7 +249,7 @@ impl<'de> Visitor<'de> for Top<'_> {
 }
 
 /// A value: its bytes are written, and its type is handed back.
-pub(super) struct Value<'s>(pub(super) &'s mut State);
+pub(super) struct Value<'s>(pub(super) &'s mut ReadState);
 
 impl<'de> DeserializeSeed<'de> for Value<'_> {
     type Value = u8;

@@ -15,7 +15,7 @@ use super::{
         OBJECT_ID, OLD_BINARY, REGEX, SYMBOL, TIMESTAMP, UNDEFINED, length_of, set_length,
     },
     id::object_id,
-    read::{State, Value},
+    read::{ReadState, Value},
     write::NAN,
 };
 
@@ -109,7 +109,7 @@ impl<'de> Visitor<'de> for DateVisitor {
 }
 
 /// Reads the value that follows `name` and the members that belong to it; writes its bytes and returns its type.
-pub(super) fn value<'de, A: MapAccess<'de>>(name: &str, state: &mut State, map: &mut A) -> Result<u8, A::Error> {
+pub(super) fn value<'de, A: MapAccess<'de>>(name: &str, state: &mut ReadState, map: &mut A) -> Result<u8, A::Error> {
     let kind = match name {
         "$numberInt" => {
             number::<i32, A>(state, map, "is no 32-bit integer").map(|n| write(state, INT32, &n.to_le_bytes()))
@@ -149,7 +149,7 @@ pub(super) fn value<'de, A: MapAccess<'de>>(name: &str, state: &mut State, map: 
     nothing_else(state, map).map(|()| kind)
 }
 
-fn rare<'de, A: MapAccess<'de>>(name: &str, state: &mut State, map: &mut A) -> Result<u8, A::Error> {
+fn rare<'de, A: MapAccess<'de>>(name: &str, state: &mut ReadState, map: &mut A) -> Result<u8, A::Error> {
     match name {
         "$binary" => {
             let binary: Binary<'de> = map.next_value()?;
@@ -197,7 +197,7 @@ fn rare<'de, A: MapAccess<'de>>(name: &str, state: &mut State, map: &mut A) -> R
 }
 
 /// Code, with its scope if it has one.
-fn code<'de, A: MapAccess<'de>>(state: &mut State, map: &mut A) -> Result<u8, A::Error> {
+fn code<'de, A: MapAccess<'de>>(state: &mut ReadState, map: &mut A) -> Result<u8, A::Error> {
     let text: Text<'de> = map.next_value()?;
     let start = state.out.len();
     match map.next_key::<Text<'de>>()?.as_ref().map(|key| key.0.as_ref()) {
@@ -218,7 +218,7 @@ fn code<'de, A: MapAccess<'de>>(state: &mut State, map: &mut A) -> Result<u8, A:
 }
 
 /// A value that is written as its type and bytes.
-pub(super) fn bson<'de, A: MapAccess<'de>>(state: &mut State, map: &mut A) -> Result<(u8, Vec<u8>), A::Error> {
+pub(super) fn bson<'de, A: MapAccess<'de>>(state: &mut ReadState, map: &mut A) -> Result<(u8, Vec<u8>), A::Error> {
     let bson: Bson<'de> = map.next_value()?;
     let bytes = base64::<A>(state, &bson.base64.0)?;
     match hex(&bson.kind.0) {
@@ -227,24 +227,28 @@ pub(super) fn bson<'de, A: MapAccess<'de>>(state: &mut State, map: &mut A) -> Re
     }
 }
 
-fn nothing_else<'de, A: MapAccess<'de>>(state: &mut State, map: &mut A) -> Result<(), A::Error> {
+fn nothing_else<'de, A: MapAccess<'de>>(state: &mut ReadState, map: &mut A) -> Result<(), A::Error> {
     match map.next_key::<Text<'de>>()? {
         None => Ok(()),
         Some(_) => Err(state.wrong("has more members than a value has")),
     }
 }
 
-fn write(state: &mut State, kind: u8, bytes: &[u8]) -> u8 {
+fn write(state: &mut ReadState, kind: u8, bytes: &[u8]) -> u8 {
     state.out.extend_from_slice(bytes);
     kind
 }
 
-fn number<'de, N: FromStr, A: MapAccess<'de>>(state: &mut State, map: &mut A, problem: &str) -> Result<N, A::Error> {
+fn number<'de, N: FromStr, A: MapAccess<'de>>(
+    state: &mut ReadState,
+    map: &mut A,
+    problem: &str,
+) -> Result<N, A::Error> {
     let text: Text<'de> = map.next_value()?;
     text.0.parse().map_err(|_| state.wrong(problem))
 }
 
-fn base64<'de, A: MapAccess<'de>>(state: &mut State, text: &str) -> Result<Vec<u8>, A::Error> {
+fn base64<'de, A: MapAccess<'de>>(state: &mut ReadState, text: &str) -> Result<Vec<u8>, A::Error> {
     STANDARD.decode(text).map_err(|_| state.wrong("is not base64"))
 }
 

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
     NotADocument,
-    decimal::Decimal,
+    decimal::DecimalValue,
     elements::{
         ARRAY, BINARY, BOOLEAN, CODE, CODE_WITH_SCOPE, DATE, DB_POINTER, DECIMAL, DOCUMENT, DOUBLE, Element, Elements,
         INT32, INT64, MAX_KEY, MIN_KEY, NULL, OBJECT_ID, OLD_BINARY, REGEX, STRING, SYMBOL, TIMESTAMP, UNDEFINED,
@@ -29,7 +29,7 @@ pub(super) fn document(out: &mut String, bson: &[u8]) -> Result<(), NotADocument
     out.push_str("{\"id\":");
     push_string(out, &id::text_of(own.kind, own.value));
     let own_members = out.len();
-    let mut writer = Writer::new(out, Numbers::Typed);
+    let mut writer = BsonTextWriter::new(out, Numbers::Typed);
     if writer.top(elements).is_none() {
         writer.out.truncate(own_members);
         writer.out.push_str(",\"_id\":");
@@ -51,14 +51,14 @@ pub(super) enum Numbers {
     Compared,
 }
 
-pub(super) struct Writer<'o, 'b> {
+pub(super) struct BsonTextWriter<'o, 'b> {
     out: &'o mut String,
     numbers: Numbers,
     /// The names in the documents that are being written, inner ones last.
     names: Vec<&'b [u8]>,
 }
 
-impl<'o, 'b> Writer<'o, 'b> {
+impl<'o, 'b> BsonTextWriter<'o, 'b> {
     pub(super) fn new(out: &'o mut String, numbers: Numbers) -> Self {
         Self { out, numbers, names: Vec::new() }
     }
@@ -111,7 +111,7 @@ impl<'o, 'b> Writer<'o, 'b> {
                 self.out.push_str("\"}");
             }
             DECIMAL => {
-                let (decimal, is_only) = Decimal::of(value)?;
+                let (decimal, is_only) = DecimalValue::of(value)?;
                 is_only.then_some(())?;
                 self.out.push_str("{\"$numberDecimal\":\"");
                 decimal.push(self.out);

@@ -11,7 +11,7 @@ use crate::{
 
 /// Limits shared by all functions and leases of a process.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct CaptureLimits {
     /// Writes in flight.
     pub(super) gate: Arc<Gate>,
     pub(super) rereads: Arc<Semaphore>,
@@ -20,7 +20,7 @@ pub struct Limits {
     pub(super) piece: usize,
 }
 
-impl Limits {
+impl CaptureLimits {
     /// Sets how many records are written and how many documents are read again concurrently, and how long the retries
     /// of one batch may take.
     pub fn new(max_writes: usize, max_rereads: usize, deadline: Duration) -> Self {

@@ -54,7 +54,7 @@ use crate::{
     projection::Projection,
 };
 
-pub use self::{limits::Limits, recent::Recent, summary::Summary};
+pub use self::{limits::CaptureLimits, recent::Recent, summary::Summary};
 
 /// Captures the changes of one source container into one history.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ pub struct Capture<H> {
     /// Whether the warning was logged that the host alters ids and partition keys.
     pub identity_told: AtomicBool,
     /// Shared limits.
-    pub limits: Limits,
+    pub limits: CaptureLimits,
     /// Which entrance the changes come through.
     pub via: Via,
     /// Recent writes.

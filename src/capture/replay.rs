@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{Capture, CaptureError, Limits, Recent};
+use super::{Capture, CaptureError, CaptureLimits, Recent};
 use crate::{
     causes::chain,
     change::{Via, fidelity::Delivery},
@@ -51,7 +51,7 @@ pub struct Replayed {
     /// The service's status at the time.
     pub status: Option<String>,
     /// The outcome.
-    pub outcome: Outcome,
+    pub outcome: LetterOutcome,
     /// Why it was put away, or why it is kept.
     pub reason: String,
 }
@@ -59,7 +59,7 @@ pub struct Replayed {
 /// The outcome of a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum LetterOutcome {
     /// It was only listed.
     Waiting,
     /// It is in the history now, and the letter is gone.
@@ -70,7 +70,7 @@ pub enum Outcome {
     Unreadable,
 }
 
-impl Outcome {
+impl LetterOutcome {
     /// The word for it in reports.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -124,7 +124,7 @@ pub async fn replay<E: From<ReplayError>>(
     let Request { list_only, function, id, settings, config, store, stop } = request;
     let store = Arc::new(store);
     let names = store.list().await.map_err(ReplayError::from)?;
-    let limits = Limits::new(config.max_writes, config.max_rereads, config.deadline);
+    let limits = CaptureLimits::new(config.max_writes, config.max_rereads, config.deadline);
     let step = progress.begin(if list_only { "reading letters" } else { "replaying" }, Some(names.len() as u64));
     let mut report =
         Report { letters: 0, stored: 0, kept: 0, store: config.dead_letters.to_string(), ru: 0.0, left: 0 };
@@ -138,7 +138,7 @@ pub async fn replay<E: From<ReplayError>>(
             Err(e) if e.is_gone() => continue,
             Err(e) => {
                 report.kept += 1;
-                let (outcome, reason) = (Outcome::Unreadable, chain(&e));
+                let (outcome, reason) = (LetterOutcome::Unreadable, chain(&e));
                 each(Replayed { letter: name, at: None, function: None, id: None, status: None, outcome, reason })?;
                 continue;
             }
@@ -150,22 +150,22 @@ pub async fn replay<E: From<ReplayError>>(
         }
         report.letters += 1;
         let (outcome, reason) = if list_only {
-            (Outcome::Waiting, letter.reason.clone())
+            (LetterOutcome::Waiting, letter.reason.clone())
         } else {
             let capture =
                 capture_of(&letter, &settings, &config, cosmos, &store, &limits).map_err(ReplayError::from)?;
             match replay_one(&capture, &letter, &store, &name).await {
-                Ok(true) => (Outcome::Stored, letter.reason.clone()),
+                Ok(true) => (LetterOutcome::Stored, letter.reason.clone()),
                 Ok(false) => {
                     report.letters -= 1;
                     continue;
                 }
-                Err(error) => (Outcome::Kept, chain(&error)),
+                Err(error) => (LetterOutcome::Kept, chain(&error)),
             }
         };
         step.advance(1);
-        report.stored += u64::from(outcome == Outcome::Stored);
-        report.kept += u64::from(outcome == Outcome::Kept);
+        report.stored += u64::from(outcome == LetterOutcome::Stored);
+        report.kept += u64::from(outcome == LetterOutcome::Kept);
         let DeadLetter { at, function, id, status, .. } = letter;
         each(Replayed {
             letter: name,
@@ -216,7 +216,7 @@ fn capture_of(
     config: &CaptureConfig,
     cosmos: &Cosmos,
     store: &Arc<DeadLetterStore>,
-    limits: &Limits,
+    limits: &CaptureLimits,
 ) -> Result<Capture<CosmosHistory>, ConfigError> {
     // A letter that holds a part of a document keeps that part; anything else gets today's shape.
     let projection = match &letter.partial {

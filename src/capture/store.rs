@@ -44,7 +44,7 @@ pub(super) struct PayloadProgress {
 }
 
 /// A record on its way, with the payload item it came from.
-pub(super) struct Pending {
+pub(super) struct PendingRecord {
     pub(super) record: Record,
     pub(super) item: usize,
     pub(super) healed: bool,
@@ -54,7 +54,7 @@ pub(super) struct Pending {
     fingerprint: u64,
 }
 
-impl Pending {
+impl PendingRecord {
     /// Stands for the record and all that it knows: a record that knows more is different.
     pub(super) fn mark(&self) -> u64 {
         let record = &self.record;
@@ -178,7 +178,7 @@ impl<H: History> Capture<H> {
             source: source.as_ref().map(|source| source.key_paths()),
         };
 
-        let mut pending: Vec<Pending> = Vec::with_capacity(taken.changes.len());
+        let mut pending: Vec<PendingRecord> = Vec::with_capacity(taken.changes.len());
         let mut places: HashMap<u64, usize> = HashMap::with_capacity(taken.changes.len());
         for (index, ((change, item), reread)) in taken.changes.iter().zip(&taken.origins).zip(rereads).enumerate() {
             let altered = reread.is_none() && taken.may_be_altered(index, self.delivery);
@@ -202,7 +202,7 @@ impl<H: History> Capture<H> {
                     };
                     let record = if unsure { record::unsure(record) } else { record };
                     let fingerprint = self.recent.fingerprint(&record);
-                    let one = Pending {
+                    let one = PendingRecord {
                         record,
                         item: *item,
                         healed: change.healed,
@@ -231,7 +231,7 @@ impl<H: History> Capture<H> {
         let known = pending.iter().filter(|p| !plain && !p.normalized);
         let fingerprints: Vec<u64> = known.map(|p| p.fingerprint).collect();
         // Written again when an earlier piece had it, which changes nothing, but counted once.
-        let new: Vec<&Pending> = pending.iter().filter(|p| !progress.seen.contains(&p.fingerprint)).collect();
+        let new: Vec<&PendingRecord> = pending.iter().filter(|p| !progress.seen.contains(&p.fingerprint)).collect();
         let summary = &mut progress.summary;
         summary.healed += new.iter().filter(|p| p.healed).count();
         summary.normalized += new.iter().filter(|p| p.normalized).count();
@@ -252,8 +252,8 @@ impl<H: History> Capture<H> {
         }
 
         if !self.unfinished.is_empty() {
-            let before: Vec<Pending> = pending.extract_if(.., |one| self.unfinished.has(one.mark())).collect();
-            progress.stored.extend(before.iter().map(Pending::mark));
+            let before: Vec<PendingRecord> = pending.extract_if(.., |one| self.unfinished.has(one.mark())).collect();
+            progress.stored.extend(before.iter().map(PendingRecord::mark));
         }
         let outcome = self.write_all(writer.as_ref(), pending, retry).await;
         summary.ru += outcome.ru;

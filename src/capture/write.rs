@@ -9,7 +9,7 @@ use tracing::debug;
 use super::{
     Capture,
     items::{NotStorable, Poison},
-    store::Pending,
+    store::PendingRecord,
 };
 use crate::{
     change::record::{self, Record},
@@ -22,7 +22,12 @@ const WORTH_A_BATCH: usize = 25;
 
 impl<H: History> Capture<H> {
     /// Writes records. Failures are reported at the end, so that it is also known what was stored.
-    pub(super) async fn write_all(&self, writer: &H::Writer, pending: Vec<Pending>, retry: &Retry) -> Outcome {
+    pub(super) async fn write_all(
+        &self,
+        writer: &H::Writer,
+        pending: Vec<PendingRecord>,
+        retry: &Retry,
+    ) -> WriteOutcome {
         let mut units = into_units(pending);
         let mut single = Vec::new();
         if writer.packs() && units.len() > 1 {
@@ -31,7 +36,7 @@ impl<H: History> Capture<H> {
             single = few.into_iter().flatten().collect();
         }
         let batches = async {
-            let mut all = Outcome::default();
+            let mut all = WriteOutcome::default();
             let written = stream::iter(units).map(|unit| self.write_unit(writer, unit, retry));
             let mut written = pin!(written.buffer_unordered(self.limits.gate.most()));
             while let Some(outcome) = written.next().await {
@@ -49,8 +54,8 @@ impl<H: History> Capture<H> {
     }
 
     /// Writes records of different keys, packed. Each is retried, and fails, by itself.
-    async fn write_packed(&self, writer: &H::Writer, pending: Vec<Pending>, retry: &Retry) -> Outcome {
-        let mut outcome = Outcome::default();
+    async fn write_packed(&self, writer: &H::Writer, pending: Vec<PendingRecord>, retry: &Retry) -> WriteOutcome {
+        let mut outcome = WriteOutcome::default();
         if pending.is_empty() {
             return outcome;
         }
@@ -71,8 +76,8 @@ impl<H: History> Capture<H> {
     }
 
     /// Writes one unit. A batch that fails for good is taken apart, so that one bad record cannot hold up the rest.
-    async fn write_unit(&self, writer: &H::Writer, unit: Vec<Pending>, retry: &Retry) -> Outcome {
-        let mut outcome = Outcome::default();
+    async fn write_unit(&self, writer: &H::Writer, unit: Vec<PendingRecord>, retry: &Retry) -> WriteOutcome {
+        let mut outcome = WriteOutcome::default();
         if unit.len() > 1 {
             let records: Vec<&Record> = unit.iter().map(|p| &p.record).collect();
             let bytes = records.iter().map(|record| record.body.len()).sum();
@@ -86,7 +91,7 @@ impl<H: History> Capture<H> {
                 Ok(ru) => {
                     outcome.ru += ru;
                     outcome.bytes += bytes;
-                    outcome.stored.extend(unit.iter().map(Pending::mark));
+                    outcome.stored.extend(unit.iter().map(PendingRecord::mark));
                     return outcome;
                 }
                 Err(f) if may_be_one_record(&f) => {
@@ -107,7 +112,7 @@ impl<H: History> Capture<H> {
         outcome
     }
 
-    async fn write_one(&self, writer: &H::Writer, one: &Pending, retry: &Retry, outcome: &mut Outcome) {
+    async fn write_one(&self, writer: &H::Writer, one: &PendingRecord, retry: &Retry, outcome: &mut WriteOutcome) {
         let attempt = async |record: &Record| {
             retry
                 .run(|| async {
@@ -141,7 +146,7 @@ impl<H: History> Capture<H> {
 
 /// Counts of records, by outcome.
 #[derive(Default)]
-pub(super) struct Outcome {
+pub(super) struct WriteOutcome {
     pub(super) ru: f64,
     pub(super) compressed: usize,
     pub(super) poison: Vec<Poison>,
@@ -153,7 +158,7 @@ pub(super) struct Outcome {
     pub(super) failure: Option<Failure>,
 }
 
-impl Outcome {
+impl WriteOutcome {
     fn add(&mut self, other: Self) {
         self.ru += other.ru;
         self.compressed += other.compressed;
@@ -175,7 +180,7 @@ impl Outcome {
         }
     }
 
-    fn take(&mut self, one: &Pending, result: Result<f64, Failure>) {
+    fn take(&mut self, one: &PendingRecord, result: Result<f64, Failure>) {
         match result {
             Ok(ru) => {
                 self.ru += ru;
@@ -192,8 +197,8 @@ impl Outcome {
 }
 
 /// Groups records that share a full partition key into transactional batches; all others travel alone.
-fn into_units(pending: Vec<Pending>) -> Vec<Vec<Pending>> {
-    let mut units: Vec<Vec<Pending>> = Vec::with_capacity(pending.len());
+fn into_units(pending: Vec<PendingRecord>) -> Vec<Vec<PendingRecord>> {
+    let mut units: Vec<Vec<PendingRecord>> = Vec::with_capacity(pending.len());
     let state = std::hash::RandomState::new();
     // The open unit of each key, by the key's hash, and its size so far.
     let mut open: HashMap<u64, (usize, usize)> = HashMap::with_capacity(pending.len());

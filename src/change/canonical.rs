@@ -1,7 +1,7 @@
 //! One canonical text for all JSON texts that mean the same.
 
 use super::{
-    diff::{Meaning, Members, Node},
+    diff::{Meaning, Members, ValueNode},
     edit::quote,
 };
 
@@ -9,11 +9,11 @@ use super::{
 /// texts have the same canonical text exactly when [`super::diff::same`] says that they mean the same.
 pub fn canonical(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    push(&Node::parse(text, 0), &mut out);
+    push(&ValueNode::parse(text, 0), &mut out);
     out
 }
 
-fn push(node: &Node<'_>, out: &mut String) {
+fn push(node: &ValueNode<'_>, out: &mut String) {
     match &node.meaning {
         Meaning::Object(members) | Meaning::Extended(members) => push_members(members, out),
         Meaning::Array(elements) => {

@@ -60,13 +60,13 @@ impl Difference<'_> {
 /// nothing inside it is a field.
 pub fn between<'a>(before: &'a str, after: &'a str) -> Vec<Difference<'a>> {
     let mut found = Vec::new();
-    compare(&Node::parse(before, 0), &Node::parse(after, 0), &mut Vec::new(), &mut found);
+    compare(&ValueNode::parse(before, 0), &ValueNode::parse(after, 0), &mut Vec::new(), &mut found);
     found
 }
 
 /// Whether two JSON texts mean the same.
 pub fn same(a: &str, b: &str) -> bool {
-    a == b || Node::parse(a, 0).equals(&Node::parse(b, 0))
+    a == b || ValueNode::parse(a, 0).equals(&ValueNode::parse(b, 0))
 }
 
 /// Whether two values mean the same; `None` is a missing value.
@@ -91,7 +91,7 @@ pub fn value_at<'a>(text: &'a str, path: &[String]) -> Option<&'a str> {
 }
 
 /// A value: its text, and its meaning.
-pub(super) struct Node<'a> {
+pub(super) struct ValueNode<'a> {
     pub(super) text: &'a str,
     pub(super) meaning: Meaning<'a>,
 }
@@ -100,7 +100,7 @@ pub(super) enum Meaning<'a> {
     Object(Members<'a>),
     /// A value of Extended JSON, which is compared by its members and not searched for fields.
     Extended(Members<'a>),
-    Array(Vec<Node<'a>>),
+    Array(Vec<ValueNode<'a>>),
     String(Cow<'a, str>),
     Number(Decimal),
     /// A literal, or a value that is not searched any deeper.
@@ -109,17 +109,17 @@ pub(super) enum Meaning<'a> {
 
 /// Members in order, each name once.
 pub(super) struct Members<'a> {
-    pub(super) list: Vec<(Cow<'a, str>, Node<'a>)>,
+    pub(super) list: Vec<(Cow<'a, str>, ValueNode<'a>)>,
     places: HashMap<Cow<'a, str>, usize>,
 }
 
 impl<'a> Members<'a> {
-    pub(super) fn get(&self, name: &str) -> Option<&Node<'a>> {
+    pub(super) fn get(&self, name: &str) -> Option<&ValueNode<'a>> {
         self.list.get(*self.places.get(name)?).map(|(_, node)| node)
     }
 }
 
-impl<'a> Node<'a> {
+impl<'a> ValueNode<'a> {
     pub(super) fn parse(text: &'a str, depth: usize) -> Self {
         let text = text.trim();
         let meaning = match text.as_bytes().first() {
@@ -176,19 +176,20 @@ impl<'a> Node<'a> {
     }
 }
 
-fn compare<'a>(before: &Node<'a>, after: &Node<'a>, path: &mut Vec<String>, found: &mut Vec<Difference<'a>>) {
-    let mut at = |path: &mut Vec<String>, segment: String, before: Option<&Node<'a>>, after: Option<&Node<'a>>| {
-        path.push(segment);
-        match (before, after) {
-            (Some(before), Some(after)) => compare(before, after, path, found),
-            _ => found.push(Difference {
-                path: path.clone(),
-                before: before.map(|n| n.text),
-                after: after.map(|n| n.text),
-            }),
-        }
-        path.pop();
-    };
+fn compare<'a>(before: &ValueNode<'a>, after: &ValueNode<'a>, path: &mut Vec<String>, found: &mut Vec<Difference<'a>>) {
+    let mut at =
+        |path: &mut Vec<String>, segment: String, before: Option<&ValueNode<'a>>, after: Option<&ValueNode<'a>>| {
+            path.push(segment);
+            match (before, after) {
+                (Some(before), Some(after)) => compare(before, after, path, found),
+                _ => found.push(Difference {
+                    path: path.clone(),
+                    before: before.map(|n| n.text),
+                    after: after.map(|n| n.text),
+                }),
+            }
+            path.pop();
+        };
     match (&before.meaning, &after.meaning) {
         (Meaning::Object(old), Meaning::Object(new)) => {
             for (name, node) in &old.list {
@@ -201,7 +202,7 @@ fn compare<'a>(before: &Node<'a>, after: &Node<'a>, path: &mut Vec<String>, foun
         (Meaning::Array(old), Meaning::Array(new)) => {
             // Equal elements at both ends are skipped, so that one additional element is one difference.
             let head = old.iter().zip(new).take_while(|(a, b)| a.equals(b)).count();
-            let tail = |list: &'_ [Node<'a>]| list.len() - head;
+            let tail = |list: &'_ [ValueNode<'a>]| list.len() - head;
             let common = tail(old).min(tail(new));
             let foot = old.iter().rev().zip(new.iter().rev()).take(common).take_while(|(a, b)| a.equals(b)).count();
             let (old_end, new_end) = (old.len() - foot, new.len() - foot);

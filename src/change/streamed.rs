@@ -141,7 +141,7 @@ enum Entry {
 
 /// The content of a sheet.
 #[derive(Debug, Clone, Copy)]
-pub enum Written<'s> {
+pub enum BufferContent<'s> {
     /// The text of an item that is no change of a document.
     Item(&'s str),
     /// A change.
@@ -210,10 +210,10 @@ impl ChangeBuffer {
     }
 
     /// All that stands here, in its order.
-    pub fn entries(&self) -> impl Iterator<Item = Written<'_>> {
+    pub fn entries(&self) -> impl Iterator<Item = BufferContent<'_>> {
         self.entries.iter().map(|entry| match entry {
-            Entry::Item(span) => Written::Item(self.at(*span)),
-            Entry::Change(change) => Written::Change(self.read(change)),
+            Entry::Item(span) => BufferContent::Item(self.at(*span)),
+            Entry::Change(change) => BufferContent::Change(self.read(change)),
         })
     }
 }

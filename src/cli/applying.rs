@@ -13,13 +13,13 @@ use crate::{
     config::Names,
     console::{
         CliError, Exit, Ui,
-        render::plan::{Shown, ended, planned_exit, print_report, printed_exit, show_plan},
+        render::plan::{PlanView, ended, planned_exit, print_report, printed_exit, show_plan},
     },
     cosmos::Cosmos,
     figures::count_of,
     format::Format,
     history::Containers,
-    restore::{self, Approval, Limits, RunOptions, Use, plan_file::Plan},
+    restore::{self, Approval, PlanLimits, RunOptions, Use, plan_file::Plan},
 };
 
 /// How a plan is applied: flags of `restore` and `undo`
@@ -59,8 +59,8 @@ impl ApplyArgs {
         &self.journal
     }
 
-    pub(super) fn limits(&self) -> Limits {
-        Limits { max: self.max, max_deletes: self.max_deletes }
+    pub(super) fn limits(&self) -> PlanLimits {
+        PlanLimits { max: self.max, max_deletes: self.max_deletes }
     }
 
     pub(super) fn options(&self) -> RunOptions {
@@ -86,7 +86,7 @@ pub(super) fn save_plans(ui: &Ui, plans: &[(&Plan, Option<&KeptTexts>)], file: &
 /// Shows a plan and, unless it is only to be shown, asks, applies it and reports.
 pub(super) async fn show_and_apply(
     ui: &Ui,
-    shown: Shown<'_>,
+    shown: PlanView<'_>,
     this: Use<'_>,
     containers: &Containers,
     (how, dry_run): (&ApplyArgs, bool),

@@ -70,7 +70,7 @@ pub struct AtArgs {
 pub async fn run(args: AtArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     let settings = args.connection.settings()?;
-    telemetry::start(&settings, telemetry::Stream::Stderr, "warn")?;
+    telemetry::start(&settings, telemetry::LogStream::Stderr, "warn")?;
     let (cosmos, names) = args.connection.open()?;
     let at = lookup::point(ui, &cosmos, "TIME", &args.time).await?;
     let stop = stop_signal()?;

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::{
-    config::{self, Account, Names, Settings},
+    config::{self, AccountSettings, Names, Settings},
     console::CliError,
     cosmos::{Cosmos, Shard},
 };
@@ -128,7 +128,7 @@ impl ConnectionArgs {
     pub(super) fn open_with(&self, settings: &Settings) -> Result<(Cosmos, Names), CliError> {
         self.refuse_mongo(settings)?;
         let names = Names::from_settings(settings, None)?;
-        Ok((Cosmos::new(Account::from_settings(settings)?), names))
+        Ok((Cosmos::new(AccountSettings::from_settings(settings)?), names))
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::local::Mode;
+use super::local::FeedModeArg;
 use crate::{
     config::Settings,
     console::{
@@ -24,7 +24,7 @@ pub struct DemoArgs {
     count: u64,
     /// Change feed mode; in `latest` a version replaced between two polls is never seen, as in the service
     #[arg(long, value_enum, default_value = "all-versions")]
-    mode: Mode,
+    mode: FeedModeArg,
     /// Physical partitions, and thus leases that work at the same time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
     partitions: u32,
@@ -44,7 +44,7 @@ pub struct DemoArgs {
 /// # Errors
 /// When anything is missing, doubled, out of order or wrong, or a part does not start.
 pub async fn run(args: DemoArgs, ui: &Ui) -> Result<Exit, CliError> {
-    telemetry::start(&Settings::environment(), telemetry::Stream::Stderr, "warn")?;
+    telemetry::start(&Settings::environment(), telemetry::LogStream::Stderr, "warn")?;
     let start = Instant::now();
     let request = Request {
         count: args.count,

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     console::{
         CliError, Exit, Ui,
-        render::diff::{Out, describe_side},
+        render::diff::{DiffPrinter, describe_side},
     },
     figures::count_of,
     format::Format,
@@ -88,7 +88,7 @@ async fn one(args: &DiffArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     let request = DiffRequest { which: args.which.selection(opened.account(), names).await?, from, to };
     let cx = opened.context(ui);
     let mut documents = past::diff(&request, &cx).await?;
-    let mut out = Out::new(ui, args.format, args.which.is_list());
+    let mut out = DiffPrinter::new(ui, args.format, args.which.is_list());
     let mut differing = 0_u64;
     let mut count = 0;
     let mut left_out = 0;

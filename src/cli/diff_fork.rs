@@ -11,7 +11,7 @@ use super::{
     together::{names_of, save_parts},
 };
 use crate::{
-    change::merge::{ArrayKey, Prefer, Rules},
+    change::merge::{ArrayKey, MergeRules, Prefer},
     console::{CliError, Exit, Ui, render::together::show_plans},
     cosmos::Cosmos,
     fork::{self, Request},
@@ -86,7 +86,7 @@ pub(super) async fn run(
     let together = plan_each::<CliError>(&all, &cx, async |_, containers, cx| {
         let request = Request {
             fork: &fork,
-            rules: Rules {
+            rules: MergeRules {
                 array_keys: args.array_key.clone(),
                 only: only.clone(),
                 bookkeeping: bookkeeping.clone(),

@@ -8,7 +8,7 @@ use super::{ConnectionArgs, retention_args};
 use crate::{
     config,
     console::{CliError, Exit, Ui, render},
-    doctor::{self, Finding, Request, TimerRules, Verdict},
+    doctor::{self, CheckResult, Request, TimerRules, Verdict},
     format::Format,
 };
 
@@ -40,7 +40,7 @@ pub async fn run(args: DoctorArgs, ui: &Ui) -> Result<Exit, CliError> {
         Ok(settings) => (settings, None),
         Err(e) => {
             let fix = e.hints.first().map(ToString::to_string).unwrap_or_default();
-            let finding = Finding::failure("local.settings.json", e.report(), fix);
+            let finding = CheckResult::failure("local.settings.json", e.report(), fix);
             (args.connection.over(config::Settings::environment()), Some(finding))
         }
     };

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{ConnectionArgs, from_archive::open_archive, verify::span};
 use crate::{
     change::key::{ItemKey, PartitionKey},
-    config::{self, Account, CaptureConfig},
+    config::{self, AccountSettings, CaptureConfig},
     console::{CliError, Exit, Ui, render::erase as render, words::pk_flag},
     dead_letters::DeadLetterStore,
     erase::{self, EraseError, Request},
@@ -62,7 +62,7 @@ pub struct EraseArgs {
 /// that is found afterwards makes the exit code 3.
 pub async fn run(args: EraseArgs, ui: &Ui) -> Result<Exit, CliError> {
     let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
-    let account = Account::from_settings(&settings)?;
+    let account = AccountSettings::from_settings(&settings)?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;
     let open = |text: &String| open_archive("--archive", text, &account.credential);
     let request = Request {

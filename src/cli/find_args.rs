@@ -7,7 +7,7 @@ use crate::{
     change::key::PartitionKey,
     console::CliError,
     cosmos::Param,
-    find::{BadCondition, Condition, FindError, SearchMode, Which},
+    find::{BadCondition, Condition, FindError, SearchMode, SearchedDocuments},
     format::Format,
 };
 
@@ -96,11 +96,13 @@ impl FindArgs {
         }
     }
 
-    pub(super) fn which(&self) -> Which {
+    pub(super) fn which(&self) -> SearchedDocuments {
         match (&self.id, &self.predicate) {
-            (Some(id), _) => Which::One { id: id.clone(), key: self.pk.clone() },
-            (None, Some(predicate)) => Which::Where { predicate: predicate.clone(), params: self.params.clone() },
-            (None, None) => Which::All,
+            (Some(id), _) => SearchedDocuments::One { id: id.clone(), key: self.pk.clone() },
+            (None, Some(predicate)) => {
+                SearchedDocuments::Where { predicate: predicate.clone(), params: self.params.clone() }
+            }
+            (None, None) => SearchedDocuments::All,
         }
     }
 

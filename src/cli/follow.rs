@@ -7,11 +7,11 @@ use tokio_util::sync::CancellationToken;
 pub use super::follow_args::FollowArgs;
 use super::{follow_args::options, sinks::targets};
 use crate::{
-    config::{self, Account, CaptureConfig, ConfigError, Names, Secret, Settings},
+    config::{self, AccountSettings, CaptureConfig, ConfigError, Names, Secret, Settings},
     console::{CliError, Exit, Ui, render::follow as render, signals::watch_signals},
     context::Context,
     cosmos::Cosmos,
-    follow::{self, FieldRules, Filter, Metrics, Request, Source, health::Health},
+    follow::{self, FieldRules, Filter, FollowedSource, Metrics, Request, health::Health},
     telemetry::{self, otlp::Export},
 };
 
@@ -44,7 +44,7 @@ pub async fn run(args: FollowArgs, ui: &Ui) -> Result<Exit, CliError> {
         metrics: metrics.clone(),
     };
     request.check()?;
-    telemetry::start(&settings, telemetry::Stream::Stderr, "info")?;
+    telemetry::start(&settings, telemetry::LogStream::Stderr, "info")?;
     let names = Names::from_settings(&settings, None)?;
     let stop = CancellationToken::new();
     tokio::spawn(watch_signals(stop.clone()));
@@ -68,9 +68,9 @@ pub async fn run(args: FollowArgs, ui: &Ui) -> Result<Exit, CliError> {
 }
 
 /// The account of the history and the leases, which a follower of MongoDB into files does not have.
-fn account_of(args: &FollowArgs, source: &Source, settings: &Settings) -> Result<Account, CliError> {
-    if matches!(source, Source::Container) || Account::is_named(settings) {
-        return Ok(Account::from_settings(settings)?);
+fn account_of(args: &FollowArgs, source: &FollowedSource, settings: &Settings) -> Result<AccountSettings, CliError> {
+    if matches!(source, FollowedSource::Container) || AccountSettings::is_named(settings) {
+        return Ok(AccountSettings::from_settings(settings)?);
     }
     let hint = if args.sinks.is_empty() || args.sinks.iter().any(|sink| sink == "changes") {
         "the sink `changes` is a container of Cosmos DB: set CosmosDB to the account's connection string, or \
@@ -79,7 +79,7 @@ fn account_of(args: &FollowArgs, source: &Source, settings: &Settings) -> Result
         "add --checkpoint-file FILE, which keeps the place in the stream, and no account is needed; or set CosmosDB to \
          the account that keeps it"
     } else {
-        return Ok(Account::nowhere()?);
+        return Ok(AccountSettings::nowhere()?);
     };
     Err(ConfigError::new("CosmosDB", "is missing", hint).into())
 }

@@ -9,7 +9,7 @@ use crate::{
     change::{key::parse_path, shape::Redact},
     console::{CliError, Ui},
     cosmos::{Cosmos, FeedMode, FeedStart, Shard},
-    follow::{self, BadOptions, Options, Source},
+    follow::{self, BadOptions, FollowedSource, Options},
 };
 
 /// Which change feed is read.
@@ -106,7 +106,12 @@ fn name(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// When the start is not a time, or the feed cannot be read from there.
-pub(super) async fn options(ui: &Ui, args: &FollowArgs, source: &Source, cosmos: &Cosmos) -> Result<Options, CliError> {
+pub(super) async fn options(
+    ui: &Ui,
+    args: &FollowArgs,
+    source: &FollowedSource,
+    cosmos: &Cosmos,
+) -> Result<Options, CliError> {
     let mode = match args.mode {
         FeedArg::Latest => FeedMode::Latest,
         FeedArg::AllVersions => FeedMode::AllVersions,

@@ -11,7 +11,7 @@ use crate::{
     config::Names,
     console::{
         CliError, ErrorKind, Exit, Ui,
-        render::{history::Versions, versions::print_report},
+        render::{history::VersionPrinter, versions::print_report},
         words,
     },
     cosmos::Cosmos,
@@ -42,7 +42,7 @@ pub async fn run(args: HistoryArgs, ui: &Ui) -> Result<Exit, CliError> {
     let which = args.selection(opened.account(), names).await?;
     let cx = opened.context(ui);
     let mut lives = past::versions(VersionsRequest { which, field: field.clone() }, &cx).await?;
-    let mut out = Versions::new(ui, field.as_deref(), args.id.is_none(), args.format);
+    let mut out = VersionPrinter::new(ui, field.as_deref(), args.id.is_none(), args.format);
     while let Some(item) = lives.next().await? {
         let mut versions = pin!(lives.told(&item));
         while let Some(told) = versions.try_next().await? {

@@ -10,10 +10,10 @@ use clap::{Args, ValueEnum};
 use super::{ConnectionArgs, connection::ru_limit, from_archive::open_archive, lookup};
 use crate::{
     backup::{
-        self, Source,
-        load::{Existing, Origin, Request},
+        self, LineSource,
+        load::{Existing, LoadOrigin, Request},
     },
-    config::Account,
+    config::AccountSettings,
     console::{CliError, Exit, Ui, render::load as render},
     format::Format,
 };
@@ -79,7 +79,7 @@ pub async fn run(args: LoadArgs, ui: &Ui) -> Result<Exit, CliError> {
             // Without a trailer there is no moment, whatever the file is.
             existing.check(!args.no_trailer)?;
             let source = opened(&name)?;
-            let request = request(Origin::File { name, source, is_backup: !args.no_trailer });
+            let request = request(LoadOrigin::File { name, source, is_backup: !args.no_trailer });
             request.check()?;
             // Wrong settings are reported before a long file is read.
             (request, args.connection.open()?)
@@ -90,9 +90,9 @@ pub async fn run(args: LoadArgs, ui: &Ui) -> Result<Exit, CliError> {
                 Some(text) => Some(lookup::point(ui, &cosmos, "--at", text).await?),
                 None => None,
             };
-            let credential = Account::from_settings(&args.connection.settings()?)?.credential;
+            let credential = AccountSettings::from_settings(&args.connection.settings()?)?.credential;
             let archive = open_archive("--archive", &text, &credential)?;
-            (request(Origin::Archive { archive, at }), (cosmos, names))
+            (request(LoadOrigin::Archive { archive, at }), (cosmos, names))
         }
         (None, None) => return Err(CliError::usage("there is no FILE", "name one, or --archive")),
     };
@@ -101,11 +101,11 @@ pub async fn run(args: LoadArgs, ui: &Ui) -> Result<Exit, CliError> {
 }
 
 /// `-` is standard input.
-fn opened(file: &Path) -> Result<Source, CliError> {
+fn opened(file: &Path) -> Result<LineSource, CliError> {
     if file.as_os_str() == "-" {
-        return Ok(Source::Stream(Box::new(BufReader::new(io::stdin()))));
+        return Ok(LineSource::Stream(Box::new(BufReader::new(io::stdin()))));
     }
-    Source::open(file).map_err(|e| {
+    LineSource::open(file).map_err(|e| {
         CliError::usage(
             format!("cannot open {}", file.display()),
             "name a file that backup made, or - for standard input; a folder that follow wrote to with --archive",

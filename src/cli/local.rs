@@ -17,25 +17,25 @@ use crate::{
     local::{
         LocalCosmos, LocalOptions,
         environment::{handler_settings, prepare, this_program},
-        trigger::{FeedMode, Handler, Trigger, TriggerOptions},
+        trigger::{HandlerProgram, Trigger, TriggerMode, TriggerOptions},
     },
     telemetry,
 };
 
 /// Which change feed the trigger delivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Mode {
+pub enum FeedModeArg {
     /// The newest version of each document; deletes are invisible
     Latest,
     /// Every version and every delete
     AllVersions,
 }
 
-impl From<Mode> for FeedMode {
-    fn from(mode: Mode) -> Self {
+impl From<FeedModeArg> for TriggerMode {
+    fn from(mode: FeedModeArg) -> Self {
         match mode {
-            Mode::Latest => Self::Latest,
-            Mode::AllVersions => Self::AllVersions,
+            FeedModeArg::Latest => Self::Latest,
+            FeedModeArg::AllVersions => Self::AllVersions,
         }
     }
 }
@@ -50,7 +50,7 @@ pub struct LocalArgs {
     port: u16,
     /// Change feed mode of the trigger [default: what function.json says, else latest]
     #[arg(long, value_enum)]
-    mode: Option<Mode>,
+    mode: Option<FeedModeArg>,
     /// Only the database: no trigger, no handler
     #[arg(long)]
     no_trigger: bool,
@@ -69,7 +69,7 @@ pub struct LocalArgs {
 pub async fn run(args: LocalArgs, ui: &Ui) -> Result<Exit, CliError> {
     let app_root = config::app_root();
     let settings = Settings::load(&app_root)?;
-    telemetry::start(&settings, telemetry::Stream::Stderr, "info")?;
+    telemetry::start(&settings, telemetry::LogStream::Stderr, "info")?;
     let names = Names::from_settings(&settings, None)?;
     // Registered before the handler starts: an early signal must not leave it behind.
     let stop = stop_signal()?;
@@ -86,11 +86,11 @@ pub async fn run(args: LocalArgs, ui: &Ui) -> Result<Exit, CliError> {
     } else {
         let mut options = TriggerOptions::new(&app_root);
         options.handler = match args.handler {
-            Some(executable) => Handler::Program { executable, arguments: None },
+            Some(executable) => HandlerProgram::Program { executable, arguments: None },
             None => this_program()?,
         };
         options.settings = handler_settings(&local, &names);
-        options.mode = args.mode.map(FeedMode::from);
+        options.mode = args.mode.map(TriggerMode::from);
         Some(Trigger::start(&local, options).await?)
     };
 

@@ -5,7 +5,7 @@ use crate::{
     config::{Names, Settings, is_mongo_address},
     console::CliError,
     cosmos::Cosmos,
-    follow::Source,
+    follow::FollowedSource,
 };
 
 #[cfg(not(feature = "mongodb"))]
@@ -78,15 +78,15 @@ impl ConnectionArgs {
     ///
     /// # Errors
     /// When the address or the kind of server is invalid, or this program was built without MongoDB.
-    pub(super) fn followed(&self, settings: &Settings) -> Result<Source, CliError> {
+    pub(super) fn followed(&self, settings: &Settings) -> Result<FollowedSource, CliError> {
         match self.mongo_uri(settings)? {
-            None => Ok(Source::Container),
+            None => Ok(FollowedSource::Container),
             Some(uri) => self.mongo_followed(uri),
         }
     }
 
     #[cfg(not(feature = "mongodb"))]
-    fn mongo_followed(&self, _: &str) -> Result<Source, CliError> {
+    fn mongo_followed(&self, _: &str) -> Result<FollowedSource, CliError> {
         Err(built_without())
     }
 
@@ -101,10 +101,10 @@ impl ConnectionArgs {
         use crate::{
             clock::SystemClock,
             frontier::MongoAccount,
-            mongo::{Mongo, Scope},
+            mongo::{Mongo, StreamScope},
         };
 
-        let Source::MongoDb { address, dialect, scope: Scope::Collection { database, collection } } =
+        let FollowedSource::MongoDb { address, dialect, scope: StreamScope::Collection { database, collection } } =
             self.mongo_followed(uri)?
         else {
             return Err(CliError::usage(
@@ -120,8 +120,8 @@ impl ConnectionArgs {
     }
 
     #[cfg(feature = "mongodb")]
-    fn mongo_followed(&self, uri: &str) -> Result<Source, CliError> {
-        use crate::mongo::{Address, BadScope, Dialect, Scope};
+    fn mongo_followed(&self, uri: &str) -> Result<FollowedSource, CliError> {
+        use crate::mongo::{Address, BadScope, Dialect, StreamScope};
         let from = if self.source.is_some() { "--source" } else { "setting MONGODB_URI" };
         let address =
             Address::parse(uri).map_err(|e| CliError::usage(format!("{from} {e}"), "percent-encode the password"))?;
@@ -135,11 +135,11 @@ impl ConnectionArgs {
         let named = self.dialect.as_deref().unwrap_or_default();
         let dialect =
             dialect.map_err(|e| CliError::usage(format!("--dialect {named:?} is not a kind of server"), e))?;
-        let scope = Scope::of(self.database.clone(), self.collection.clone()).map_err(|bad| match bad {
+        let scope = StreamScope::of(self.database.clone(), self.collection.clone()).map_err(|bad| match bad {
             BadScope::EmptyDatabase => CliError::usage("--database is empty", "name one, or leave the flag out"),
             BadScope::EmptyCollection => CliError::usage("--collection is empty", "name one, or leave the flag out"),
             BadScope::NoDatabase => CliError::usage("--collection without its database", "add --database NAME"),
         })?;
-        Ok(Source::MongoDb { address, dialect, scope })
+        Ok(FollowedSource::MongoDb { address, dialect, scope })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::ConnectionArgs;
 use crate::{
-    config::{Account as Address, Names, Settings},
+    config::{AccountSettings as Address, Names, Settings},
     console::{CliError, Ui},
     cosmos::Cosmos,
     history::{Account, AnyContext},

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::ConnectionArgs;
 use crate::{
-    config::{Account, Names},
+    config::{AccountSettings, Names},
     console::{CliError, Exit, Ui, render},
     cosmos::{Cosmos, Disposition, Failure, provision::NotProvisioned},
     format::Format,
@@ -55,7 +55,7 @@ pub async fn run(args: ProvisionArgs, ui: &Ui) -> Result<Exit, CliError> {
     };
     request.check()?;
     let names = Names::from_settings(&settings, None)?;
-    let cosmos = Cosmos::new(Account::from_settings(&settings)?);
+    let cosmos = Cosmos::new(AccountSettings::from_settings(&settings)?);
     let report = provision::run(request, &ui.context(&cosmos, &names)).await?;
     render::provision::show(ui, &report, args.format)?;
     match report.unusable() {

@@ -5,7 +5,7 @@ use clap::Args;
 use super::ConnectionArgs;
 use crate::{
     capture::replay::{ReplayError, Request, replay},
-    config::{self, Account, CaptureConfig, DeadLetterLocation},
+    config::{self, AccountSettings, CaptureConfig, DeadLetterLocation},
     console::{CliError, Exit, Ui, render::replay::Letters},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
@@ -41,7 +41,7 @@ pub struct ReplayArgs {
 pub async fn run(args: ReplayArgs, ui: &Ui) -> Result<Exit, CliError> {
     let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
     args.connection.refuse_mongo(&settings)?;
-    let account = Account::from_settings(&settings)?;
+    let account = AccountSettings::from_settings(&settings)?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;
     // The folder that the setting names is created when it is needed; one that the command line names must exist.
     if let (Some(named), DeadLetterLocation::Directory(path)) = (&args.dead_letters, &config.dead_letters)

@@ -10,11 +10,11 @@ use super::{
     together::{PlanUse, bad_plan, carry_out, names_of, plan_and_carry_out},
 };
 use crate::{
-    config::Account,
-    console::{CliError, ErrorKind, Exit, Ui, render::plan::Shown},
+    config::AccountSettings,
+    console::{CliError, ErrorKind, Exit, Ui, render::plan::PlanView},
     input::lists_of,
     restore::{
-        self, PlanLoadError, Planned, Saved, Use, new_id,
+        self, PlanLoadError, Planned, SavedPlan, Use, new_id,
         together::{OnePlan, ReopenError, pairs, reopen_each},
     },
 };
@@ -31,7 +31,7 @@ pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
         return together(args, ui).await;
     }
     let saved = args.plan.as_deref().map(loaded).transpose()?;
-    let saved = match saved.map(<[Saved; 1]>::try_from) {
+    let saved = match saved.map(<[SavedPlan; 1]>::try_from) {
         None => None,
         Some(Ok([one])) if one.plan.head.together.is_empty() => Some(one),
         Some(several) => {
@@ -44,10 +44,10 @@ pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     // Only waiting can be stopped in good order; a plan is of no use until it is complete.
     let cx = if args.wait { opened.careful_context(ui) } else { opened.context(ui) };
     let containers = restore::open(args.into.as_deref(), &cx).await?;
-    let credential = Account::from_settings(&args.connection.settings()?)?.credential;
+    let credential = AccountSettings::from_settings(&args.connection.settings()?)?.credential;
     let archive = args.from_archive.as_deref().map(|text| open_archive(FROM, text, &credential)).transpose()?;
     let Planned { plan, texts, bad } = match saved {
-        Some(Saved { plan, texts }) => {
+        Some(SavedPlan { plan, texts }) => {
             let place = restore::target_of(&containers, &cx);
             plan.head.check_place(&place).map_err(|e| bad_plan(args.plan.as_deref(), e))?;
             let archived = restore::texts_of(&plan, archive.as_ref(), &containers).await?;
@@ -62,7 +62,7 @@ pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     if let Some(file) = &args.plan_out {
         save_plans(ui, &[(&plan, None)], file)?;
     }
-    let shown = Shown { plan: &plan, fields: None, format: args.how.format };
+    let shown = PlanView { plan: &plan, fields: None, format: args.how.format };
     // A plan may be used twice: each use has its own journal.
     let run = if args.plan.is_some() { new_id(&*cx.clock) } else { plan.head.id.clone() };
     let this = Use { run: &run, made_now: args.plan.is_none(), texts: texts.as_ref() };
@@ -87,7 +87,12 @@ async fn together(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
 }
 
 /// Saved plans of several containers.
-async fn saved_together(saved: Vec<Saved>, args: &RestoreArgs, ui: &Ui, started: Instant) -> Result<Exit, CliError> {
+async fn saved_together(
+    saved: Vec<SavedPlan>,
+    args: &RestoreArgs,
+    ui: &Ui,
+    started: Instant,
+) -> Result<Exit, CliError> {
     if args.into.is_some() || args.from_archive.is_some() {
         return Err(CliError::usage(
             "--plan: the plan is for several containers",
@@ -102,7 +107,7 @@ async fn saved_together(saved: Vec<Saved>, args: &RestoreArgs, ui: &Ui, started:
     carry_out(ui, &together, (&args.how, args.dry_run), (&cosmos, &names), started).await
 }
 
-fn loaded(file: &Path) -> Result<Vec<Saved>, CliError> {
+fn loaded(file: &Path) -> Result<Vec<SavedPlan>, CliError> {
     restore::load_plans(file).map_err(|error| match error {
         PlanLoadError::Open(e) => {
             CliError::usage(format!("--plan {}", file.display()), "make one with --plan-out").because(e)

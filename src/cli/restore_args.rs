@@ -18,7 +18,7 @@ use crate::{
     console::{CliError, Ui},
     cosmos::{Param, Shard},
     history::{Account, Containers},
-    restore::{Named, NotListed, Request, State, Which, each_its_own},
+    restore::{NamedDocument, NotListed, Request, TargetState, Targets, each_its_own},
 };
 
 /// Flags of `restore`
@@ -159,9 +159,9 @@ impl RestoreArgs {
             None => None,
         };
         let state = match (each, at, &self.version) {
-            (Some(each), ..) => State::Each(each),
-            (None, Some(at), _) => State::At(at),
-            (None, None, Some(version)) => State::Version(version.clone()),
+            (Some(each), ..) => TargetState::Each(each),
+            (None, Some(at), _) => TargetState::At(at),
+            (None, None, Some(version)) => TargetState::Version(version.clone()),
             (None, None, None) => {
                 return Err(CliError::usage(
                     "no point in time",
@@ -171,7 +171,7 @@ impl RestoreArgs {
         };
         Ok(Request {
             which: match listed {
-                Some(listed) => Which::Items(listed.into_iter().map(|listed| listed.item).collect()),
+                Some(listed) => Targets::Items(listed.into_iter().map(|listed| listed.item).collect()),
                 None => self.which(names, containers)?,
             },
             state,
@@ -189,15 +189,15 @@ impl RestoreArgs {
         })
     }
 
-    fn which(&self, names: &Names, containers: &Containers) -> Result<Which, CliError> {
+    fn which(&self, names: &Names, containers: &Containers) -> Result<Targets, CliError> {
         if let Some(filter) = &self.filter {
-            return Ok(Which::Filter(filter.clone()));
+            return Ok(Targets::Filter(filter.clone()));
         }
         if self.all {
-            return Ok(Which::All);
+            return Ok(Targets::All);
         }
         if let Some(predicate) = &self.predicate {
-            return Ok(Which::Where { predicate: predicate.clone(), params: self.param.clone() });
+            return Ok(Targets::Where { predicate: predicate.clone(), params: self.param.clone() });
         }
         if self.id.is_empty() {
             return Err(CliError::usage(
@@ -221,9 +221,9 @@ impl RestoreArgs {
                 full_key(&key, names, containers)?;
                 Ok::<_, CliError>(key)
             });
-            Ok(Named { id: id.clone(), key: key.transpose()? })
+            Ok(NamedDocument { id: id.clone(), key: key.transpose()? })
         });
-        Ok(Which::Named(named.collect::<Result<_, CliError>>()?))
+        Ok(Targets::Named(named.collect::<Result<_, CliError>>()?))
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 use super::connection::PartArgs;
 use crate::{
     change::time::seconds_of,
-    config::{Account, ConfigError, Names, PRUNE, Settings, prune_budget},
+    config::{AccountSettings, ConfigError, Names, PRUNE, Settings, prune_budget},
     cosmos::Cosmos,
     retention::{Policy, Request, timer::PruneTimer},
 };
@@ -94,7 +94,7 @@ pub(super) fn check_settings(settings: &Settings) -> Result<(), ConfigError> {
 ///
 /// # Errors
 /// When a setting is missing or wrong; nothing is contacted.
-pub(super) fn timer(settings: &Settings, function: &str, account: Account) -> Result<PruneTimer, ConfigError> {
+pub(super) fn timer(settings: &Settings, function: &str, account: AccountSettings) -> Result<PruneTimer, ConfigError> {
     let Some(text) = settings.get_for(Some(function), PRUNE) else {
         let problem = format!("is missing, and {function}/function.json has a timer trigger");
         return Err(ConfigError::new(PRUNE, problem, FIX));

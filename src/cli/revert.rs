@@ -9,7 +9,7 @@ use super::{
     together::{PlanUse, names_of, plan_and_carry_out},
 };
 use crate::{
-    console::{CliError, Exit, Ui, render::plan::Shown},
+    console::{CliError, Exit, Ui, render::plan::PlanView},
     restore::{
         self, Use,
         together::{OnePlan, pairs},
@@ -37,7 +37,7 @@ pub async fn run(mut args: RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
     if let Some(file) = &args.plan_out {
         save_plans(ui, &[(&planned.plan, None)], file)?;
     }
-    let shown = Shown { plan: &planned.plan, fields: Some(&planned.fields), format: args.how.format };
+    let shown = PlanView { plan: &planned.plan, fields: Some(&planned.fields), format: args.how.format };
     let this = Use { run: &planned.plan.head.id, made_now: true, texts: None };
     let how = (&args.how, args.dry_run);
     Ok(show_and_apply(ui, shown, this, &containers, how, (cosmos, names), started).await?.and(bad))

@@ -10,12 +10,12 @@ use super::{
     selection::{SelectionArgs, full_key, paths},
 };
 use crate::{
-    change::merge::{ArrayKey, Prefer, Rules},
+    change::merge::{ArrayKey, MergeRules, Prefer},
     config::Names,
     console::{CliError, Ui},
     cosmos::Shard,
     history::{Account, Containers, past::Selection},
-    restore::{Named, Which},
+    restore::{NamedDocument, Targets},
     revert::Request,
 };
 
@@ -91,16 +91,16 @@ enum Preferred {
 }
 
 /// The documents that are asked for.
-fn which(selected: Option<Selection>, names: &Names, containers: &Containers) -> Result<Which, CliError> {
+fn which(selected: Option<Selection>, names: &Names, containers: &Containers) -> Result<Targets, CliError> {
     Ok(match selected {
-        None => Which::All,
+        None => Targets::All,
         Some(Selection::One { id, key }) => {
             // The first components are enough for reading, not for writing.
             key.iter().try_for_each(|key| full_key(key, names, containers))?;
-            Which::Named(vec![Named { id, key }])
+            Targets::Named(vec![NamedDocument { id, key }])
         }
-        Some(Selection::Items(items)) => Which::Items(items),
-        Some(Selection::Where { predicate, params }) => Which::Where { predicate, params },
+        Some(Selection::Items(items)) => Targets::Items(items),
+        Some(Selection::Where { predicate, params }) => Targets::Where { predicate, params },
     })
 }
 
@@ -122,7 +122,7 @@ impl RevertArgs {
         lookup::in_order(from, to)?;
         Ok(Request {
             filter: self.filter.clone(),
-            rules: Rules {
+            rules: MergeRules {
                 array_keys: self.array_key.clone(),
                 bookkeeping: paths("--bookkeeping", &self.bookkeeping)?,
                 only: paths("--only", &self.only)?,

@@ -12,7 +12,7 @@ use crate::{
     console::CliError,
     cosmos::Param,
     history::{Account, Containers, past::Selection},
-    input::{self, ListError, Listed},
+    input::{self, ListError, ListedDocument},
 };
 use clap::Args;
 
@@ -136,7 +136,7 @@ fn ids(text: &str, names: &Names, containers: &Containers) -> Result<Vec<ItemKey
 }
 
 /// The documents of a list's text, and what each line says its document goes back to.
-pub(super) fn parse_list(text: &str, names: &Names, containers: &Containers) -> Result<Vec<Listed>, CliError> {
+pub(super) fn parse_list(text: &str, names: &Names, containers: &Containers) -> Result<Vec<ListedDocument>, CliError> {
     input::listed_of(text, &names.source, containers.source.key_paths()).map_err(bad_list)
 }
 

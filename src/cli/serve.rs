@@ -36,7 +36,7 @@ pub struct ServeArgs {
 pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
     let app_root = config::app_root();
     let settings = Settings::load(&app_root)?;
-    telemetry::start(&settings, telemetry::Stream::Stdout, "info")?;
+    telemetry::start(&settings, telemetry::LogStream::Stdout, "info")?;
     telemetry::log_panics();
     // The port first: the host gives up on a handler that does not answer within 30 s, and Cosmos may be far away.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port)).await.map_err(|e| {

@@ -73,8 +73,8 @@ async fn one(args: &ShowArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     let opened = connection.opened().await?;
     let (cosmos, names) = (&opened.cosmos, &opened.names);
     let at = match &args.version {
-        Some(version) => past::State::Version(version.clone()),
-        None => past::State::At(lookup::point(ui, opened.account(), "--at", &args.at).await?),
+        Some(version) => past::RequestedState::Version(version.clone()),
+        None => past::RequestedState::At(lookup::point(ui, opened.account(), "--at", &args.at).await?),
     };
     let request = ShowRequest { which: args.which.selection(opened.account(), names).await?, at };
     let cx = opened.context(ui);

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{ConnectionArgs, connection::ru_limit, verify::span};
 use crate::{
     causes::chain,
-    config::{self, Account, CaptureConfig, Names},
+    config::{self, AccountSettings, CaptureConfig, Names},
     console::{CliError, Exit, Ui, render},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
@@ -46,7 +46,7 @@ pub async fn run(args: StatusArgs, ui: &Ui) -> Result<Exit, CliError> {
     let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
     args.connection.refuse_mongo(&settings)?;
     let names = Names::from_settings(&settings, None)?;
-    let account = Account::from_settings(&settings)?;
+    let account = AccountSettings::from_settings(&settings)?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;
     let letters = DeadLetterStore::open(&config.dead_letters, &account.credential);
     let request = Request {

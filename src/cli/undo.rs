@@ -12,13 +12,13 @@ use super::{
 use crate::{
     console::{
         CliError, Exit, Ui,
-        render::{self, plan::Shown},
+        render::{self, plan::PlanView},
     },
     figures::count_of,
     history::CosmosReader,
     restore::{
         UndoRequest, Use, journal,
-        together::{Part, undo_each},
+        together::{ContainerPlan, undo_each},
     },
 };
 
@@ -70,11 +70,11 @@ pub async fn run(mut args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
     let cx = opened.context(ui);
     let together = undo_each(&request, &cx).await?;
     let (how, account) = ((&args.how, args.dry_run), (cosmos, names));
-    let Some(Part { containers, planned, .. }) = together.alone() else {
+    let Some(ContainerPlan { containers, planned, .. }) = together.alone() else {
         return carry_out(ui, &together, how, account, started).await;
     };
     let plan = &planned.plan;
-    let shown = Shown { plan, fields: None, format: args.how.format };
+    let shown = PlanView { plan, fields: None, format: args.how.format };
     let this = Use { run: &plan.head.id, made_now: true, texts: None };
     show_and_apply(ui, shown, this, containers, how, account, started).await
 }

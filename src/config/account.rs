@@ -7,7 +7,7 @@ use crate::secret::Secret;
 
 /// How the account is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub struct AccountSettings {
     /// `https://<account>.documents.azure.com/`, or a loopback address.
     pub endpoint: Url,
     /// How the caller authenticates.
@@ -33,7 +33,7 @@ pub enum Credential {
 /// The setting that says whether writes are packed.
 const BULK: &str = "REWIND_BULK";
 
-impl Account {
+impl AccountSettings {
     /// Whether settings name an account.
     pub fn is_named(settings: &Settings) -> bool {
         ["CosmosDB", "CosmosDB__accountEndpoint"].iter().any(|name| settings.get(name).is_some())

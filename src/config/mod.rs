@@ -11,7 +11,7 @@ mod places;
 mod settings;
 
 pub use self::{
-    account::{Account, Credential, is_loopback},
+    account::{AccountSettings, Credential, is_loopback},
     capture::{CaptureConfig, Fidelity, PRUNE, app_root, prune_budget},
     names::{BadContainers, Names},
     places::{BlobUrl, DeadLetterLocation, without_secrets},
@@ -162,8 +162,8 @@ mod tests {
 
     use super::*;
 
-    fn account(pairs: &[(&str, &str)]) -> Result<Account, ConfigError> {
-        Account::from_settings(&Settings::from_pairs(pairs.iter().copied()))
+    fn account(pairs: &[(&str, &str)]) -> Result<AccountSettings, ConfigError> {
+        AccountSettings::from_settings(&Settings::from_pairs(pairs.iter().copied()))
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{io::Write as _, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::ui::Stream;
+use super::ui::OutputStream;
 use crate::{
     format::printable,
     progress::{Progress, ProgressStep},
@@ -12,7 +12,7 @@ use crate::{
 
 /// Standard error as a person reads it.
 #[derive(Debug)]
-pub(crate) struct Screen(pub(super) Stream);
+pub(crate) struct Screen(pub(super) OutputStream);
 
 impl Screen {
     /// Prints a line. A closed standard error is ignored.
@@ -29,8 +29,8 @@ impl Screen {
     /// A bar towards `total`, or a counter when the total is not known; nothing when standard error is not a terminal.
     fn bar(&self, what: &'static str, total: Option<u64>) -> Bar<'_> {
         let target = match self.0 {
-            Stream::Kept(_) => ProgressDrawTarget::hidden(),
-            Stream::Output | Stream::Errors => ProgressDrawTarget::stderr_with_hz(10),
+            OutputStream::Kept(_) => ProgressDrawTarget::hidden(),
+            OutputStream::Output | OutputStream::Errors => ProgressDrawTarget::stderr_with_hz(10),
         };
         let bar = ProgressBar::with_draw_target(total, target);
         let template = match total {

@@ -18,13 +18,13 @@ use crate::{
     config::Names,
     context::Context,
     cosmos::Cosmos,
-    format::{self, Cell, Documents, Format, Look, NotWritten, Rows, printable},
+    format::{self, Cell, DocumentPrinter, Format, Look, NotWritten, Rows, printable},
 };
 
 /// The output of a command, and how it is interrupted.
 #[derive(Debug)]
 pub struct Ui {
-    output: Stream,
+    output: OutputStream,
     screen: Screen,
     look: Look,
     is_coloured: bool,
@@ -40,7 +40,7 @@ pub struct Ui {
 
 /// Where text goes.
 #[derive(Debug, Clone)]
-pub(super) enum Stream {
+pub(super) enum OutputStream {
     /// Standard output of this process.
     Output,
     /// Its standard error.
@@ -49,7 +49,7 @@ pub(super) enum Stream {
     Kept(Arc<Mutex<Vec<u8>>>),
 }
 
-impl Stream {
+impl OutputStream {
     pub(crate) fn open(&self) -> Box<dyn Write + Send> {
         match self {
             Self::Output => Box::new(io::stdout()),
@@ -87,8 +87,8 @@ impl Ui {
     pub fn standard() -> Self {
         let is_terminal = io::stdout().is_terminal();
         Self {
-            output: Stream::Output,
-            screen: Screen(Stream::Errors),
+            output: OutputStream::Output,
+            screen: Screen(OutputStream::Errors),
             look: if is_terminal { Look::Terminal } else { Look::Plain },
             is_coloured: is_terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
             can_ask: io::stdin().is_terminal(),
@@ -101,7 +101,7 @@ impl Ui {
 
     /// Keeps the output, as it would go into a pipe; nobody is asked, and nobody interrupts.
     pub fn kept(clock: Arc<dyn Clock>) -> Self {
-        let kept = || Stream::Kept(Arc::default());
+        let kept = || OutputStream::Kept(Arc::default());
         Self {
             output: kept(),
             screen: Screen(kept()),
@@ -172,8 +172,8 @@ impl Ui {
     }
 
     /// Documents on standard output.
-    pub(crate) fn documents(&self, format: Format) -> Documents {
-        Documents::new(self.stream(), format, self.look)
+    pub(crate) fn documents(&self, format: Format) -> DocumentPrinter {
+        DocumentPrinter::new(self.stream(), format, self.look)
     }
 
     /// Prints what a command did, as named figures.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Failure;
-use crate::change::streamed::{ChangeBuffer, Streamed, Written};
+use crate::change::streamed::{BufferContent, ChangeBuffer, Streamed};
 
 /// One page of the feed.
 #[derive(Debug, Default)]
@@ -87,8 +87,8 @@ impl FeedPage {
             Content::ChangeBuffer(sheet) => sheet
                 .entries()
                 .map(|entry| match entry {
-                    Written::Item(text) => serde_json::from_str(text).map(item).map_err(|e| not_understood(&e)),
-                    Written::Change(change) => Ok(FeedItem::Change(change)),
+                    BufferContent::Item(text) => serde_json::from_str(text).map(item).map_err(|e| not_understood(&e)),
+                    BufferContent::Change(change) => Ok(FeedItem::Change(change)),
                 })
                 .collect(),
         }

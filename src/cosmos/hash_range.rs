@@ -120,7 +120,7 @@ impl HashPlace {
 /// Walks a range in pieces of about the requested size. The first piece shows how much there is; each one determines
 /// the width of the next.
 #[derive(Debug, Clone)]
-pub struct Walk {
+pub struct RangeWalk {
     rest: HashRange,
     width: u64,
 }
@@ -130,7 +130,7 @@ const PROBE_BITS: u32 = 12;
 /// How much wider a piece may be than the one before: an empty one says little about the next.
 const MAX_GROWTH: f64 = 16.0;
 
-impl Walk {
+impl RangeWalk {
     /// Begins at the start of a range; takes it as one piece when it cannot be cut.
     pub fn new(hash_range: HashRange, in_pieces: bool) -> Self {
         let width = if in_pieces { hash_range.width() >> PROBE_BITS } else { hash_range.width() };
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_piece_becomes_as_wide_as_its_load_allows() {
-        let mut walk = Walk::new(HashRange { from: 0, to: 4096 * 100 }, true);
+        let mut walk = RangeWalk::new(HashRange { from: 0, to: 4096 * 100 }, true);
         let mut widths = Vec::new();
         for load in [1.0, 2.0, 0.5, 0.0, 1000.0] {
             widths.push(walk.next_piece().unwrap().width());
@@ -267,7 +267,7 @@ mod tests {
             walk.adapt(0.0);
         }
         assert_eq!((sum, walk.rest().is_empty()), (0, true));
-        let mut whole = Walk::new(HashRange::WHOLE, false);
+        let mut whole = RangeWalk::new(HashRange::WHOLE, false);
         assert_eq!((whole.next_piece(), whole.next_piece()), (Some(HashRange::WHOLE), None));
     }
 

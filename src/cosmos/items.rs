@@ -6,7 +6,7 @@ use futures::{FutureExt as _, future::BoxFuture, stream::BoxStream};
 
 use super::{
     Container, Disposition, Failure, HashSpace, Written,
-    bulk::{Done, Verb},
+    bulk::{OperationResult, Verb},
 };
 use crate::change::{
     key::{KeyPaths, PartitionKey},
@@ -129,7 +129,7 @@ impl Items for Container {
 impl Container {
     /// Reads an item together with others, unless that is refused: a key that may only read may not be allowed to send
     /// such a request.
-    async fn read_packed(&self, key: &PartitionKey, id: &str) -> Result<Done, Failure> {
+    async fn read_packed(&self, key: &PartitionKey, id: &str) -> Result<OperationResult, Failure> {
         if !self.reads_alone().load(Ordering::Relaxed) {
             match self.packed(key, id, Verb::Read).await {
                 Err(failure) if failure.disposition == Disposition::Denied => {
@@ -138,7 +138,7 @@ impl Container {
                 done => return done,
             }
         }
-        Ok(Done { written: Written::default(), text: self.read_text(key, id).await?, packed: false })
+        Ok(OperationResult { written: Written::default(), text: self.read_text(key, id).await?, packed: false })
     }
 
     async fn written(&self, key: &PartitionKey, id: &str, verb: Verb<'static>) -> Result<Written, Failure> {

@@ -46,7 +46,7 @@ pub use feed::{Feed, FeedSource};
 pub use feed_page::{FeedItem, FeedPage};
 pub use feed_range::FeedRange;
 pub use gate::Gate;
-pub use hash_range::{HashPlace, HashRange, HashSpace, Shard, Walk};
+pub use hash_range::{HashPlace, HashRange, HashSpace, RangeWalk, Shard};
 pub use items::{Answer, InContainer, Items, PageStream};
 pub(crate) use late::late_transport;
 pub use opening::Opening;
@@ -55,11 +55,11 @@ pub use remedy::Remedy;
 pub use retry::{RETRY_TIMEOUT, Retry};
 pub use ru_limiter::RuLimiter;
 pub use status::Status;
-pub use writers::{Action, Concurrency, Job, Observer, Tally, Writers};
+pub use writers::{Concurrency, Observer, WriteAction, WriteJob, WriteTally, Writers};
 
 use crate::{
     change::key::KeyPaths,
-    config::{Account, Credential, is_loopback},
+    config::{AccountSettings, Credential, is_loopback},
 };
 
 /// One account. Cloning shares the connection; nothing is contacted until the first operation.
@@ -69,7 +69,7 @@ pub struct Cosmos {
 }
 
 struct Shared {
-    account: Account,
+    account: AccountSettings,
     sessions: bool,
     switch: bulk::Switch,
     driver: Opening<Arc<CosmosDriver>>,
@@ -85,16 +85,16 @@ impl std::fmt::Debug for Cosmos {
 
 impl Cosmos {
     /// Stores the account's settings; contacts nobody.
-    pub fn new(account: Account) -> Self {
+    pub fn new(account: AccountSettings) -> Self {
         Self::open(account, true)
     }
 
     /// The same for a process that only writes: nothing is read back, so session tokens are not kept.
-    pub fn for_writing(account: Account) -> Self {
+    pub fn for_writing(account: AccountSettings) -> Self {
         Self::open(account, false)
     }
 
-    fn open(account: Account, sessions: bool) -> Self {
+    fn open(account: AccountSettings, sessions: bool) -> Self {
         let (driver, client) = (Opening::default(), Opening::default());
         let switch = bulk::Switch::new(account.packs);
         let shared = Shared { account, sessions, switch, driver, client, meter: RuMeter::default() };

@@ -35,16 +35,16 @@ const LOOKS: u32 = 5;
 
 /// One write.
 #[derive(Debug, Clone)]
-pub struct Job {
+pub struct WriteJob {
     /// The item.
     pub item: ItemKey,
     /// The action.
-    pub action: Action,
+    pub action: WriteAction,
 }
 
 /// An action on an item.
 #[derive(Debug, Clone)]
-pub enum Action {
+pub enum WriteAction {
     /// Create or replace it with this JSON text.
     Upsert(Vec<u8>),
     /// Create it with this JSON text; an existing one is left alone.
@@ -56,7 +56,7 @@ pub enum Action {
     Delete,
 }
 
-impl Action {
+impl WriteAction {
     fn bytes(&self) -> usize {
         match self {
             Self::Upsert(body) | Self::Create(body) | Self::ReplaceOlder(body, _) => body.len(),
@@ -83,7 +83,7 @@ impl From<Option<u16>> for Concurrency {
 
 /// The outcome of the writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct WriteTally {
     /// Items created.
     pub created: u64,
     /// Items replaced.
@@ -98,7 +98,7 @@ pub struct Tally {
     pub left: u64,
 }
 
-impl Tally {
+impl WriteTally {
     /// All writes that succeeded.
     pub fn done(&self) -> u64 {
         self.created + self.updated + self.deleted
@@ -120,7 +120,7 @@ pub struct Writers {
 
 /// A write, and what it holds until it is done.
 struct Queued {
-    job: Job,
+    job: WriteJob,
     _held: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
@@ -205,7 +205,7 @@ impl Writers {
 
     /// Queues a write; waits while too many are queued. Returns false when the writers have stopped: nothing more will
     /// be written.
-    pub async fn send(&self, job: Job) -> bool {
+    pub async fn send(&self, job: WriteJob) -> bool {
         let sent = async {
             let room = self.room.take(job.action.bytes()).await.ok()?;
             let place = self.places.clone().acquire_owned().await.ok()?;
@@ -218,11 +218,11 @@ impl Writers {
     }
 
     /// Waits for the queued writes. The failure is the one that stopped them all, if there was one.
-    pub async fn finish(mut self) -> (Tally, Option<Failure>) {
+    pub async fn finish(mut self) -> (WriteTally, Option<Failure>) {
         drop(self.queue);
         while self.workers.join_next().await.is_some() {}
         let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        let tally = Tally {
+        let tally = WriteTally {
             created: load(&self.shared.created),
             updated: load(&self.shared.updated),
             deleted: load(&self.shared.deleted),
@@ -265,12 +265,12 @@ impl Shared {
     }
 
     /// Waits until a write may begin.
-    async fn admit(&self, action: &Action) -> Option<(SemaphorePermit<'_>, Underway)> {
+    async fn admit(&self, action: &WriteAction) -> Option<(SemaphorePermit<'_>, Underway)> {
         let underway = self.pace.begin().await;
         let is_packed = self.container.packs() && !self.is_throttled.load(Ordering::Relaxed);
         let places = match action {
             // It reads before it writes, and reads are not packed.
-            Action::ReplaceOlder(..) => self.small,
+            WriteAction::ReplaceOlder(..) => self.small,
             _ if !is_packed => self.small,
             _ => u32::try_from(action.bytes().div_ceil(SMALL_BYTES)).unwrap_or(self.small).clamp(1, self.small),
         };
@@ -278,17 +278,17 @@ impl Shared {
         self.in_flight.acquire_many(places).await.ok().map(|place| (place, underway))
     }
 
-    async fn write(&self, job: Job) {
+    async fn write(&self, job: WriteJob) {
         let retry = Retry::for_at_most(RETRY_TIMEOUT);
         let (key, id) = (&job.item.partition_key, job.item.id.as_str());
         let result = match &job.action {
-            Action::Upsert(body) => retry
+            WriteAction::Upsert(body) => retry
                 .run(|| self.container.upsert(key, id, body.clone()))
                 .await
                 .map(|written| if written.created { &self.created } else { &self.updated }),
-            Action::Create(body) => self.create(&retry, &job.item, body).await,
-            Action::ReplaceOlder(body, moment) => self.replace_older(&retry, &job.item, body, *moment).await,
-            Action::Delete => match retry.run(|| self.container.delete(key, id, None)).await {
+            WriteAction::Create(body) => self.create(&retry, &job.item, body).await,
+            WriteAction::ReplaceOlder(body, moment) => self.replace_older(&retry, &job.item, body, *moment).await,
+            WriteAction::Delete => match retry.run(|| self.container.delete(key, id, None)).await {
                 // A plain 404; 404/1003 would mean the container.
                 Err(f) if f.status == Status::NO_ITEM => Ok(&self.deleted),
                 other => other.map(|_| &self.deleted),

@@ -9,7 +9,7 @@ use std::{
 use azure_data_cosmos::models::ContainerProperties;
 
 use super::{
-    Finding, Understood, Verdict,
+    CheckResult, Understood, Verdict,
     files::Declared,
     leases::check_mode,
     writing::{scratch, scratch_id, writable},
@@ -17,10 +17,10 @@ use super::{
 use crate::{
     causes::chain,
     clock::{Clock as _, SystemClock},
-    config::{Account, CaptureConfig, DeadLetterLocation, Names},
+    config::{AccountSettings, CaptureConfig, DeadLetterLocation, Names},
     cosmos::{
         Cosmos, Disposition, Failure, RuLimiter,
-        provision::{self, Difference, Severity},
+        provision::{self, DefinitionDifference, Severity},
     },
     dead_letters::{DeadLetter, DeadLetterStore},
     frontier,
@@ -35,10 +35,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) async fn check_account(
     understood: &Understood,
     declared: &BTreeMap<String, Declared>,
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<CheckResult>,
 ) {
     let Some(account) = &understood.account else {
-        findings.push(Finding::warning(
+        findings.push(CheckResult::warning(
             "account",
             "not looked at: its settings are wrong",
             "correct them, and run it again",
@@ -67,16 +67,16 @@ pub(super) async fn check_account(
 }
 
 /// Whether the account answers at all; if it does not, every further check would wait in vain.
-async fn answers(cosmos: &Cosmos, names: &Names, findings: &mut Vec<Finding>) -> bool {
+async fn answers(cosmos: &Cosmos, names: &Names, findings: &mut Vec<CheckResult>) -> bool {
     const CHECK: &str = "account";
     let asked = provision::read_container(cosmos, &names.database, &names.source);
     match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
         Ok(Ok(_)) => {
-            findings.push(Finding::ok(CHECK, format!("{} answers", cosmos.endpoint())));
+            findings.push(CheckResult::ok(CHECK, format!("{} answers", cosmos.endpoint())));
             true
         }
         Ok(Err(failure)) if failure.disposition == Disposition::Denied => {
-            findings.push(Finding::failure(
+            findings.push(CheckResult::failure(
                 CHECK,
                 format!("{} refuses: {failure}", cosmos.endpoint()),
                 "check the key, or the identity's role (Cosmos DB Built-in Data Contributor on the database), and this machine's clock",
@@ -84,7 +84,7 @@ async fn answers(cosmos: &Cosmos, names: &Names, findings: &mut Vec<Finding>) ->
             false
         }
         Ok(Err(failure)) => {
-            findings.push(Finding::failure(
+            findings.push(CheckResult::failure(
                 CHECK,
                 format!("{} does not answer: {failure}", cosmos.endpoint()),
                 "check the endpoint, the firewall and the network of the account; the containers were not looked at",
@@ -92,7 +92,7 @@ async fn answers(cosmos: &Cosmos, names: &Names, findings: &mut Vec<Finding>) ->
             false
         }
         Err(_) => {
-            findings.push(Finding::failure(
+            findings.push(CheckResult::failure(
                 CHECK,
                 format!("{} has not answered for {} s", cosmos.endpoint(), ANSWER_TIMEOUT.as_secs()),
                 "check the endpoint, the firewall and the network of the account; the containers were not looked at",
@@ -102,13 +102,13 @@ async fn answers(cosmos: &Cosmos, names: &Names, findings: &mut Vec<Finding>) ->
     }
 }
 
-async fn containers(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Vec<Finding>) {
-    let definition = async |role: &str, name: &str, findings: &mut Vec<Finding>| -> Option<ContainerProperties> {
+async fn containers(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Vec<CheckResult>) {
+    let definition = async |role: &str, name: &str, findings: &mut Vec<CheckResult>| -> Option<ContainerProperties> {
         let check = format!("{role}{who}");
         match provision::read_container(cosmos, &names.database, name).await {
             Ok(Some(found)) => Some(found),
             Ok(None) => {
-                findings.push(Finding::failure(
+                findings.push(CheckResult::failure(
                     check,
                     format!("there is no container {}/{name}", names.database),
                     format!("run `cosmos-rewind provision --{role} {name}`, or correct the setting"),
@@ -129,7 +129,7 @@ async fn containers(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Ve
         found.partition_key.paths().iter().map(ToString::to_string).collect()
     };
     if let Some(source) = &source {
-        findings.push(Finding::ok(
+        findings.push(CheckResult::ok(
             format!("source{who}"),
             format!("{}/{}, keyed by {}", names.database, names.source, paths(source).join(", ")),
         ));
@@ -158,15 +158,15 @@ fn compared(
     name: &str,
     names: &Names,
     who: &str,
-    differs: Vec<Difference>,
+    differs: Vec<DefinitionDifference>,
     paths: &[String],
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<CheckResult>,
 ) {
     let check = format!("{role}{who}");
     let place = format!("{}/{name}", names.database);
     if differs.iter().all(|d| d.severity == Severity::Note) {
         let notes: String = differs.iter().map(|d| format!("; {}", d.what)).collect();
-        findings.push(Finding::ok(check.clone(), format!("{place}, keyed by {}{notes}", paths.join(", "))));
+        findings.push(CheckResult::ok(check.clone(), format!("{place}, keyed by {}{notes}", paths.join(", "))));
     }
     for difference in differs {
         let (verdict, advice) = match difference.severity {
@@ -178,7 +178,7 @@ fn compared(
                 (Verdict::Failure, format!("name another one with --{role}, and `cosmos-rewind provision` makes it"))
             }
         };
-        findings.push(Finding::new(verdict, check.clone(), format!("{place}: {}", difference.what), advice));
+        findings.push(CheckResult::new(verdict, check.clone(), format!("{place}: {}", difference.what), advice));
     }
 }
 
@@ -186,7 +186,7 @@ fn compared(
 const STALLED: i64 = 300;
 
 /// Whether capture stands still although the feed has more: only the lag reveals that a document is never delivered.
-async fn delivered(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Vec<Finding>) {
+async fn delivered(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Vec<CheckResult>) {
     let check = format!("leases{who}: delivery");
     let read = async {
         let containers = CosmosContainers::open(cosmos, names).await?;
@@ -198,15 +198,15 @@ async fn delivered(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Vec
     };
     let is_read = |part: &Part| matches!(part.evidence, Evidence::Reader(_));
     if !found.parts.iter().any(is_read) {
-        return findings.push(Finding::ok(check, "no lease and no follower has begun"));
+        return findings.push(CheckResult::ok(check, "no lease and no follower has begun"));
     }
     let now = cosmos.now().await.timestamp();
     let stalled = frontier::stalled(&found, now, STALLED);
     if stalled.is_empty() {
-        return findings.push(Finding::ok(check, "nothing waits for long"));
+        return findings.push(CheckResult::ok(check, "nothing waits for long"));
     }
     for problem in stalled {
-        findings.push(Finding::failure(
+        findings.push(CheckResult::failure(
             check.clone(),
             problem,
             "`cosmos-rewind status` shows the lag of each feed range",
@@ -215,7 +215,7 @@ async fn delivered(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Vec
 }
 
 /// Reads a document that cannot exist: the answer is a refusal, or "not found".
-async fn readable(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Vec<Finding>) {
+async fn readable(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Vec<CheckResult>) {
     let check = format!("source{who}: read");
     let read = async {
         let source = cosmos.container(&names.database, &names.source).await?;
@@ -223,17 +223,17 @@ async fn readable(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Vec<
         source.read(&key, body["id"].as_str().unwrap_or_default()).await
     };
     match read.await {
-        Ok(_) => findings.push(Finding::ok(check, "allowed")),
+        Ok(_) => findings.push(CheckResult::ok(check, "allowed")),
         Err(failure) => findings.push(of_failure(check, &failure)),
     }
 }
 
-pub(super) fn of_failure(check: String, failure: &Failure) -> Finding {
-    Finding::failure(check, failure.to_string(), failure.hint().unwrap_or("correct it, and run it again"))
+pub(super) fn of_failure(check: String, failure: &Failure) -> CheckResult {
+    CheckResult::failure(check, failure.to_string(), failure.hint().unwrap_or("correct it, and run it again"))
 }
 
 /// Puts a letter away and removes it again.
-async fn dead_letters(config: &CaptureConfig, account: &Account, findings: &mut Vec<Finding>) {
+async fn dead_letters(config: &CaptureConfig, account: &AccountSettings, findings: &mut Vec<CheckResult>) {
     let check = format!("dead letters in {}", config.dead_letters);
     let letter = DeadLetter {
         v: 1,
@@ -264,8 +264,8 @@ async fn dead_letters(config: &CaptureConfig, account: &Account, findings: &mut 
         let _ = std::fs::remove_dir(made);
     }
     findings.push(match tried {
-        Ok(()) => Finding::ok(check, "can be written and removed"),
-        Err(e) => Finding::failure(
+        Ok(()) => CheckResult::ok(check, "can be written and removed"),
+        Err(e) => CheckResult::failure(
             check,
             chain(&e),
             "check REWIND_DEAD_LETTERS: the directory must be writable, the blob container must exist and allow writes and deletes",

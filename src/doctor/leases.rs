@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Finding, files::Declared};
+use super::{CheckResult, files::Declared};
 use crate::{
     config::Names,
     cosmos::{Cosmos, Failure, FeedMode},
@@ -16,7 +16,7 @@ pub(super) async fn check_mode(
     names: &Names,
     function: Option<&str>,
     declared: &BTreeMap<String, Declared>,
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<CheckResult>,
 ) {
     let who = function.map_or_else(String::new, |name| format!(" of {name}"));
     let read = async {
@@ -32,8 +32,8 @@ pub(super) async fn check_mode(
     let check = format!("leases{who}: mode");
     let is_as_declared = file.is_none_or(|file| file.all_versions == (mode == FeedMode::AllVersions));
     findings.push(match is_as_declared {
-        true => Finding::ok(check, format!("the trigger reads {}", words(mode))),
-        false => Finding::warning(
+        true => CheckResult::ok(check, format!("the trigger reads {}", words(mode))),
+        false => CheckResult::warning(
             check,
             format!("the trigger reads {}, and function.json says otherwise", words(mode)),
             "make them the same: what was said of host.json and function.json is for what function.json says (`local --mode` overrides it)",

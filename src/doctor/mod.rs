@@ -30,7 +30,7 @@ use files::check_files;
 pub use crate::verify::Verdict;
 
 use crate::{
-    config::{self, Account, CaptureConfig, ConfigError, Names, Settings},
+    config::{self, AccountSettings, CaptureConfig, ConfigError, Names, Settings},
     projection::Projection,
     telemetry::{self, otlp::ExportConfig},
 };
@@ -43,7 +43,7 @@ pub struct Request {
     /// The settings, as far as they can be read.
     pub settings: Settings,
     /// Why local.settings.json cannot be read, if so.
-    pub unreadable: Option<Finding>,
+    pub unreadable: Option<CheckResult>,
     /// How the settings of timers are parsed.
     pub timers: TimerRules,
 }
@@ -53,7 +53,7 @@ pub struct TimerRules {
     /// Checks the settings that all timers share.
     pub settings: fn(&Settings) -> Result<(), ConfigError>,
     /// Checks those of one function.
-    pub function: fn(&Settings, &str, Account) -> Result<(), ConfigError>,
+    pub function: fn(&Settings, &str, AccountSettings) -> Result<(), ConfigError>,
 }
 
 /// All findings.
@@ -61,7 +61,7 @@ pub struct TimerRules {
 #[serde(transparent)]
 pub struct Report {
     /// In the order of the checks.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<CheckResult>,
 }
 
 impl Report {
@@ -75,12 +75,12 @@ impl Report {
 /// history and one dead letter, and removes both.
 pub async fn check(request: Request) -> Report {
     let Request { app_root, settings, unreadable, timers } = request;
-    let mut findings: Vec<Finding> = unreadable.into_iter().collect();
-    let credential = Account::from_settings(&settings).ok().map(|account| account.credential);
+    let mut findings: Vec<CheckResult> = unreadable.into_iter().collect();
+    let credential = AccountSettings::from_settings(&settings).ok().map(|account| account.credential);
     let functions = check_files(&app_root, &settings, credential.as_ref(), &mut findings);
     let understood = check_settings(&settings, &app_root, &functions.captures, &mut findings);
     if let Err(e) = (timers.settings)(&settings) {
-        findings.push(Finding::of(e));
+        findings.push(CheckResult::of(e));
     }
     for function in &functions.timers {
         findings.push(check_timer(&settings, function, understood.account.clone(), timers.function));
@@ -93,25 +93,29 @@ pub async fn check(request: Request) -> Report {
 fn check_timer(
     settings: &Settings,
     function: &str,
-    account: Option<Account>,
-    rule: fn(&Settings, &str, Account) -> Result<(), ConfigError>,
-) -> Finding {
+    account: Option<AccountSettings>,
+    rule: fn(&Settings, &str, AccountSettings) -> Result<(), ConfigError>,
+) -> CheckResult {
     let check = format!("function {function}");
     let Some(account) = account else {
-        return Finding::warning(check, "cannot be looked at without an account", "mend the account's settings first");
+        return CheckResult::warning(
+            check,
+            "cannot be looked at without an account",
+            "mend the account's settings first",
+        );
     };
     match rule(settings, function, account) {
         Ok(()) => {
             let flags = settings.get_for(Some(function), config::PRUNE).unwrap_or_default();
-            Finding::ok(check, format!("prunes {flags}"))
+            CheckResult::ok(check, format!("prunes {flags}"))
         }
-        Err(e) => Finding::failure(check, format!("setting {}: {}", e.name, e.problem), e.fix),
+        Err(e) => CheckResult::failure(check, format!("setting {}: {}", e.name, e.problem), e.fix),
     }
 }
 
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct CheckResult {
     /// The subject of the check.
     pub check: String,
     /// How it is.
@@ -133,15 +137,15 @@ const OF_THE_START: [&str; 3] = [files::HOST, files::EXECUTABLE, files::ARGUMENT
 
 /// Lists the faults of an app's files that would alter what is captured, one line each: `serve` does not start with any
 /// of them.
-pub fn wrong_in_files(app_root: &Path, settings: &Settings, account: &Account) -> Vec<String> {
+pub fn wrong_in_files(app_root: &Path, settings: &Settings, account: &AccountSettings) -> Vec<String> {
     let mut findings = Vec::new();
     check_files(app_root, settings, Some(&account.credential), &mut findings);
-    let concerns = |f: &Finding| f.verdict == Verdict::Failure && !OF_THE_START.contains(&f.check.as_str());
-    let line = |f: Finding| format!("{}: {}; {}", f.check, f.found, f.advice.unwrap_or_default());
+    let concerns = |f: &CheckResult| f.verdict == Verdict::Failure && !OF_THE_START.contains(&f.check.as_str());
+    let line = |f: CheckResult| format!("{}: {}; {}", f.check, f.found, f.advice.unwrap_or_default());
     findings.into_iter().filter(concerns).map(line).collect()
 }
 
-impl Finding {
+impl CheckResult {
     /// It is as it should be.
     pub fn ok(check: impl Into<String>, found: impl Into<String>) -> Self {
         Self { check: check.into(), verdict: Verdict::Ok, found: found.into(), advice: None }
@@ -176,7 +180,7 @@ impl Finding {
 #[derive(Debug)]
 struct Understood {
     /// The account, if its settings are valid.
-    pub account: Option<Account>,
+    pub account: Option<AccountSettings>,
     /// Limits and dead letters, likewise.
     pub capture: Option<CaptureConfig>,
     /// The containers of each function, with its name; one entry without a name when there is no function.
@@ -188,13 +192,13 @@ fn check_settings(
     settings: &Settings,
     app_root: &Path,
     functions: &[String],
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<CheckResult>,
 ) -> Understood {
     let before = findings.len();
-    fn kept<T>(result: Result<T, ConfigError>, findings: &mut Vec<Finding>) -> Option<T> {
-        result.map_err(|e| findings.push(Finding::of(e))).ok()
+    fn kept<T>(result: Result<T, ConfigError>, findings: &mut Vec<CheckResult>) -> Option<T> {
+        result.map_err(|e| findings.push(CheckResult::of(e))).ok()
     }
-    let account = kept(Account::from_settings(settings), findings);
+    let account = kept(AccountSettings::from_settings(settings), findings);
     let capture = kept(CaptureConfig::from_settings(settings, app_root), findings);
     kept(telemetry::check(settings), findings);
     kept(ExportConfig::from_settings(settings), findings);
@@ -207,7 +211,7 @@ fn check_settings(
         kept(Projection::from_settings(settings, function), findings);
     }
     if findings.len() == before {
-        findings.push(Finding::ok("settings", "all understood"));
+        findings.push(CheckResult::ok("settings", "all understood"));
     }
     Understood { account, capture, names }
 }

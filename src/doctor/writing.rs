@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 #[cfg(test)]
 use super::Verdict;
-use super::{Finding, account::of_failure};
+use super::{CheckResult, account::of_failure};
 use crate::{
     change::{key::PartitionKey, record::ORIGINAL_ID},
     clock::{Clock as _, SystemClock},
@@ -24,7 +24,7 @@ const SKEW: (i64, i64) = (5, 300);
 
 /// Writes an item, reads it, replaces it on the condition of its etag, and deletes it. Its `_ts` tells the service's
 /// time.
-pub(super) async fn writable(changes: &Container, who: &str, findings: &mut Vec<Finding>) {
+pub(super) async fn writable(changes: &Container, who: &str, findings: &mut Vec<CheckResult>) {
     let (key, mut body) = scratch(changes);
     let id = body.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
     let text = |body: &Map<String, Value>| Value::Object(body.clone()).to_string().into_bytes();
@@ -35,17 +35,17 @@ pub(super) async fn writable(changes: &Container, who: &str, findings: &mut Vec<
     let middle = before + (sent.elapsed() / 2).as_secs() as i64;
     if let Err(failure) = created {
         findings.push(of_failure(check("write"), &failure));
-        findings.push(Finding::warning(CLOCK, "not looked at: nothing could be written", "see the line before"));
+        findings.push(CheckResult::warning(CLOCK, "not looked at: nothing could be written", "see the line before"));
         return;
     }
-    findings.push(Finding::ok(check("write"), "allowed"));
+    findings.push(CheckResult::ok(check("write"), "allowed"));
 
     let mut etag = None;
     match changes.read(&key, &id).await {
         Ok(stored) => {
             let stored: Value = stored.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
             etag = stored["_etag"].as_str().map(str::to_owned);
-            findings.push(Finding::ok(check("read"), "allowed"));
+            findings.push(CheckResult::ok(check("read"), "allowed"));
             // One clock, however many histories there are.
             if !findings.iter().any(|finding| finding.check == CLOCK) {
                 findings.push(clock(stored["_ts"].as_i64(), middle));
@@ -61,9 +61,9 @@ pub(super) async fn writable(changes: &Container, who: &str, findings: &mut Vec<
         let again = changes.replace(&key, &id, text(&body), &etag).await;
         findings.push(match (replaced, again) {
             (Ok(_), Err(f)) if f.disposition == Disposition::PreconditionFailed => {
-                Finding::ok(check("guarded write"), "allowed, and refused with an old etag")
+                CheckResult::ok(check("guarded write"), "allowed, and refused with an old etag")
             }
-            (Ok(_), Ok(_)) => Finding::failure(
+            (Ok(_), Ok(_)) => CheckResult::failure(
                 check("guarded write"),
                 "an old etag was accepted",
                 "something between here and the service drops If-Match; do not restore through it",
@@ -73,8 +73,8 @@ pub(super) async fn writable(changes: &Container, who: &str, findings: &mut Vec<
     }
     findings.push(packed(changes, check("packed writes"), &key, &id, &body).await);
     match changes.delete(&key, &id, None).await {
-        Ok(_) => findings.push(Finding::ok(check("delete"), "allowed; the scratch item is gone")),
-        Err(failure) => findings.push(Finding::warning(
+        Ok(_) => findings.push(CheckResult::ok(check("delete"), "allowed; the scratch item is gone")),
+        Err(failure) => findings.push(CheckResult::warning(
             check("delete"),
             format!("the scratch item {id} stays: {failure}"),
             "capture needs no deletes, prune and erase do; no command takes that item for a version, and it may stay",
@@ -89,9 +89,9 @@ async fn packed(
     key: &PartitionKey,
     id: &str,
     body: &Map<String, Value>,
-) -> Finding {
+) -> CheckResult {
     if !changes.packs() {
-        return Finding::ok(check, "off (REWIND_BULK): each record is a request of its own");
+        return CheckResult::ok(check, "off (REWIND_BULK): each record is a request of its own");
     }
     let second = format!("{id}~2");
     let mut other = body.clone();
@@ -106,24 +106,24 @@ async fn packed(
     let left = run(vec![Operation::on(key, &second, Verb::Delete(None))]).await;
     match (failed, changes.bulk_refusal(), left) {
         (Some(failure), ..) => of_failure(check, &failure),
-        (None, Some(refusal), _) => Finding::warning(
+        (None, Some(refusal), _) => CheckResult::warning(
             check,
             format!("the account does not take bulk requests ({refusal})"),
             "capture goes on with a request for each record, which is slower; REWIND_BULK=off says it without a try",
         ),
-        (None, None, Some(failure)) => Finding::warning(
+        (None, None, Some(failure)) => CheckResult::warning(
             check,
             format!("taken; the scratch item {second} stays: {failure}"),
             "no command takes that item for a version, and it may stay",
         ),
-        (None, None, None) => Finding::ok(check, "taken: capture packs records of different keys into one request"),
+        (None, None, None) => CheckResult::ok(check, "taken: capture packs records of different keys into one request"),
     }
 }
 
 /// The service's clock compared with this one; `_ts` has whole seconds.
-fn clock(ts: Option<i64>, local: i64) -> Finding {
+fn clock(ts: Option<i64>, local: i64) -> CheckResult {
     let Some(ts) = ts else {
-        return Finding::warning(CLOCK, "the written item has no _ts", "report it: the service always sets one");
+        return CheckResult::warning(CLOCK, "the written item has no _ts", "report it: the service always sets one");
     };
     let skew = local - ts;
     let found = match skew {
@@ -134,9 +134,9 @@ fn clock(ts: Option<i64>, local: i64) -> Finding {
     let advice =
         "set this machine's clock: times like --at 15m are counted from it, and beyond 15 minutes the service refuses";
     match skew.abs() {
-        skew if skew > SKEW.1 => Finding::failure(CLOCK, found, advice),
-        skew if skew > SKEW.0 => Finding::warning(CLOCK, found, advice),
-        _ => Finding::ok(CLOCK, found),
+        skew if skew > SKEW.1 => CheckResult::failure(CLOCK, found, advice),
+        skew if skew > SKEW.0 => CheckResult::warning(CLOCK, found, advice),
+        _ => CheckResult::ok(CLOCK, found),
     }
 }
 

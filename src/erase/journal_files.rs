@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::journals::{JournalMentions, Scan};
+use super::journals::{JournalMentions, JournalScan};
 use crate::{change::key::ItemKey, follow::Locked, private_file, restore::plan_file::EndLine};
 
 /// The local journals in a folder that name the item, by one of its keys; with `remove` they are rewritten without it.
@@ -30,7 +30,7 @@ pub fn in_folder(folder: &Path, items: &[ItemKey], remove: bool) -> io::Result<J
 
 fn in_file(path: &Path, items: &[ItemKey], remove: bool) -> io::Result<u64> {
     let scan = || {
-        let mut scan = Scan::default();
+        let mut scan = JournalScan::default();
         each_line(path, |line, _| {
             scan.line(line, items.into());
             Ok(())
@@ -48,7 +48,7 @@ fn in_file(path: &Path, items: &[ItemKey], remove: bool) -> io::Result<u64> {
     part.push(".part");
     let part = PathBuf::from(part);
     let mut out = BufWriter::new(private_file::options().write(true).create(true).truncate(true).open(&part)?);
-    let mut again = Scan::default();
+    let mut again = JournalScan::default();
     each_line(path, |line, bytes| {
         let is_end = again.end.is_none() && serde_json::from_str::<EndLine>(line).is_ok();
         if !again.line(line, items.into()) {

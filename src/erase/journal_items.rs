@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{
     digest,
-    journals::{JournalMentions, Leaving, Scan, is_about, without},
+    journals::{JournalMentions, JournalScan, Leaving, is_about, without},
 };
 use crate::{
     change::{
@@ -147,7 +147,7 @@ impl JournalItems<'_> {
             let Some(mut end) = self.read(last).await? else { return Ok(0) };
             let pending = end.erasing();
             let leaving = Leaving { items: self.items, pending: &pending };
-            let mut scan = Scan::default();
+            let mut scan = JournalScan::default();
             // One part is in memory at a time.
             for id in others {
                 if let Some(mut stored) = self.read(id).await? {

@@ -11,7 +11,7 @@ use crate::{
         key::{ItemKey, PartitionKey},
         record::hex,
     },
-    restore::plan_file::{End, EndLine},
+    restore::plan_file::{EndLine, PlanTrailer},
 };
 
 /// The mentions of an item in journals.
@@ -63,7 +63,7 @@ impl Leaving<'_> {
 
 /// Reads a plan's text line by line: which lines stay, and its checksum before and after.
 #[derive(Default)]
-pub(super) struct Scan {
+pub(super) struct JournalScan {
     before: Sha256,
     /// Without the lines that another run takes out: what it has written as the checksum.
     settled: Sha256,
@@ -73,10 +73,10 @@ pub(super) struct Scan {
     lines: usize,
     /// Lines of the item.
     pub(super) removed: u64,
-    pub(super) end: Option<End>,
+    pub(super) end: Option<PlanTrailer>,
 }
 
-impl Scan {
+impl JournalScan {
     /// Whether the line stays.
     pub(super) fn line(&mut self, line: &str, leaving: Leaving<'_>) -> bool {
         #[derive(Deserialize)]
@@ -131,14 +131,14 @@ impl Scan {
         let after = sum(&self.after);
         // Those without lines that are still there: a run writes the end first.
         let known = [&self.before, &self.settled].map(sum).contains(&end.sha256) || end.sha256 == after;
-        let line = EndLine { end: End { steps: self.steps, sha256: after } };
+        let line = EndLine { end: PlanTrailer { steps: self.steps, sha256: after } };
         known.then(|| serde_json::to_string(&line).unwrap_or_default())
     }
 }
 
 /// The text without the lines that leave, with another last line if one is given.
 pub(super) fn without(text: &str, leaving: Leaving<'_>, new_end: Option<&str>) -> String {
-    let mut scan = Scan::default();
+    let mut scan = JournalScan::default();
     let mut left = String::with_capacity(text.len());
     for line in text.lines() {
         let is_end = scan.end.is_none() && serde_json::from_str::<EndLine>(line).is_ok();
@@ -179,7 +179,7 @@ mod tests {
             [("a", json!(["p"])), ("a", json!(["q"])), ("b", json!(["p"])), ("a", json!([7.0])), ("a", json!([]))];
         let text = plan(&steps).join("\n");
         for (wanted, left) in [(item("a", json!(["p"])), 4), (item("a", json!([7])), 4), (item("c", json!(["p"])), 5)] {
-            let mut scan = Scan::default();
+            let mut scan = JournalScan::default();
             for line in text.lines() {
                 scan.line(line, Leaving::from(&wanted[..]));
             }
@@ -195,7 +195,7 @@ mod tests {
     fn a_checksum_that_was_wrong_stays_wrong() {
         let mut lines = plan(&[("a", json!(["p"])), ("b", json!(["p"]))]);
         lines[2] = lines[2].replace("restore", "delete");
-        let mut scan = Scan::default();
+        let mut scan = JournalScan::default();
         for line in &lines {
             scan.line(line, Leaving::from(&item("a", json!(["p"]))[..]));
         }
@@ -220,7 +220,7 @@ mod tests {
                 rest = left;
             }
             let run = |parts: &mut Vec<String>, writes: usize| {
-                let mut scan = Scan::default();
+                let mut scan = JournalScan::default();
                 for line in parts.iter().flat_map(|part| part.lines()) {
                     scan.line(line, Leaving::from(&wanted[..]));
                 }

@@ -127,7 +127,7 @@ pub enum EraseError {
 }
 
 /// The traces that were found, and how to erase them.
-pub struct Plan<'a> {
+pub struct ErasePlan<'a> {
     eraser: Eraser<'a>,
     traces: Traces,
     /// The counts.
@@ -198,7 +198,7 @@ pub struct Receipt {
 ///
 /// # Errors
 /// When the key is incomplete, the history cannot be addressed by it, or something cannot be read.
-pub async fn plan(request: Request, cx: AnyContext<'_>) -> Result<Plan<'_>, EraseError> {
+pub async fn plan(request: Request, cx: AnyContext<'_>) -> Result<ErasePlan<'_>, EraseError> {
     let started = Instant::now();
     let containers = cx.account.containers(cx.names, None).await?;
     let paths = containers.source.key_paths();
@@ -223,10 +223,10 @@ pub async fn plan(request: Request, cx: AnyContext<'_>) -> Result<Plan<'_>, Eras
         let (documents, _) = facts_of_id(&eraser.containers, &eraser.pace, &eraser.request.item.id, None).await?;
         other_keys = documents.into_iter().map(|other| other.item.partition_key).collect();
     }
-    Ok(Plan { eraser, traces, found, other_keys, started })
+    Ok(ErasePlan { eraser, traces, found, other_keys, started })
 }
 
-impl Plan<'_> {
+impl ErasePlan<'_> {
     /// Erases the traces that were found, and looks again.
     ///
     /// # Errors

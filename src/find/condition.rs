@@ -29,7 +29,7 @@ pub enum BadCondition {
 
 /// The answer of a condition for a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum Decision {
     /// It is true.
     Yes,
     /// It is not true.
@@ -62,19 +62,19 @@ impl Condition {
     }
 
     /// The answer for a version with this text that follows one with that text. A delete has no text.
-    pub fn ask(&self, item: &ItemKey, version: &Version, doc: Option<&str>, previous: Option<&str>) -> Answer {
+    pub fn ask(&self, item: &ItemKey, version: &Version, doc: Option<&str>, previous: Option<&str>) -> Decision {
         match self {
             Self::Expression(filter) => match filter.answer(&Subject::of(item, version, doc, previous)) {
-                Ok(true) => Answer::Yes,
-                Ok(false) => Answer::No,
+                Ok(true) => Decision::Yes,
+                Ok(false) => Decision::No,
                 // There is no document that could lack a field.
-                Err(NoAnswer::Unknown(_)) if doc.is_none() => Answer::No,
-                Err(why) => Answer::None(why),
+                Err(NoAnswer::Unknown(_)) if doc.is_none() => Decision::No,
+                Err(why) => Decision::None(why),
             },
             Self::Sql(predicate) => match doc.map(|doc| predicate.matches_text(doc)) {
-                Some(Ok(true)) => Answer::Yes,
-                Some(Ok(false)) | None => Answer::No,
-                Some(Err(_)) => Answer::None(NoAnswer::Unknown("the document is not understood")),
+                Some(Ok(true)) => Decision::Yes,
+                Some(Ok(false)) | None => Decision::No,
+                Some(Err(_)) => Decision::None(NoAnswer::Unknown("the document is not understood")),
             },
         }
     }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
     use crate::change::key::PartitionKey;
 
-    fn ask(condition: &Condition, op: &str, doc: Option<&str>, previous: Option<&str>) -> Answer {
+    fn ask(condition: &Condition, op: &str, doc: Option<&str>, previous: Option<&str>) -> Decision {
         let record = serde_json::json!({"id": "a~1", "_originalId": "a", "_change": {"v": 1, "op": op, "ts": 5}});
         let version = Version::parse(&record.to_string()).unwrap();
         let item = ItemKey { id: "a".into(), partition_key: PartitionKey::parse("p").unwrap() };
@@ -94,27 +94,27 @@ mod tests {
 
     #[test]
     fn a_delete_is_answered_and_a_missing_field_has_no_answer() {
-        let no_answer = Answer::None(NoAnswer::Unknown("a field is not there"));
+        let no_answer = Decision::None(NoAnswer::Unknown("a field is not there"));
         for (text, op, doc, answer) in [
-            ("doc.n < 0", "replace", Some(r#"{"n":-1}"#), Answer::Yes),
-            ("doc.n < 0", "replace", Some(r#"{"n":1}"#), Answer::No),
+            ("doc.n < 0", "replace", Some(r#"{"n":-1}"#), Decision::Yes),
+            ("doc.n < 0", "replace", Some(r#"{"n":1}"#), Decision::No),
             ("doc.n < 0", "replace", Some(r#"{"m":1}"#), no_answer),
-            ("doc.n < 0", "delete", None, Answer::No),
-            ("op == 'delete'", "delete", None, Answer::Yes),
-            ("doc == null", "delete", None, Answer::Yes),
-            ("id == 'a' && pk == 'p' && ts == 5", "create", Some("{}"), Answer::Yes),
+            ("doc.n < 0", "delete", None, Decision::No),
+            ("op == 'delete'", "delete", None, Decision::Yes),
+            ("doc == null", "delete", None, Decision::Yes),
+            ("id == 'a' && pk == 'p' && ts == 5", "create", Some("{}"), Decision::Yes),
         ] {
             assert_eq!(ask(&Condition::expression(text).unwrap(), op, doc, None), answer, "{text} {doc:?}");
         }
         let changed = Condition::expression("changed('/n') && doc.n > previous.n").unwrap();
         assert!(changed.needs_previous());
-        assert_eq!(ask(&changed, "replace", Some(r#"{"n":2}"#), Some(r#"{"n":1}"#)), Answer::Yes);
+        assert_eq!(ask(&changed, "replace", Some(r#"{"n":2}"#), Some(r#"{"n":1}"#)), Decision::Yes);
         let sql = Condition::sql("c.n < @least", &[Param::new("least", 0)]).unwrap();
         for (doc, answer) in [
-            (Some(r#"{"n":-1}"#), Answer::Yes),
-            (Some(r#"{"m":1}"#), Answer::No),
-            (None, Answer::No),
-            (Some("nonsense"), Answer::None(NoAnswer::Unknown("the document is not understood"))),
+            (Some(r#"{"n":-1}"#), Decision::Yes),
+            (Some(r#"{"m":1}"#), Decision::No),
+            (None, Decision::No),
+            (Some("nonsense"), Decision::None(NoAnswer::Unknown("the document is not understood"))),
         ] {
             assert_eq!(ask(&sql, "replace", doc, None), answer, "{doc:?}");
         }

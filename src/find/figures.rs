@@ -67,13 +67,13 @@ impl Histogram {
 
 /// How often each name occurred.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct NameCounts {
     names: HashMap<String, u64>,
     /// The total of the names that there was no room for.
     pub others: u64,
 }
 
-impl Counts {
+impl NameCounts {
     /// Counts a name.
     pub fn add(&mut self, name: &str) {
         let has_room = self.names.len() < MOST_NAMES;
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_most_frequent_names_come_first_and_too_many_are_counted_together() {
-        let mut counts = Counts::default();
+        let mut counts = NameCounts::default();
         ["/b", "/a", "/c", "/c"].into_iter().for_each(|name| counts.add(name));
         assert_eq!(counts.top(2), (vec![("/c", 2), ("/a", 1)], 3));
         (0..2000).for_each(|n| counts.add(&format!("/{n}")));

@@ -9,8 +9,8 @@ use std::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    condition::{Answer, Condition},
-    walk::{Bisection, Walk, Window},
+    condition::{Condition, Decision},
+    walk::{Bisection, VersionWalk, Window},
 };
 use crate::{
     change::{
@@ -84,7 +84,7 @@ impl Still {
 
 /// Figures about the examined versions.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Tally {
+pub struct SearchTally {
     /// Documents with a version in the window.
     pub documents: u64,
     /// Versions that were tested.
@@ -105,7 +105,7 @@ pub struct Tally {
     pub not_at_end: u64,
 }
 
-impl Tally {
+impl SearchTally {
     /// Adds other figures.
     pub(super) fn add(&mut self, other: Self) {
         self.documents += other.documents;
@@ -140,8 +140,8 @@ type Text<'v> = Option<Cow<'v, str>>;
 
 impl Inspector {
     /// Examines the documents of a piece.
-    pub(super) async fn look_all(&self, piece: Piece) -> Result<(Vec<FoundWrite>, Tally), Failure> {
-        let (mut writes, mut tally) = (Vec::new(), Tally::default());
+    pub(super) async fn look_all(&self, piece: Piece) -> Result<(Vec<FoundWrite>, SearchTally), Failure> {
+        let (mut writes, mut tally) = (Vec::new(), SearchTally::default());
         let mut looks = stream::iter(piece.found).map(|found| self.look(found)).buffer_unordered(AHEAD);
         while let Some((write, of_one)) = looks.try_next().await? {
             writes.extend(write);
@@ -150,8 +150,8 @@ impl Inspector {
         Ok((writes, tally))
     }
 
-    pub(super) async fn look(&self, found: ScannedItem) -> Result<(Option<FoundWrite>, Tally), Failure> {
-        let mut tally = Tally::default();
+    pub(super) async fn look(&self, found: ScannedItem) -> Result<(Option<FoundWrite>, SearchTally), Failure> {
+        let mut tally = SearchTally::default();
         let places = self.window.asked(&found.versions);
         if places.is_empty() {
             return Ok((None, tally));
@@ -173,10 +173,10 @@ impl Inspector {
     async fn walk<'v>(
         &self,
         found: &'v ScannedItem,
-        tally: &mut Tally,
+        tally: &mut SearchTally,
     ) -> Result<Option<(usize, Text<'v>, Text<'v>)>, Failure> {
         let places = self.window.asked(&found.versions);
-        let mut walk = Walk::default();
+        let mut walk = VersionWalk::default();
         let first = places.start.saturating_sub(usize::from(self.condition.needs_previous()));
         let texts = (first..places.end).map(|place| async move {
             let version = &found.versions[place];
@@ -218,12 +218,12 @@ impl Inspector {
     async fn halve<'v>(
         &self,
         found: &'v ScannedItem,
-        tally: &mut Tally,
+        tally: &mut SearchTally,
     ) -> Result<Option<(usize, Text<'v>, Text<'v>)>, Failure> {
         let places = self.window.asked(&found.versions);
         let mut low: Text<'v> = None;
         let (last, mut first) = (places.end - 1, places.start);
-        let is_at = async |place: usize, tally: &mut Tally| {
+        let is_at = async |place: usize, tally: &mut SearchTally| {
             let version = &found.versions[place];
             let text = noted(self.text(&found.item, version).await, version, tally)?;
             let is = match &text {
@@ -271,15 +271,15 @@ impl Inspector {
         version: &Version,
         text: Option<&str>,
         before: Option<&str>,
-        tally: &mut Tally,
+        tally: &mut SearchTally,
     ) -> bool {
         tally.asked += 1;
         tally.partial += u64::from(version.is_partial());
         tally.latest += u64::from(version.op == Some(Op::Upsert) && self.window.has(version));
         match self.condition.ask(item, version, text, before) {
-            Answer::Yes => true,
-            Answer::No => false,
-            Answer::None(why) => {
+            Decision::Yes => true,
+            Decision::No => false,
+            Decision::None(why) => {
                 *tally.no_answer.entry(why.to_string()).or_default() += 1;
                 if matches!(why, NoAnswer::Undeclared(_)) {
                     tally.undeclared = Some(why);
@@ -295,7 +295,7 @@ impl Inspector {
         place: usize,
         before: Option<&str>,
         after: Option<&str>,
-        tally: &mut Tally,
+        tally: &mut SearchTally,
     ) -> Result<FoundWrite, Failure> {
         let bare = |version: &Version| Version { document: None, ..version.clone() };
         let version = &found.versions[place];
@@ -317,7 +317,7 @@ impl Inspector {
     }
 
     /// Whether the condition is true for the live document.
-    async fn still(&self, found: &ScannedItem, version: &Version, tally: &mut Tally) -> Result<Still, Failure> {
+    async fn still(&self, found: &ScannedItem, version: &Version, tally: &mut SearchTally) -> Result<Still, Failure> {
         let live = read_live(&*self.containers.target, &self.pace, &found.item, assumed(&found.versions)).await?;
         let Some(live) = live else { return Ok(Still::Gone) };
         let etag = etag_of(&live).unwrap_or_default();
@@ -339,9 +339,9 @@ impl Inspector {
             None => None,
         };
         Ok(match self.condition.ask(&found.item, &newest, Some(&text), before.as_deref()) {
-            Answer::Yes => Still::Yes,
-            Answer::No => Still::No,
-            Answer::None(_) => Still::Unknown,
+            Decision::Yes => Still::Yes,
+            Decision::No => Still::No,
+            Decision::None(_) => Still::Unknown,
         })
     }
 }
@@ -354,7 +354,7 @@ struct Unreadable;
 fn noted<'v>(
     text: Result<Text<'v>, Failure>,
     version: &Version,
-    tally: &mut Tally,
+    tally: &mut SearchTally,
 ) -> Result<Result<Text<'v>, Unreadable>, Failure> {
     match text {
         Ok(text) => Ok(Ok(text)),

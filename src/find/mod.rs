@@ -35,12 +35,12 @@ use std::ops::ControlFlow;
 
 use self::search::Search;
 pub use self::{
-    condition::{Answer, BadCondition, Condition},
-    figures::{Counts, Histogram},
-    look::{FoundWrite, Still, Tally},
+    condition::{BadCondition, Condition, Decision},
+    figures::{Histogram, NameCounts},
+    look::{FoundWrite, SearchTally, Still},
     report::Report,
-    request::{FindError, Request, SearchMode, Which},
-    walk::{Bisection, Walk, Window},
+    request::{FindError, Request, SearchMode, SearchedDocuments},
+    walk::{Bisection, VersionWalk, Window},
 };
 use crate::{change::time::PointInTime, history::AnyContext};
 

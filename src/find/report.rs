@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use super::{
     FindError,
-    figures::{Counts, Histogram},
-    look::{FoundWrite, Still, Tally},
+    figures::{Histogram, NameCounts},
+    look::{FoundWrite, SearchTally, Still},
 };
 use crate::{
     change::{time::PointInTime, version::BadRecord},
@@ -33,11 +33,11 @@ pub struct Report {
     /// The writes by time.
     pub histogram: Histogram,
     /// The fields that changed in them.
-    pub fields: Counts,
+    pub fields: NameCounts,
     /// Who wrote them, if a field names that.
-    pub actors: Counts,
+    pub actors: NameCounts,
     /// Counts of the examined versions.
-    pub tally: Tally,
+    pub tally: SearchTally,
     /// Records that cannot be read.
     pub bad: Vec<BadRecord>,
     /// How far the history is complete.
@@ -73,9 +73,9 @@ impl Report {
             doubtful: 0,
             span: None,
             histogram: Histogram::default(),
-            fields: Counts::default(),
-            actors: Counts::default(),
-            tally: Tally::default(),
+            fields: NameCounts::default(),
+            actors: NameCounts::default(),
+            tally: SearchTally::default(),
             bad: Vec::new(),
             behind: to.is_none() && is_behind(&frontier),
             ends_before: to.is_some_and(|to| !frontier.covers(to)),

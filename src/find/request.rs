@@ -16,7 +16,7 @@ pub struct Request {
     /// Tells a bad version from a good one.
     pub when: Arc<Condition>,
     /// In which documents.
-    pub which: Which,
+    pub which: SearchedDocuments,
     /// From this second on; `None` means from the beginning of the history.
     pub from: Option<PointInTime>,
     /// Up to this second; `None` means to the end of the history.
@@ -36,7 +36,7 @@ impl Request {
     pub fn all(when: Condition) -> Self {
         Self {
             when: Arc::new(when),
-            which: Which::All,
+            which: SearchedDocuments::All,
             from: None,
             to: None,
             manner: SearchMode::Each,
@@ -49,7 +49,7 @@ impl Request {
 
 /// Which documents.
 #[derive(Debug, Clone)]
-pub enum Which {
+pub enum SearchedDocuments {
     /// All documents of the history.
     All,
     /// Those with a version that matches the operator's own SQL on `c`.

@@ -8,7 +8,10 @@ use std::{
 use futures::StreamExt as _;
 use tokio::task::{JoinError, JoinSet};
 
-use super::{Condition, FindError, FoundWrite, Report, Request, SearchMode, Tally, Which, Window, look::Inspector};
+use super::{
+    Condition, FindError, FoundWrite, Report, Request, SearchMode, SearchTally, SearchedDocuments, Window,
+    look::Inspector,
+};
 use crate::{
     change::{time::PointInTime, version::BadRecord},
     cosmos::{Failure, HashRange, RuLimiter},
@@ -56,14 +59,14 @@ impl Search {
     ) -> Result<(Scope, Option<DocumentHistory>), FindError> {
         let (id, key) = match &request.which {
             // Documents that were never touched in that time are not even read.
-            Which::All if request.from.is_some() => {
+            SearchedDocuments::All if request.from.is_some() => {
                 return Ok((Scope::Written { from: window.from, to: window.to }, None));
             }
-            Which::All => return Ok((Scope::All, None)),
-            Which::Where { predicate, params } => {
+            SearchedDocuments::All => return Ok((Scope::All, None)),
+            SearchedDocuments::Where { predicate, params } => {
                 return Ok((Scope::Ever { predicate: predicate.clone(), params: params.clone() }, None));
             }
-            Which::One { id, key } => (id, key.as_ref()),
+            SearchedDocuments::One { id, key } => (id, key.as_ref()),
         };
         let (mut found, bad) = facts_of_id(&self.containers, &self.pace, id, key).await?;
         if let Some(key) = key {
@@ -130,7 +133,7 @@ impl Search {
         };
         let mut pieces = std::pin::pin!(scan.pieces());
         // Dropped with its contents: half a search is of no use.
-        let mut looks: JoinSet<Result<(Vec<FoundWrite>, Tally), Failure>> = JoinSet::new();
+        let mut looks: JoinSet<Result<(Vec<FoundWrite>, SearchTally), Failure>> = JoinSet::new();
         let mut is_read = false;
         while !is_read || !looks.is_empty() {
             if cx.stop.is_cancelled() {

@@ -34,13 +34,13 @@ impl Window {
 
 /// Follows one document through its versions.
 #[derive(Debug, Default)]
-pub struct Walk {
+pub struct VersionWalk {
     was: bool,
     /// Whether the condition was true before the window began.
     pub already: bool,
 }
 
-impl Walk {
+impl VersionWalk {
     /// Takes the next version's answer; returns whether the condition became true in it, within the window.
     pub fn step(&mut self, in_window: bool, is: bool) -> bool {
         let was = std::mem::replace(&mut self.was, is);
@@ -125,7 +125,7 @@ mod tests {
                 for (first, last) in (0..=length).flat_map(|first| (first..=length).map(move |last| (first, last))) {
                     let window = window(first as i64 * 10, last as i64 * 10 - 1);
                     let expected = (first..last).find(|place| is(*place) && (*place == 0 || !is(place - 1)));
-                    let mut walk = Walk::default();
+                    let mut walk = VersionWalk::default();
                     let found = window.asked(&all).find(|place| walk.step(window.has(&all[*place]), is(*place)));
                     assert_eq!(found, expected, "{length} {answers:b} {first}..{last}");
                 }

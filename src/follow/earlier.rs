@@ -14,7 +14,7 @@ use crate::{
     history::{
         Account as _,
         frontier::Evidence,
-        reading::Which,
+        reading::WhichEnd,
         removals::{self, Hole},
     },
 };
@@ -95,7 +95,7 @@ impl Earlier {
         own: &Checkpoint,
     ) -> Result<Option<UnnotedHole>, Failure> {
         let history = self.account.history(&self.names).await?;
-        let newest = Retry::for_at_most(RETRY_TIMEOUT).run(|| history.end(Which::NewestOfAll)).await?;
+        let newest = Retry::for_at_most(RETRY_TIMEOUT).run(|| history.end(WhichEnd::NewestOfAll)).await?;
         // Nobody takes a history for complete that has no change from a feed of every version.
         let Some(newest) = newest else { return Ok(None) };
         // Others of that second may be missing.

@@ -10,7 +10,7 @@ use cel::{
 use super::{
     Event,
     bad_filter::BadFilter,
-    members::Members,
+    members::UsedMembers,
     values::{extended_at, extended_of, value_of},
 };
 use crate::change::{
@@ -32,8 +32,8 @@ pub struct Filter {
     program: Program,
     needs_previous: bool,
     /// The members that it uses, of the document and of the one before.
-    doc: Members,
-    previous: Members,
+    doc: UsedMembers,
+    previous: UsedMembers,
 }
 
 impl std::fmt::Debug for Filter {
@@ -73,7 +73,7 @@ impl Filter {
             let references = program.references();
             references.has_function("changed") || references.has_variable("previous")
         };
-        let asked = |variable| Members::of(variable, program.expression());
+        let asked = |variable| UsedMembers::of(variable, program.expression());
         let (doc, previous) = (asked("doc"), asked("previous"));
         Ok(Self { source: source.to_owned(), env, program, needs_previous, doc, previous })
     }
@@ -106,7 +106,7 @@ impl Filter {
     /// # Errors
     /// When the expression has no answer, or one that is neither true nor false.
     pub fn answer(&self, of: &Subject<'_>) -> Result<bool, NoAnswer> {
-        let json = |text: Option<&str>, asked: &Members, extended: bool| {
+        let json = |text: Option<&str>, asked: &UsedMembers, extended: bool| {
             let value = match text {
                 Some(text) if extended => extended_of(text, asked),
                 Some(text) => value_of(text, asked),
@@ -121,7 +121,7 @@ impl Filter {
         context.add_variable_from_value("ts", number(of.ts));
         context.add_variable_from_value("lsn", number(of.lsn));
         context.add_variable_from_value("id", of.id);
-        context.add_variable_from_value("pk", json(Some(&super::line::key_text(of.pk)), &Members::All, false)?);
+        context.add_variable_from_value("pk", json(Some(&super::line::key_text(of.pk)), &UsedMembers::All, false)?);
         if self.needs_previous {
             context.add_variable_from_value("previous", json(of.previous, &self.previous, of.extended)?);
             // The paths that an update names itself: its texts may be from other moments.

@@ -15,7 +15,7 @@ use super::{
     Checkpoint, CheckpointStore, Earlier, Fence, FollowError, Metrics, Pipeline, RangePosition, UnnotedHole,
     earlier::NOBODY,
     options::Options,
-    reader::{Positions, Reader},
+    reader::{Positions, RangeReader},
     store::HeldName,
 };
 use crate::clock::Clock;
@@ -249,7 +249,7 @@ impl Follower {
         self.metrics.forget_ranges();
         let mut readers = JoinSet::new();
         for (index, (span, token)) in ranges.into_iter().enumerate() {
-            let reader = Reader {
+            let reader = RangeReader {
                 index,
                 span,
                 token,

@@ -6,14 +6,14 @@ use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
 
 /// The members of a variable that an expression uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Members {
+pub(super) enum UsedMembers {
     /// These, by name.
     These(BTreeSet<String>),
     /// All of them.
     All,
 }
 
-impl Members {
+impl UsedMembers {
     /// Returns the members of a variable that an expression uses.
     pub(super) fn of(variable: &str, expression: &IdedExpr) -> Self {
         let mut names = BTreeSet::new();
@@ -71,9 +71,9 @@ mod tests {
     fn what_is_asked_for_by_name_is_known_and_everything_else_is_all() {
         let of = |text: &str| {
             let program = cel::Env::stdlib().compile(text).unwrap();
-            match Members::of("doc", program.expression()) {
-                Members::These(names) => names.into_iter().collect::<Vec<_>>().join(" "),
-                Members::All => "*".to_owned(),
+            match UsedMembers::of("doc", program.expression()) {
+                UsedMembers::These(names) => names.into_iter().collect::<Vec<_>>().join(" "),
+                UsedMembers::All => "*".to_owned(),
             }
         };
         for (expression, members) in [

@@ -81,6 +81,6 @@ pub use metrics::Metrics;
 pub use options::{BadOptions, Options, holder};
 pub use pipeline::Pipeline;
 pub use pretty::pretty;
-pub use run::{FieldRules, Report, Request, SinkTarget, Source, run};
+pub use run::{FieldRules, FollowedSource, Report, Request, SinkTarget, run};
 pub use sink::Locked;
 pub use store::{CheckpointError, CheckpointFileError, CheckpointStore};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::run::Source;
+use super::run::FollowedSource;
 use crate::cosmos::{FeedMode, FeedStart, Shard};
 
 /// How a follower reads.
@@ -42,8 +42,8 @@ impl Options {
     ///
     /// # Errors
     /// When it cannot.
-    pub fn check(&self, source: &Source) -> Result<(), BadOptions> {
-        let is_container = matches!(source, Source::Container);
+    pub fn check(&self, source: &FollowedSource) -> Result<(), BadOptions> {
+        let is_container = matches!(source, FollowedSource::Container);
         if is_container && self.mode == FeedMode::AllVersions && self.start != FeedStart::Now {
             return Err(BadOptions::Past);
         }
@@ -79,7 +79,7 @@ mod tests {
             lease: Duration::from_secs(15),
             holder: holder(),
         };
-        let check = |mode, start| options(mode, start).check(&Source::Container);
+        let check = |mode, start| options(mode, start).check(&FollowedSource::Container);
         assert_eq!(check(FeedMode::AllVersions, FeedStart::Beginning), Err(BadOptions::Past));
         assert_eq!(check(FeedMode::AllVersions, FeedStart::Now), Ok(()));
         assert_eq!(check(FeedMode::Latest, FeedStart::Beginning), Ok(()));

@@ -59,7 +59,7 @@ impl Positions {
 }
 
 /// See the module's description.
-pub(super) struct Reader {
+pub(super) struct RangeReader {
     pub index: usize,
     pub span: FeedRange,
     /// Its position: what the checkpoint has, or will have soon.
@@ -74,7 +74,7 @@ pub(super) struct Reader {
     pub stop: CancellationToken,
 }
 
-impl Reader {
+impl RangeReader {
     /// Reads until stopped, or until nothing is left if that is asked for.
     pub async fn run(mut self) -> Result<(), FollowError> {
         let range = self.span.to_string();

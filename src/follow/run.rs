@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     blob::BlobContainer,
-    capture::{Capture, Limits, Recent},
+    capture::{Capture, CaptureLimits, Recent},
     change::{
         Via,
         fidelity::Delivery,
@@ -41,7 +41,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Request {
     /// The followed source.
-    pub source: Source,
+    pub source: FollowedSource,
     /// How the feed is read.
     pub options: Options,
     /// Where changes go; a range advances when all sinks have the page.
@@ -62,7 +62,7 @@ pub struct Request {
 
 /// The followed source.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum FollowedSource {
     /// The source container of the account.
     Container,
     /// A MongoDB deployment, or a part of it.
@@ -73,7 +73,7 @@ pub enum Source {
         /// The kind of server; `None` asks the server.
         dialect: Option<mongo::Dialect>,
         /// Which part of it.
-        scope: mongo::Scope,
+        scope: mongo::StreamScope,
     },
 }
 
@@ -136,7 +136,7 @@ impl Request {
     /// When it needs something that the feed does not have.
     pub fn check(&self) -> Result<(), FollowError> {
         let needs_previous = self.filter.as_ref().is_some_and(Filter::needs_previous);
-        if matches!(self.source, Source::Container) && needs_previous && self.options.mode == FeedMode::Latest {
+        if matches!(self.source, FollowedSource::Container) && needs_previous && self.options.mode == FeedMode::Latest {
             Err(FollowError::NoPrevious)
         } else {
             Ok(())
@@ -162,30 +162,30 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, FollowErr
 async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError> {
     #[cfg_attr(not(feature = "mongodb"), allow(unused_mut))]
     let Request { source, mut options, sinks, filter, fields, checkpoint_file, config, credential, metrics } = request;
-    let is_elsewhere = !matches!(source, Source::Container);
+    let is_elsewhere = !matches!(source, FollowedSource::Container);
     #[cfg(feature = "mongodb")]
     let mut collection = None;
     let opened = match source {
-        Source::Container => {
+        FollowedSource::Container => {
             let opened = open(&cx.names.source, &options, &metrics, cx).await?;
             opened.map(|container| Arc::new(container) as Arc<dyn FeedSource>)
         }
         #[cfg(feature = "mongodb")]
-        Source::MongoDb { address, dialect, scope } => {
+        FollowedSource::MongoDb { address, dialect, scope } => {
             let history = sinks.iter().any(|sink| matches!(sink, SinkTarget::Changes));
-            if history && !matches!(scope, mongo::Scope::Collection { .. }) {
+            if history && !matches!(scope, mongo::StreamScope::Collection { .. }) {
                 return Err(FollowError::OneCollection);
             }
             let with_bytes = fields.are_all();
             let connect = async || {
                 let mongo = Mongo::connect(address.clone(), dialect).await?;
-                mongo::Stream::open(mongo, scope.clone(), with_bytes, cx.clock.clone()).await
+                mongo::ChangeStream::open(mongo, scope.clone(), with_bytes, cx.clock.clone()).await
             };
             // The driver waits for a server as patiently as its address says, so each attempt is logged.
             let patience = if options.until_caught_up { RETRY_TIMEOUT } else { Duration::ZERO };
             let stream = patiently(connect, patience, &options, &metrics, cx).await?;
             if let Some(stream) = &stream {
-                if let mongo::Scope::Collection { database, collection: name } = &scope {
+                if let mongo::StreamScope::Collection { database, collection: name } = &scope {
                     let own = format!("{database}.{name}");
                     let other = async || {
                         of_another(&cx.account.container(&cx.names.database, &cx.names.changes).await?, &own).await
@@ -251,7 +251,7 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
         fidelity: Fidelity::Payload,
         delivery: Delivery::Direct,
         identity_told: AtomicBool::new(false),
-        limits: Limits::new(config.max_writes, config.max_rereads, config.deadline),
+        limits: CaptureLimits::new(config.max_writes, config.max_rereads, config.deadline),
         via,
         recent: Recent::default(),
         unfinished: Recent::default(),

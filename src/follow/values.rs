@@ -8,7 +8,7 @@ use serde::Deserialize as _;
 #[cfg(feature = "mongodb")]
 use serde_json::value::RawValue;
 
-use super::members::Members;
+use super::members::UsedMembers;
 use crate::change::{
     diff,
     extended::{self, BSON},
@@ -19,12 +19,12 @@ use crate::change::{
 pub(super) const MAX_DEPTH: usize = 200;
 
 /// A document as a value of the library, with the members that are used.
-pub(super) fn value_of(text: &str, asked: &Members) -> Option<Value> {
+pub(super) fn value_of(text: &str, asked: &UsedMembers) -> Option<Value> {
     if depth(text) > MAX_DEPTH {
         return None;
     }
     let whole = |text: &str| parse(text).and_then(|value| cel::to_value(value).ok());
-    let Members::These(names) = asked else { return whole(text) };
+    let UsedMembers::These(names) = asked else { return whole(text) };
     let Ok(document) = RawDocument::parse(text) else { return whole(text) };
     let members = names.iter().filter_map(|name| Some((name.as_str(), document.get(name)?)));
     let members: Option<HashMap<&str, Value>> = members.map(|(name, raw)| Some((name, whole(raw.get())?))).collect();
@@ -40,10 +40,10 @@ fn parse(text: &str) -> Option<serde_json::Value> {
 
 /// The same for a MongoDB document.
 #[cfg(feature = "mongodb")]
-pub(super) fn extended_of(text: &str, asked: &Members) -> Option<Value> {
+pub(super) fn extended_of(text: &str, asked: &UsedMembers) -> Option<Value> {
     let document = RawDocument::parse(text).ok()?;
     match asked {
-        Members::These(names) if document.get(BSON).is_none() => {
+        UsedMembers::These(names) if document.get(BSON).is_none() => {
             let members = names.iter().filter_map(|name| Some((name, document.get(&extended::escaped(name))?)));
             let member = |(name, raw): (&String, &RawValue)| Some((name.clone(), plain::of_text(raw.get())?));
             let members: Option<HashMap<String, Value>> = members.map(member).collect();
@@ -55,7 +55,7 @@ pub(super) fn extended_of(text: &str, asked: &Members) -> Option<Value> {
 
 /// The same for a MongoDB document, which a program without that feature cannot read.
 #[cfg(not(feature = "mongodb"))]
-pub(super) fn extended_of(_text: &str, _asked: &Members) -> Option<Value> {
+pub(super) fn extended_of(_text: &str, _asked: &UsedMembers) -> Option<Value> {
     None
 }
 

@@ -1,6 +1,6 @@
 //! The account that a fork is.
 
-use crate::config::{Account, ConfigError, Settings, is_loopback};
+use crate::config::{AccountSettings, ConfigError, Settings, is_loopback};
 
 /// Why an address is not that of a fork.
 #[derive(Debug, thiserror::Error)]
@@ -17,9 +17,9 @@ pub enum NotAFork {
 ///
 /// # Errors
 /// When the address is not that of a fork.
-pub fn account(mut settings: Settings, url: &str) -> Result<Account, NotAFork> {
+pub fn account(mut settings: Settings, url: &str) -> Result<AccountSettings, NotAFork> {
     settings.set_override("CosmosDB__accountEndpoint", url.to_owned());
     settings.set_override("CosmosDB__credential", String::new());
-    let account = Account::from_settings(&settings)?;
+    let account = AccountSettings::from_settings(&settings)?;
     if is_loopback(&account.endpoint) { Ok(account) } else { Err(NotAFork::Elsewhere) }
 }

@@ -14,7 +14,7 @@ pub const CHANGED: &str = "_changed";
 /// A document that was changed in a fork.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Listed {
+pub struct ForkedDocument {
     /// Id in the list.
     pub id: String,
     /// The container that the document is in.
@@ -33,7 +33,7 @@ pub struct Listed {
     pub before: Option<Box<RawValue>>,
 }
 
-impl Listed {
+impl ForkedDocument {
     /// Identifies the document.
     ///
     /// # Errors

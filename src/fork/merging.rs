@@ -1,7 +1,7 @@
 //! Merges one document: as it was when the fork began, as it is in the fork, and as it is live.
 
 use crate::{
-    change::merge::{BASE, EditError, FORK, Merged, Rules, Walk, Writer, get},
+    change::merge::{BASE, EditError, FORK, MergeRules, MergeWalk, Merged, VersionAuthor, get},
     restore::{Fate, Field},
 };
 
@@ -18,17 +18,17 @@ pub(super) struct ThreeTexts<'a> {
 impl ThreeTexts<'_> {
     /// Today's document with the fork's changes. It is the result of reverting a write that led from the fork's
     /// document to the one at the beginning, whatever was written afterwards.
-    pub(super) fn merged(&self, rules: &Rules) -> Result<Merged, EditError> {
+    pub(super) fn merged(&self, rules: &MergeRules) -> Result<Merged, EditError> {
         let own = |text: Option<&str>| text.map(str::to_owned);
         let fork = own(self.fork).map(|text| (FORK.to_owned(), text));
-        let mut walk = Walk::from(fork, rules);
-        walk.step(Writer::Undone, BASE.to_owned(), own(self.base))?;
+        let mut walk = MergeWalk::from(fork, rules);
+        walk.step(VersionAuthor::Undone, BASE.to_owned(), own(self.base))?;
         walk.today(own(self.live))?;
         walk.finish()
     }
 
     /// Whether the fork changed anything that was asked for.
-    pub(super) fn has_wish(&self, rules: &Rules) -> Result<bool, EditError> {
+    pub(super) fn has_wish(&self, rules: &MergeRules) -> Result<bool, EditError> {
         let alone = Self { live: self.base, ..*self }.merged(rules)?;
         Ok(!alone.taken.is_empty() || !alone.above.is_empty())
     }
@@ -58,7 +58,7 @@ mod tests {
         let text = |text: &'static str| (text != "-").then_some(text);
         let [base, fork, live] = [base, fork, live].map(|t| text(Box::leak(t.to_owned().into_boxed_str())));
         let three = ThreeTexts { base, fork, live };
-        let merged = three.merged(&Rules::default()).unwrap();
+        let merged = three.merged(&MergeRules::default()).unwrap();
         let places = |fate| {
             let fields = three.fields(&serde_json::json!([1]), "a", &merged, false);
             fields.into_iter().filter(|field| field.fate == fate).map(|field| field.path).collect()

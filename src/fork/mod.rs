@@ -12,6 +12,6 @@ mod planning;
 
 pub use self::{
     account::{NotAFork, account},
-    listed::{CHANGED, Listed},
-    planning::{Planned, Request, plan},
+    listed::{CHANGED, ForkedDocument},
+    planning::{PlannedFork, Request, plan},
 };

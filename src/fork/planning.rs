@@ -5,14 +5,14 @@ use std::io;
 use futures::{StreamExt as _, stream};
 
 use super::{
-    listed::{CHANGED, Listed},
+    listed::{CHANGED, ForkedDocument},
     merging::ThreeTexts,
 };
 use crate::{
     archive::texts::{Keeping, KeptTexts},
     change::{
         key::ItemKey,
-        merge::{BASE, FORK, Prefer, Rules},
+        merge::{BASE, FORK, MergeRules, Prefer},
         record::{id_of_version, own_text},
     },
     cosmos::{Container, Cosmos, Failure, Param, RETRY_TIMEOUT, Retry, RuLimiter},
@@ -24,7 +24,7 @@ use crate::{
         fields::FieldCollector,
         new_id,
         plan::{Action, PLAN_VERSION, Step},
-        plan_file::{Draft, Head, Pair, Plan},
+        plan_file::{Draft, Pair, Plan, PlanHead},
         survey::completed,
         target_of,
         together::OnePlan,
@@ -41,7 +41,7 @@ pub struct Request<'a> {
     /// The fork's account.
     pub fork: &'a Cosmos,
     /// How fields are merged. [`Prefer::Base`] means the fork's value here, [`Prefer::Ours`] the live one.
-    pub rules: Rules,
+    pub rules: MergeRules,
     /// Whether documents are deleted that were deleted in the fork.
     pub delete_removed: bool,
     /// How many documents the plan may delete; `None` leaves that to the approver.
@@ -51,7 +51,7 @@ pub struct Request<'a> {
 }
 
 /// A plan, and further results.
-pub struct Planned {
+pub struct PlannedFork {
     /// The plan, to be shown, approved and applied.
     pub plan: Plan,
     /// The fields that it concerns, with their values.
@@ -60,8 +60,8 @@ pub struct Planned {
     pub texts: KeptTexts,
 }
 
-impl From<Planned> for OnePlan {
-    fn from(Planned { plan, fields, texts }: Planned) -> Self {
+impl From<PlannedFork> for OnePlan {
+    fn from(PlannedFork { plan, fields, texts }: PlannedFork) -> Self {
         Self { plan, fields: Some(fields), texts: Some(texts), is_odd: false }
     }
 }
@@ -75,7 +75,7 @@ pub async fn plan(
     request: &Request<'_>,
     containers: &Containers,
     cx: &AnyContext<'_>,
-) -> Result<Planned, RestoreError> {
+) -> Result<PlannedFork, RestoreError> {
     check_fields(&request.rules.only, containers)?;
     let (fork, listed) = changed(request, cx).await?;
     let masked = listed.iter().any(|listed| listed.masked);
@@ -86,7 +86,7 @@ pub async fn plan(
     if let Some(other) = listed.iter().find(|listed| listed.account != place.account) {
         return Err(RestoreError::OtherFork { fork: other.account.clone(), live: place.account });
     }
-    let head = Head {
+    let head = PlanHead {
         v: PLAN_VERSION,
         id: new_id(&*cx.clock),
         undoes: None,
@@ -120,11 +120,11 @@ pub async fn plan(
         }
     }
     drop((looked_at, planning));
-    Ok(Planned { plan: draft.seal()?, fields: gathering.finish()?, texts: texts.finish()? })
+    Ok(PlannedFork { plan: draft.seal()?, fields: gathering.finish()?, texts: texts.finish()? })
 }
 
 /// The documents of the container that were changed in the fork.
-async fn changed(request: &Request<'_>, cx: &AnyContext<'_>) -> Result<(Container, Vec<Listed>), RestoreError> {
+async fn changed(request: &Request<'_>, cx: &AnyContext<'_>) -> Result<(Container, Vec<ForkedDocument>), RestoreError> {
     let no_fork = |failure: Failure| {
         if failure.status.code == 404 { RestoreError::NoFork(failure) } else { RestoreError::Fork(failure) }
     };
@@ -175,7 +175,7 @@ struct LookedAt {
 }
 
 impl Work<'_> {
-    async fn document(&self, listed: Listed) -> Result<Option<LookedAt>, RestoreError> {
+    async fn document(&self, listed: ForkedDocument) -> Result<Option<LookedAt>, RestoreError> {
         let invalid = |problem: String| Failure::invalid("read a document of the fork".into(), problem);
         let item = listed.item().map_err(RestoreError::Fork)?;
         let read = || self.fork.read(&item.partition_key, &item.id);

@@ -11,7 +11,7 @@ use super::{
 use crate::change::raw::{RawDocument, unescape};
 
 /// Prints raw documents, exactly as stored in `json` and `jsonl`; otherwise with columns taken from the first of them.
-pub struct Documents<W: Write = Box<dyn Write + Send>> {
+pub struct DocumentPrinter<W: Write = Box<dyn Write + Send>> {
     format: Format,
     count: u64,
     /// Documents held back until the columns are known.
@@ -24,7 +24,7 @@ pub struct Documents<W: Write = Box<dyn Write + Send>> {
 /// How many documents determine the columns of a table.
 pub(super) const COLUMNS_FROM: usize = 100;
 
-impl<W: Write> Documents<W> {
+impl<W: Write> DocumentPrinter<W> {
     /// Documents that go there.
     pub fn new(out: W, format: Format, look: Look) -> Self {
         Self { format, count: 0, first: VecDeque::new(), rows: None, out: Some(out), look }

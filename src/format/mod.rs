@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use self::rows::{cell, csv_line, plain};
 pub use self::{
-    documents::Documents,
+    documents::DocumentPrinter,
     rows::{Cell, Look, Rows},
     texts::{differences, document, object, shell_word},
 };
@@ -211,7 +211,7 @@ mod tests {
 
     fn documents(format: Format, texts: &[&str]) -> String {
         let mut out = Vec::new();
-        let mut documents = Documents::new(&mut out, format, Look::Plain);
+        let mut documents = DocumentPrinter::new(&mut out, format, Look::Plain);
         for text in texts {
             documents.push(RawValue::from_string((*text).into()).unwrap()).unwrap();
         }

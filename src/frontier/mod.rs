@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 pub use self::mongo::MongoAccount;
 use self::{
     leases::{Lease, leases},
-    probing::{Group, Reader, probe},
+    probing::{FeedReader, Group, probe},
 };
 pub use self::{passed_over::note_begun, probing::time_of};
 use crate::{
@@ -105,7 +105,7 @@ async fn readers_and_ranges(
     names: &Names,
     source: &Container,
     problems: &mut Vec<String>,
-) -> Result<(Vec<Reader>, Vec<Lease>, Vec<FeedRange>), Failure> {
+) -> Result<(Vec<FeedReader>, Vec<Lease>, Vec<FeedRange>), Failure> {
     // More than one split at a time is rare.
     const MOST_READINGS: u32 = 3;
     let mut readings = 0;
@@ -131,13 +131,13 @@ async fn readers_and_ranges(
 }
 
 /// The ranges of readers that belong together.
-fn of_group<'r>(readers: &'r [Reader], group: &'r Group) -> impl Iterator<Item = &'r FeedRange> {
+fn of_group<'r>(readers: &'r [FeedReader], group: &'r Group) -> impl Iterator<Item = &'r FeedRange> {
     readers.iter().filter(move |reader| reader.group == *group).map(|reader| &reader.range)
 }
 
 /// The parts of a physical partition about which different things are known: all of it, unless readers that belong
 /// together have only some of it. A lease may be gone, or a follower have a share.
-fn pieces(range: &FeedRange, readers: &[Reader]) -> Vec<FeedRange> {
+fn pieces(range: &FeedRange, readers: &[FeedReader]) -> Vec<FeedRange> {
     let here = || readers.iter().filter(|reader| reader.range.intersection(range).is_some());
     if here().all(|reader| range.is_covered_by(of_group(readers, &reader.group))) {
         return vec![range.clone()];
@@ -145,15 +145,15 @@ fn pieces(range: &FeedRange, readers: &[Reader]) -> Vec<FeedRange> {
     range.cut_at(here().map(|reader| &reader.range))
 }
 
-fn readers(source: &Container, names: &Names, leases: &[Lease], followers: Vec<Checkpoint>) -> Vec<Reader> {
+fn readers(source: &Container, names: &Names, leases: &[Lease], followers: Vec<Checkpoint>) -> Vec<FeedReader> {
     let of_source = |lease: &&Lease| lease.is_of(source.rid());
-    let mut readers: Vec<Reader> = leases
+    let mut readers: Vec<FeedReader> = leases
         .iter()
         .filter(of_source)
         .filter_map(|lease| {
             let (range, mode) = (lease.range.clone()?, lease.mode?);
             let token = lease.continuation.as_ref().map(|etag| source.feed_token(&range, mode, etag));
-            Some(Reader { group: Group::Lease(lease.group().to_owned()), range, mode, token })
+            Some(FeedReader { group: Group::Lease(lease.group().to_owned()), range, mode, token })
         })
         .collect();
     let (place, history) = (format!("{}/{}", names.database, names.source), names.history());
@@ -162,7 +162,7 @@ fn readers(source: &Container, names: &Names, leases: &[Lease], followers: Vec<C
             continue;
         }
         readers.extend(follower.ranges.iter().filter_map(|position| {
-            Some(Reader {
+            Some(FeedReader {
                 group: Group::Follower(follower.follower.clone()),
                 range: FeedRange::parse(&position.min, &position.max).ok()?,
                 mode: follower.mode,

@@ -30,11 +30,11 @@ use crate::{
     history::{
         Account, Containers, CosmosReader,
         collections::of_another,
-        frontier::{Evidence, Frontier, Next, Part, Pending, Waiting},
+        frontier::{Evidence, Frontier, Next, Part, PendingChange, Waiting},
         reading::HistoryReader,
         removals,
     },
-    mongo::{Mongo, MongoCollection, Scope, Stream, last_of, place_of, still_reads_since},
+    mongo::{ChangeStream, Mongo, MongoCollection, StreamScope, last_of, place_of, still_reads_since},
 };
 
 /// A collection and the account of its history.
@@ -79,8 +79,8 @@ impl MongoAccount {
         follower: &Checkpoint,
         (newest, at): (Option<PointInTime>, Option<PointInTime>),
     ) -> Result<Option<Part>, Failure> {
-        let scope = Scope::Collection { database: self.database.clone(), collection: self.collection.clone() };
-        let stream = Stream::open(self.mongo.clone(), scope, false, self.clock.clone()).await?.impatient();
+        let scope = StreamScope::Collection { database: self.database.clone(), collection: self.collection.clone() };
+        let stream = ChangeStream::open(self.mongo.clone(), scope, false, self.clock.clone()).await?.impatient();
         let mut until = Some(PointInTime::END);
         let mut found = Following::default();
         for range in &follower.ranges {
@@ -129,7 +129,7 @@ impl MongoAccount {
 #[derive(Default)]
 struct Following {
     next: Option<Next>,
-    these: HashMap<ItemKey, Vec<Pending>>,
+    these: HashMap<ItemKey, Vec<PendingChange>>,
     /// Whether any document may have a change from before the moment.
     is_any: bool,
 }
@@ -146,7 +146,7 @@ impl Following {
             }
         };
         match event.change {
-            Some((key, record)) => self.these.entry(key).or_default().push(Pending { record, ts }),
+            Some((key, record)) => self.these.entry(key).or_default().push(PendingChange { record, ts }),
             None => self.is_any = true,
         }
         !self.is_any

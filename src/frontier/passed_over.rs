@@ -17,7 +17,7 @@ use crate::{
     cosmos::{Cosmos, Disposition, Failure, FeedMode, FeedRange, Param, RETRY_TIMEOUT, Retry},
     history::{
         CosmosContainers,
-        reading::Which,
+        reading::WhichEnd,
         removals::{self, Begun, Hole},
     },
 };
@@ -57,7 +57,7 @@ pub(super) async fn holes(
     // Nothing was captured before the first of them began, as a rule.
     all.retain(|begun| first.is_some_and(|first| first < begun.at));
     for Begun { at: begun, until: settled } in all {
-        let before = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(Which::NewestOfAllBefore(begun))).await?;
+        let before = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(WhichEnd::NewestOfAllBefore(begun))).await?;
         let Some(newest) = before else { continue };
         let (mut until, now) = (begun, cosmos.time().await?.timestamp().saturating_add(1));
         for range in ranges {

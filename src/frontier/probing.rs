@@ -18,7 +18,7 @@ use crate::{
     cosmos::{Failure, FeedMode, FeedRange, FeedStart, RETRY_TIMEOUT, Retry},
     history::{
         CosmosContainers,
-        frontier::{Evidence, Next, Part, Pending, Waiting},
+        frontier::{Evidence, Next, Part, PendingChange, Waiting},
     },
 };
 
@@ -44,7 +44,7 @@ impl fmt::Display for Group {
 }
 
 /// Something that brings the feed into this history.
-pub(super) struct Reader {
+pub(super) struct FeedReader {
     pub(super) group: Group,
     pub(super) range: FeedRange,
     pub(super) mode: FeedMode,
@@ -63,7 +63,7 @@ enum Behind<T> {
 /// Looks at what follows a reader's position.
 pub(super) async fn probe(
     containers: &CosmosContainers,
-    reader: &Reader,
+    reader: &FeedReader,
     range: &FeedRange,
     at: Option<PointInTime>,
 ) -> Result<Option<Part>, Failure> {
@@ -84,7 +84,7 @@ pub(super) async fn probe(
 
 async fn look(
     containers: &CosmosContainers,
-    reader: &Reader,
+    reader: &FeedReader,
     range: &FeedRange,
     token: &str,
     at: Option<PointInTime>,
@@ -93,7 +93,7 @@ async fn look(
         let mut feed = containers.source.change_feed(range, reader.mode, FeedStart::Beginning, Some(token)).await?;
         let mut first: Option<i64> = None;
         let mut next: Option<Next> = None;
-        let mut waiting: HashMap<ItemKey, Vec<Pending>> = HashMap::new();
+        let mut waiting: HashMap<ItemKey, Vec<PendingChange>> = HashMap::new();
         loop {
             let page = feed.next().await?;
             let items = page.items()?;
@@ -117,7 +117,7 @@ async fn look(
                 if at.is_some_and(|at| ts <= at.seconds()) {
                     match change_of(item, containers.source.key_paths()) {
                         Some((item, record)) if waiting.len() < MOST_WAITING => {
-                            waiting.entry(item).or_default().push(Pending { record, ts });
+                            waiting.entry(item).or_default().push(PendingChange { record, ts });
                         }
                         _ => return Ok(Behind::One((first, next, Waiting::Any))),
                     };
@@ -159,7 +159,7 @@ async fn look(
 /// all-versions feed may still have deletes, and the lease does not say from where on they count.
 async fn nothing_there(
     containers: &CosmosContainers,
-    reader: &Reader,
+    reader: &FeedReader,
     range: &FeedRange,
 ) -> Result<Option<Part>, Failure> {
     if reader.mode == FeedMode::AllVersions {

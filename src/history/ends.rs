@@ -1,6 +1,6 @@
 //! The oldest and the newest entry of a container, and whether they belong to an earlier container of the same name.
 
-use super::{Containers, reading::Which};
+use super::{Containers, reading::WhichEnd};
 use crate::{change::version::container_of, cosmos::Failure};
 
 /// Whether a document with this resource id belongs to another container than the one with this id: an earlier one of
@@ -13,7 +13,7 @@ pub fn is_of_another(document: &str, container: &str) -> Option<bool> {
 ///
 /// # Errors
 /// When the service refuses.
-pub async fn from_previous_container(containers: &Containers, which: Which) -> Result<bool, Failure> {
+pub async fn from_previous_container(containers: &Containers, which: WhichEnd) -> Result<bool, Failure> {
     let end = containers.changes.end(which).await?;
     Ok(end.and_then(|end| is_of_another(end.rid.as_deref()?, containers.source.rid())).unwrap_or(false))
 }

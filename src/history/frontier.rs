@@ -79,12 +79,12 @@ pub enum Waiting {
     #[default]
     Any,
     /// Exactly these, with their changes.
-    These(HashMap<ItemKey, Vec<Pending>>),
+    These(HashMap<ItemKey, Vec<PendingChange>>),
 }
 
 /// A change from before the requested moment that a reader has not reached yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending {
+pub struct PendingChange {
     /// The record that it becomes.
     pub record: String,
     /// When it was written, epoch seconds.

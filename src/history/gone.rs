@@ -17,7 +17,7 @@ use super::{
     as_of::boundary,
     containers::record,
     frontier::{Frontier, Waiting},
-    histories::{Texts, histories},
+    histories::{TextDetail, histories},
     known::place_of_live,
     live::{Live, look_at},
     reading::{HistoryReader, LiveContainer},
@@ -201,7 +201,8 @@ impl<'a> DeleteSearch<'a> {
     async fn look_into_history(&self, found: &mut ScannedItem, at: PointInTime) -> Result<(), Failure> {
         let since = found.document_at(PointInTime::END).map_or(i64::MIN, |version| version.ts);
         let read =
-            histories(self.changes, self.pace, &found.item.id, Some(&found.item.partition_key), Texts::None).await?;
+            histories(self.changes, self.pace, &found.item.id, Some(&found.item.partition_key), TextDetail::None)
+                .await?;
         let known = read.items.into_iter().find(|item| item.key == found.item);
         let versions = known.map(|item| item.versions).unwrap_or_default();
         let first = versions.iter().filter(|v| v.op.is_some_and(Op::is_tombstone) && v.ts >= since).map(|v| v.ts).min();
@@ -244,7 +245,7 @@ impl<'a> DeleteSearch<'a> {
         lifetime: Option<(i64, i64)>,
     ) -> Result<(), Failure> {
         let key = &found.item.partition_key;
-        let read = histories(self.changes, self.pace, &found.item.id, Some(key), Texts::None).await?;
+        let read = histories(self.changes, self.pace, &found.item.id, Some(key), TextDetail::None).await?;
         let Some(now) = read.items.into_iter().find(|item| item.key == found.item) else { return Ok(()) };
         if (now.versions.len(), now.unkeyed.len()) != (found.versions.len(), found.unkeyed.len()) {
             // It was captured in the meantime.
@@ -322,7 +323,7 @@ mod tests {
         for id in ids {
             let item = ItemKey { id: (*id).to_owned(), partition_key: PartitionKey::parse("p").unwrap() };
             let read =
-                histories(&*containers.changes, &pace, id, Some(&item.partition_key), Texts::None).await.unwrap();
+                histories(&*containers.changes, &pace, id, Some(&item.partition_key), TextDetail::None).await.unwrap();
             let live = look_at(&*containers.target, &pace, &item, None, false).await.unwrap();
             let versions = read.items.into_iter().flat_map(|item| item.versions).collect();
             found.push(ScannedItem { versions, live, ..ScannedItem::new(item) });

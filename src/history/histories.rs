@@ -40,9 +40,9 @@ impl Item {
 /// Assigns deletes without a partition key to the one document whose version they name as the previous one. Others are
 /// noted with every document of their id, since nobody knows which of them it was. Returns those whose id has no
 /// document.
-pub fn attribute(deletes: Vec<Version>, documents: Vec<Document<'_>>) -> Vec<Version> {
+pub fn attribute(deletes: Vec<Version>, documents: Vec<DocumentVersions<'_>>) -> Vec<Version> {
     let mut left = Vec::new();
-    let mut by_id: HashMap<&str, Vec<Document<'_>>> = HashMap::new();
+    let mut by_id: HashMap<&str, Vec<DocumentVersions<'_>>> = HashMap::new();
     for document in documents {
         by_id.entry(document.0.id.as_str()).or_default().push(document);
     }
@@ -53,7 +53,7 @@ pub fn attribute(deletes: Vec<Version>, documents: Vec<Document<'_>>) -> Vec<Ver
         };
         let is_before =
             |v: &Version| (v.lsn.is_some() && v.lsn == delete.prev_lsn) || (v.life.is_some() && v.life == delete.life);
-        let mut owners: Vec<&mut Document<'_>> =
+        let mut owners: Vec<&mut DocumentVersions<'_>> =
             documents.iter_mut().filter(|(_, versions, _)| versions.iter().any(is_before)).collect();
         if let [(_, versions, _)] = owners.as_mut_slice() {
             versions.push(delete);
@@ -67,7 +67,7 @@ pub fn attribute(deletes: Vec<Version>, documents: Vec<Document<'_>>) -> Vec<Ver
 }
 
 /// A document, its versions, and the deletes that may or may not be its own.
-pub type Document<'d> = (&'d ItemKey, &'d mut Vec<Version>, &'d mut Vec<Version>);
+pub type DocumentVersions<'d> = (&'d ItemKey, &'d mut Vec<Version>, &'d mut Vec<Version>);
 
 /// Histories read from the changes container.
 #[derive(Debug, Default)]
@@ -150,14 +150,14 @@ pub fn sort(versions: &mut Vec<Version>) -> Vec<Version> {
 
 /// How much of the documents is read along with the facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Texts {
+pub enum TextDetail {
     /// Nothing: the one or two that are needed are read individually.
     None,
     /// All, when together they have at most this many bytes; otherwise none.
     UpTo(usize),
 }
 
-impl Texts {
+impl TextDetail {
     /// For a command that walks the versions of one document.
     pub const OF_ONE: Self = Self::UpTo(4 << 20);
     /// For one that walks those of many.
@@ -177,7 +177,7 @@ pub async fn histories(
     pace: &RuLimiter,
     id: &str,
     key: Option<&PartitionKey>,
-    texts: Texts,
+    texts: TextDetail,
 ) -> Result<Histories, Failure> {
     let read = async |detail, most: usize| {
         let mut pages = history.of_id(id, key, detail);
@@ -197,8 +197,8 @@ pub async fn histories(
     };
     let retry = Retry::for_at_most(RETRY_TIMEOUT);
     let whole = match texts {
-        Texts::None => None,
-        Texts::UpTo(most) => retry.run(|| read(Detail::Whole, most)).await?,
+        TextDetail::None => None,
+        TextDetail::UpTo(most) => retry.run(|| read(Detail::Whole, most)).await?,
     };
     let found = match whole {
         Some(found) => found,

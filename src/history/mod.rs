@@ -45,7 +45,7 @@ use crate::{
         key::{KeyPaths, PartitionKey},
         record::Record,
     },
-    cosmos::{Failure, Gate, bulk::Outcomes},
+    cosmos::{Failure, Gate, bulk::BulkOutcomes},
 };
 
 /// Opens the two containers that capture needs. They are opened lazily, so that the handler's port is up first.
@@ -101,7 +101,7 @@ pub trait HistoryWriter: Send + Sync + 'static {
     /// Writes records of any keys, each for itself as [`write`](Self::write) does, packed where that is possible. Each
     /// has its own outcome, the RU charged, as soon as that is known. Nothing is retried. `gate` bounds the records on
     /// their way.
-    fn write_many<'a>(&'a self, records: Vec<&'a Record>, gate: &'a Gate) -> BoxStream<'a, Outcomes<f64>> {
+    fn write_many<'a>(&'a self, records: Vec<&'a Record>, gate: &'a Gate) -> BoxStream<'a, BulkOutcomes<f64>> {
         let one = move |(place, record): (usize, &'a Record)| async move {
             let written = async {
                 let _permission = gate.enter(1, record.body.len()).await?;

@@ -56,7 +56,7 @@ pub enum Journals<'a> {
 
 /// One end of a container's time axis.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct End {
+pub struct AxisEnd {
     /// Epoch seconds.
     pub ts: i64,
     /// Resource id of the document.
@@ -65,7 +65,7 @@ pub struct End {
 
 /// Which end of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
+pub enum WhichEnd {
     /// The earliest version.
     Oldest,
     /// The earliest version from a feed that delivers every version, or from a collection that was read before one.
@@ -122,7 +122,7 @@ pub trait HistoryReader: Items {
     /// A record's text as stored; `None` when there is none (any more).
     fn record<'a>(&'a self, item: &'a ItemKey, record_id: &'a str) -> Answer<'a, Option<String>>;
     /// An end of the history; `None` when it is empty.
-    fn end(&self, which: Which) -> Answer<'_, Option<End>>;
+    fn end(&self, which: WhichEnd) -> Answer<'_, Option<AxisEnd>>;
     /// Items of journals.
     fn journal_items<'a>(&'a self, which: Journals<'a>) -> PageStream<'a, JournalItem>;
 }
@@ -172,7 +172,7 @@ pub trait LiveContainer: Items {
         ready(Ok(None)).boxed()
     }
     /// The document that was written last; `None` when there is none.
-    fn newest(&self) -> Answer<'_, Option<End>>;
+    fn newest(&self) -> Answer<'_, Option<AxisEnd>>;
     /// Where a partition key lies among feed ranges.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     as_of::{AsOf, State},
-    reading::{End, HistoryReader, Which},
+    reading::{AxisEnd, HistoryReader, WhichEnd},
 };
 use crate::{
     change::{
@@ -186,7 +186,7 @@ pub async fn blind_spots(changes: &dyn HistoryReader) -> Result<BlindSpots, Fail
 /// # Errors
 /// When the service refuses.
 pub async fn blind_spots_of(removed: &Removals, changes: &dyn HistoryReader) -> Result<BlindSpots, Failure> {
-    let begins = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(Which::OldestOfAll)).await?;
+    let begins = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(WhichEnd::OldestOfAll)).await?;
     Ok(BlindSpots { begins: begins.map(|end| end.ts), ..removed.blind_spots() })
 }
 
@@ -199,21 +199,21 @@ pub async fn blind_spots_of(removed: &Removals, changes: &dyn HistoryReader) -> 
 /// When the service refuses.
 pub async fn made_again(changes: &dyn HistoryReader, source: Option<&str>) -> Result<Vec<MadeAgain>, Failure> {
     let end = async |which| Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(which)).await;
-    let of = |end: Option<End>| container_of(&end?.rid?);
+    let of = |end: Option<AxisEnd>| container_of(&end?.rid?);
     let mut all: Vec<MadeAgain> = Vec::new();
-    let mut next = end(Which::Newest).await?;
+    let mut next = end(WhichEnd::Newest).await?;
     let Some(last) = source.map_or_else(|| of(next.clone()), container_of) else { return Ok(all) };
-    if of(end(Which::Oldest).await?) == Some(last) {
+    if of(end(WhichEnd::Oldest).await?) == Some(last) {
         return Ok(all);
     }
     while let Some(container) = of(next) {
-        let Some(first) = end(Which::OldestOf(container)).await? else { break };
+        let Some(first) = end(WhichEnd::OldestOf(container)).await? else { break };
         // Two containers that write at the same time do not follow each other.
         if all.iter().any(|known| known.container == container) {
             break;
         }
         all.push(MadeAgain { container, since: first.ts });
-        next = end(Which::NewestBefore(first.ts)).await?;
+        next = end(WhichEnd::NewestBefore(first.ts)).await?;
     }
     Ok(all)
 }

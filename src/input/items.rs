@@ -43,7 +43,7 @@ fn components(key: &PartitionKey, paths: &KeyPaths) -> String {
 
 /// A document of a list.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Listed {
+pub struct ListedDocument {
     /// Its identity.
     pub item: ItemKey,
     /// Its goal, if its line has one.
@@ -142,7 +142,7 @@ fn said(error: &serde_json::Error) -> String {
 ///
 /// # Errors
 /// When a line is wrong, or there is none.
-pub(super) fn listed(text: &str, paths: &KeyPaths) -> Result<Vec<Listed>, BadList> {
+pub(super) fn listed(text: &str, paths: &KeyPaths) -> Result<Vec<ListedDocument>, BadList> {
     lines(text, paths, |_| Ok(()))
 }
 
@@ -151,7 +151,11 @@ fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-fn lines(text: &str, paths: &KeyPaths, check: impl Fn(&Line) -> Result<(), BadThen>) -> Result<Vec<Listed>, BadList> {
+fn lines(
+    text: &str,
+    paths: &KeyPaths,
+    check: impl Fn(&Line) -> Result<(), BadThen>,
+) -> Result<Vec<ListedDocument>, BadList> {
     let mut all = Vec::new();
     for (number, line) in without_mark(text).lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |problem| BadList::Line { line: number + 1, problem };
@@ -163,7 +167,7 @@ fn lines(text: &str, paths: &KeyPaths, check: impl Fn(&Line) -> Result<(), BadTh
             return Err(BadList::Key { line: number + 1, key: partition_key, paths: paths.clone() });
         }
         let (item, container) = (ItemKey { id: line.id, partition_key }, line.container);
-        all.push(Listed { item, then, line: number + 1, container });
+        all.push(ListedDocument { item, then, line: number + 1, container });
     }
     if all.is_empty() { Err(BadList::Empty) } else { Ok(all) }
 }
@@ -201,7 +205,7 @@ pub(super) fn by_container(text: &str) -> Result<BTreeMap<String, String>, BadLi
 ///
 /// # Errors
 /// As [`listed`], and when a line says what its document goes back to.
-pub(super) fn named(text: &str, paths: &KeyPaths) -> Result<Vec<Listed>, BadList> {
+pub(super) fn named(text: &str, paths: &KeyPaths) -> Result<Vec<ListedDocument>, BadList> {
     let check = |line: &Line| {
         let one = [("version", &line.version), ("at", &line.at)].into_iter().find(|(_, value)| value.is_some());
         one.map_or(Ok(()), |(name, _)| Err(BadThen::OfAnother(name)))

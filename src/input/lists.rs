@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::items::{BadList, Listed, by_container, listed, named, names_containers};
+use super::items::{BadList, ListedDocument, by_container, listed, named, names_containers};
 use crate::{
     change::key::{ItemKey, KeyPaths},
     config::Names,
@@ -44,12 +44,12 @@ pub fn items_of(text: &str, source: &str, paths: &KeyPaths) -> Result<Vec<ItemKe
 ///
 /// # Errors
 /// When the list is malformed, or a line names another container.
-pub fn listed_of(text: &str, source: &str, paths: &KeyPaths) -> Result<Vec<Listed>, ListError> {
+pub fn listed_of(text: &str, source: &str, paths: &KeyPaths) -> Result<Vec<ListedDocument>, ListError> {
     in_it(listed(text, paths)?, source)
 }
 
-fn in_it(listed: Vec<Listed>, source: &str) -> Result<Vec<Listed>, ListError> {
-    for Listed { line, container, .. } in &listed {
+fn in_it(listed: Vec<ListedDocument>, source: &str) -> Result<Vec<ListedDocument>, ListError> {
+    for ListedDocument { line, container, .. } in &listed {
         if let Some(container) = container.as_ref().filter(|container| *container != source) {
             let (line, container, own) = (*line, container.clone(), source.to_owned());
             return Err(ListError::Elsewhere { line, container, own });

@@ -11,7 +11,7 @@ use std::{
 };
 
 pub use self::{
-    items::{BadList, Listed, ListedGoal},
+    items::{BadList, ListedDocument, ListedGoal},
     lists::{ListError, items_of, listed_of, lists_of, lists_or_repeated},
 };
 pub use crate::archive::{InputDocument, NoDocument};

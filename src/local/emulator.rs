@@ -22,7 +22,7 @@ use url::Url;
 
 use super::container::Clock;
 use super::keys::{Epk, EpkRange};
-use super::message::{Answer, Ask, ContainerName, Headers, Target, header, json_of};
+use super::message::{Ask, ContainerName, GatewayAnswer, Headers, Target, header, json_of};
 use crate::change::raw::depth;
 
 /// The number of physical partitions that the emulator gives a new container.
@@ -77,7 +77,7 @@ impl Emulator {
     }
 
     /// Replaces the write times in a response with simulated ones.
-    fn date(&self, answer: &mut Answer) {
+    fn date(&self, answer: &mut GatewayAnswer) {
         if memchr::memmem::find(&answer.body, b"\"_ts\"").is_none() {
             return;
         }
@@ -88,7 +88,7 @@ impl Emulator {
     }
 
     /// Runs one request. Errors of the emulator are returned as a 500 in the service's format.
-    pub async fn execute(&self, ask: &Ask) -> Answer {
+    pub async fn execute(&self, ask: &Ask) -> GatewayAnswer {
         match self.try_execute(ask).await {
             Ok(mut answer) => {
                 if self.clock.is_simulated() {
@@ -96,11 +96,11 @@ impl Emulator {
                 }
                 answer
             }
-            Err(error) => Answer::error(500, None, "InternalServerError", error.to_string()),
+            Err(error) => GatewayAnswer::error(500, None, "InternalServerError", error.to_string()),
         }
     }
 
-    async fn try_execute(&self, ask: &Ask) -> Result<Answer, EmulatorError> {
+    async fn try_execute(&self, ask: &Ask) -> Result<GatewayAnswer, EmulatorError> {
         match Target::of(&ask.path) {
             Target::Document(name, id) if is_dots(&id) => self.execute_in_batch(&name, id, ask).await,
             Target::Containers(_) | Target::Container(_) => {
@@ -119,12 +119,17 @@ impl Emulator {
 
     /// Runs a request for an item whose id would be a path segment such as `..` in a URL: as a batch of one operation,
     /// with the id in the body.
-    async fn execute_in_batch(&self, name: &ContainerName, id: String, ask: &Ask) -> Result<Answer, EmulatorError> {
+    async fn execute_in_batch(
+        &self,
+        name: &ContainerName,
+        id: String,
+        ask: &Ask,
+    ) -> Result<GatewayAnswer, EmulatorError> {
         let kind = match ask.method {
             Method::GET => "Read",
             Method::PUT => "Replace",
             Method::DELETE => "Delete",
-            _ => return Ok(Answer::error(405, None, "MethodNotAllowed", "this method is not known here")),
+            _ => return Ok(GatewayAnswer::error(405, None, "MethodNotAllowed", "this method is not known here")),
         };
         let mut operation = json!({"operationType": kind, "id": id});
         for (member, header) in [("ifMatch", "if-match"), ("ifNoneMatch", "if-none-match")] {
@@ -152,7 +157,7 @@ impl Emulator {
         if status >= 400 {
             let message = "The item is not there, or not as the request says";
             let code = if status == 404 { "NotFound" } else { "PreconditionFailed" };
-            return Ok(Answer::error(status, None, code, message));
+            return Ok(GatewayAnswer::error(status, None, code, message));
         }
         answer.status = status;
         answer.body = match &result["resourceBody"] {
@@ -165,7 +170,7 @@ impl Emulator {
         Ok(answer)
     }
 
-    async fn send(&self, ask: &Ask) -> Result<Answer, EmulatorError> {
+    async fn send(&self, ask: &Ask) -> Result<GatewayAnswer, EmulatorError> {
         let method = match ask.method {
             Method::GET => azure_core::http::Method::Get,
             Method::POST => azure_core::http::Method::Post,
@@ -173,7 +178,7 @@ impl Emulator {
             Method::PATCH => azure_core::http::Method::Patch,
             Method::DELETE => azure_core::http::Method::Delete,
             Method::HEAD => azure_core::http::Method::Head,
-            _ => return Ok(Answer::error(405, None, "MethodNotAllowed", "this method is not known here")),
+            _ => return Ok(GatewayAnswer::error(405, None, "MethodNotAllowed", "this method is not known here")),
         };
         let mut url = self.url.clone();
         url.set_path(&ask.path);
@@ -190,7 +195,7 @@ impl Emulator {
             .map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned()))
             .collect();
         let body: &[u8] = answer.body().as_ref();
-        Ok(Answer { status: u16::from(answer.status()), headers, body: Bytes::copy_from_slice(body) })
+        Ok(GatewayAnswer { status: u16::from(answer.status()), headers, body: Bytes::copy_from_slice(body) })
     }
 
     /// Changes the number of physical partitions of a container that was just created.

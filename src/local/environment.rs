@@ -1,9 +1,9 @@
 //! Sets up the surroundings of the account for `local` and `demo`: the product's containers, and the handler's
 //! settings.
 
-use super::{LocalCosmos, trigger::Handler};
+use super::{LocalCosmos, trigger::HandlerProgram};
 use crate::{
-    config::{Account, ConfigError, Names, Settings},
+    config::{AccountSettings, ConfigError, Names, Settings},
     cosmos::{
         Cosmos, Failure,
         provision::{self, ProvisionOptions},
@@ -30,7 +30,7 @@ pub enum EnvironmentError {
 /// When the account refuses.
 pub async fn prepare(local: &LocalCosmos, names: &Names) -> Result<Cosmos, EnvironmentError> {
     let settings = Settings::from_pairs([("CosmosDB", local.connection_string())]);
-    let cosmos = Cosmos::new(Account::from_settings(&settings)?);
+    let cosmos = Cosmos::new(AccountSettings::from_settings(&settings)?);
     provision::provision(&cosmos, names, &ProvisionOptions::default()).await.map_err(Failure::from)?;
     Ok(cosmos)
 }
@@ -57,7 +57,7 @@ pub fn handler_settings(local: &LocalCosmos, names: &Names) -> Vec<(String, Stri
 ///
 /// # Errors
 /// When the program's file is not found.
-pub fn this_program() -> Result<Handler, EnvironmentError> {
+pub fn this_program() -> Result<HandlerProgram, EnvironmentError> {
     let executable = std::env::current_exe().map_err(EnvironmentError::Program)?;
-    Ok(Handler::Program { executable, arguments: Some(vec!["serve".into()]) })
+    Ok(HandlerProgram::Program { executable, arguments: Some(vec!["serve".into()]) })
 }

@@ -4,17 +4,17 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::container::{Container, RangeError};
+use super::container::{LocalContainer, RangeError};
 use super::keys::EpkRange;
 use super::log::{Document, Dropped, PageLimit, Version, WriteLog};
-use super::message::{Answer, Ask, header};
+use super::message::{Ask, GatewayAnswer, header};
 
 /// The size at which the service ends a page that has no limit.
 pub(super) const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// The feed mode of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum ReadMode {
     Latest,
     AllVersions,
 }
@@ -50,20 +50,20 @@ struct FeedPage {
 }
 
 /// Answers `GET .../docs` with an `A-IM` header.
-pub(super) async fn read(container: &Container, ask: &Ask) -> Answer {
+pub(super) async fn read(container: &LocalContainer, ask: &Ask) -> GatewayAnswer {
     let mode = match ask.headers.get("a-im").map(str::to_ascii_lowercase).as_deref() {
-        Some("incremental feed") => Mode::Latest,
-        Some("full-fidelity feed") => Mode::AllVersions,
-        other => return Answer::bad_request(format!("unknown change feed mode in A-IM: {other:?}")),
+        Some("incremental feed") => ReadMode::Latest,
+        Some("full-fidelity feed") => ReadMode::AllVersions,
+        other => return GatewayAnswer::bad_request(format!("unknown change feed mode in A-IM: {other:?}")),
     };
     let enveloped =
-        mode == Mode::AllVersions || ask.headers.get("x-ms-cosmos-changefeed-wire-format-version").is_some();
+        mode == ReadMode::AllVersions || ask.headers.get("x-ms-cosmos-changefeed-wire-format-version").is_some();
     let start = match start_of(ask) {
         Ok(start) => start,
         Err(answer) => return *answer,
     };
-    if mode == Mode::AllVersions && matches!(start, Start::Beginning | Start::Time(_)) {
-        return Answer::bad_request(
+    if mode == ReadMode::AllVersions && matches!(start, Start::Beginning | Start::Time(_)) {
+        return GatewayAnswer::bad_request(
             "The all versions and deletes mode starts from now (If-None-Match: *) or from a continuation only",
         );
     }
@@ -76,11 +76,11 @@ pub(super) async fn read(container: &Container, ask: &Ask) -> Answer {
     if let Start::After(lsn) = start
         && lsn > log.lsn()
     {
-        return Answer::bad_request("The continuation belongs to another container: it is ahead of this one");
+        return GatewayAnswer::bad_request("The continuation belongs to another container: it is ahead of this one");
     }
     match page(&log, container, mode, enveloped, start, &range, limit) {
         Ok(page) => answer(container, &page, log.lsn()),
-        Err(Dropped(lsn)) => Answer::bad_request(format!(
+        Err(Dropped(lsn)) => GatewayAnswer::bad_request(format!(
             "The continuation is older than what is kept of all versions (up to {lsn} has been dropped): start from now"
         )),
     }
@@ -89,8 +89,8 @@ pub(super) async fn read(container: &Container, ask: &Ask) -> Answer {
 /// Returns one page of the feed.
 fn page(
     log: &WriteLog,
-    container: &Container,
-    mode: Mode,
+    container: &LocalContainer,
+    mode: ReadMode,
     enveloped: bool,
     start: Start,
     range: &EpkRange,
@@ -98,12 +98,12 @@ fn page(
 ) -> Result<FeedPage, Dropped> {
     let after = start.lsn(log);
     match mode {
-        Mode::Latest => {
+        ReadMode::Latest => {
             let found = log.latest_after(after, range, limit);
             let text = if enveloped { latest_envelope } else { with_lsn };
             Ok(FeedPage { items: found.items.into_iter().map(text).collect(), up_to: found.up_to })
         }
-        Mode::AllVersions => {
+        ReadMode::AllVersions => {
             let found = log.versions_after(after, range, limit)?;
             let paths = &container.partitioning().paths;
             let items = found.items.into_iter().map(|version| version_envelope(version, paths)).collect();
@@ -112,16 +112,19 @@ fn page(
     }
 }
 
-fn start_of(ask: &Ask) -> Result<Start, Box<Answer>> {
+fn start_of(ask: &Ask) -> Result<Start, Box<GatewayAnswer>> {
     match (ask.headers.get("if-none-match"), ask.headers.get("if-modified-since")) {
         (Some("*"), _) => Ok(Start::Now),
         (Some(token), _) => {
             let lsn = token.trim_start_matches("W/").trim_matches('"').parse();
-            lsn.map(Start::After)
-                .map_err(|_| Box::new(Answer::bad_request("If-None-Match is not a continuation of this change feed")))
+            lsn.map(Start::After).map_err(|_| {
+                Box::new(GatewayAnswer::bad_request("If-None-Match is not a continuation of this change feed"))
+            })
         }
         (None, Some(time)) => time_of(time).map(Start::Time).ok_or_else(|| {
-            Box::new(Answer::bad_request("If-Modified-Since is not a date: use the form of RFC 7231 or RFC 3339"))
+            Box::new(GatewayAnswer::bad_request(
+                "If-Modified-Since is not a date: use the form of RFC 7231 or RFC 3339",
+            ))
         }),
         (None, None) => Ok(Start::Beginning),
     }
@@ -133,13 +136,13 @@ fn time_of(text: &str) -> Option<u64> {
 }
 
 /// Builds the response. `lsn` is the partition's current position, which the service returns with every response.
-fn answer(container: &Container, page: &FeedPage, lsn: u64) -> Answer {
+fn answer(container: &LocalContainer, page: &FeedPage, lsn: u64) -> GatewayAnswer {
     let mut answer = if page.items.is_empty() {
-        let mut answer = Answer::json(304, Bytes::new());
+        let mut answer = GatewayAnswer::json(304, Bytes::new());
         answer.headers.remove("content-type");
         answer
     } else {
-        Answer::json(200, envelope(container.rid(), page.items.iter().map(AsRef::as_ref)))
+        GatewayAnswer::json(200, envelope(container.rid(), page.items.iter().map(AsRef::as_ref)))
     };
     answer.headers.set("etag", format!("\"{}\"", page.up_to));
     answer.headers.set("lsn", lsn.to_string());
@@ -231,17 +234,17 @@ pub(super) fn partition_key_object(header: &str, paths: &[String]) -> Value {
 }
 
 impl RangeError {
-    fn into_answer(self) -> Answer {
+    fn into_answer(self) -> GatewayAnswer {
         match self {
             Self::Gone => gone(),
-            Self::Invalid(message) => Answer::bad_request(message),
+            Self::Invalid(message) => GatewayAnswer::bad_request(message),
         }
     }
 }
 
 /// The service's response when a physical partition was split or merged away: the client must look up the ranges again.
-pub(super) fn gone() -> Answer {
-    Answer::error(
+pub(super) fn gone() -> GatewayAnswer {
+    GatewayAnswer::error(
         410,
         Some(1002),
         "Gone",

@@ -25,7 +25,7 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use super::gateway::Gateway;
-use super::message::{Answer, Ask, Headers};
+use super::message::{Ask, GatewayAnswer, Headers};
 use crate::cosmos::transport::{self, Transport};
 
 /// The properties of a request that simulations distinguish.
@@ -86,7 +86,7 @@ impl Partly {
 }
 
 /// The connection between a client and the account.
-pub trait Line: Send + Sync + fmt::Debug {
+pub trait Connection: Send + Sync + fmt::Debug {
     /// Decides the outcome of one request.
     fn fate(&self, call: &Call<'_>) -> RequestOutcome;
 }
@@ -117,7 +117,7 @@ fn open<T>(with: impl FnOnce(&mut HashMap<String, Arc<Way>>) -> T) -> T {
 }
 
 impl Inside {
-    pub(super) fn open(gateway: Arc<Gateway>, account: Url, line: Arc<dyn Line>) -> Self {
+    pub(super) fn open(gateway: Arc<Gateway>, account: Url, line: Arc<dyn Connection>) -> Self {
         let address = address();
         let way = Way { gateway, account, address: address.clone(), line };
         let way = Arc::new(way);
@@ -145,7 +145,7 @@ struct Way {
     /// The address in the account's description.
     account: Url,
     address: Url,
-    line: Arc<dyn Line>,
+    line: Arc<dyn Connection>,
 }
 
 impl Transport for Way {
@@ -244,7 +244,7 @@ impl TransportClient for Client {
 
 impl Client {
     /// Applies a part of a bulk request and answers the whole; `None` when it is not a bulk request.
-    async fn partly(&self, ask: Ask, partly: Partly) -> Option<Answer> {
+    async fn partly(&self, ask: Ask, partly: Partly) -> Option<GatewayAnswer> {
         let operations: Vec<&RawValue> =
             ask.headers.is_bulk().then(|| serde_json::from_slice(&ask.body).ok()).flatten()?;
         let passed = |place: usize| partly.done || !partly.has(place);
@@ -269,10 +269,10 @@ impl Client {
             let own = if passed(place) { answers.next() } else { None };
             all.push(own.filter(|_| !partly.has(place)).map_or_else(|| failed.clone(), |one| one.get().to_owned()));
         }
-        Some(Answer::json(207, format!("[{}]", all.join(",")).into_bytes()))
+        Some(GatewayAnswer::json(207, format!("[{}]", all.join(",")).into_bytes()))
     }
 
-    fn answered(&self, path: &str, answer: Answer) -> HttpResponse {
+    fn answered(&self, path: &str, answer: GatewayAnswer) -> HttpResponse {
         let mut body = if matches!(answer.status, 204 | 304) { Bytes::new() } else { answer.body };
         if path == "/" {
             // The account returns its own address, and clients would bypass this connection.

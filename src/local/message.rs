@@ -129,13 +129,13 @@ impl Ask {
 
 /// A response.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub(super) struct GatewayAnswer {
     pub status: u16,
     pub headers: Headers,
     pub body: Bytes,
 }
 
-impl Answer {
+impl GatewayAnswer {
     pub fn json(status: u16, body: impl Into<Bytes>) -> Self {
         let mut headers = Headers::default();
         headers.set("content-type", "application/json");

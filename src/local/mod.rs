@@ -46,7 +46,7 @@ use container::Clock;
 use emulator::Emulator;
 pub use emulator::EmulatorError;
 use gateway::Gateway;
-pub use inside::{Call, Inside, Line, Partly, RequestOutcome};
+pub use inside::{Call, Connection, Inside, Partly, RequestOutcome};
 use message::{Ask, ContainerName};
 
 /// How often to look for expired documents.
@@ -103,7 +103,7 @@ pub enum LocalError {
 }
 
 impl LocalError {
-    fn refused(what: impl Into<String>, answer: &message::Answer) -> Self {
+    fn refused(what: impl Into<String>, answer: &message::GatewayAnswer) -> Self {
         let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let message = body["message"].as_str().unwrap_or("no reason given").to_owned();
         Self::Refused { what: what.into(), status: answer.status, message }
@@ -154,7 +154,7 @@ impl LocalCosmos {
 
     /// Connects clients in this process to the account without a socket. They use the connection's address until it is
     /// dropped. `line` decides the outcome of each request.
-    pub fn inside(&self, line: Arc<dyn Line>) -> Inside {
+    pub fn inside(&self, line: Arc<dyn Connection>) -> Inside {
         Inside::open(Arc::clone(&self.gateway), self.endpoint.clone(), line)
     }
 

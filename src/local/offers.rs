@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::list;
-use super::message::{Answer, Ask};
+use super::message::{Ask, GatewayAnswer};
 
 /// The service's default throughput for a container, in request units per second.
 const DEFAULT_THROUGHPUT: i64 = 400;
@@ -25,8 +25,8 @@ pub(super) struct Offers {
 }
 
 /// Reads the requested throughput from the headers of a create request; `None` when none is requested.
-pub(super) fn asked(ask: &Ask) -> Result<Option<Value>, Box<Answer>> {
-    let invalid = |name: &str| Box::new(Answer::bad_request(format!("The header {name} is not understood")));
+pub(super) fn asked(ask: &Ask) -> Result<Option<Value>, Box<GatewayAnswer>> {
+    let invalid = |name: &str| Box::new(GatewayAnswer::bad_request(format!("The header {name} is not understood")));
     if let Some(text) = ask.headers.get(AUTOSCALE) {
         let settings: Value = serde_json::from_str(text).map_err(|_| invalid(AUTOSCALE))?;
         return checked(json!({ "offerAutopilotSettings": settings })).map(Some);
@@ -41,16 +41,16 @@ pub(super) fn default_content() -> Value {
     json!({ "offerThroughput": DEFAULT_THROUGHPUT })
 }
 
-fn checked(mut content: Value) -> Result<Value, Box<Answer>> {
+fn checked(mut content: Value) -> Result<Value, Box<GatewayAnswer>> {
     let too_little = |asked: i64, least: i64| {
-        Box::new(Answer::bad_request(format!(
+        Box::new(GatewayAnswer::bad_request(format!(
             "Requested throughput {asked} is less than required minimum throughput {least}"
         )))
     };
     if let Some(settings) = content.get("offerAutopilotSettings").filter(|settings| !settings.is_null()) {
         let most = settings["maxThroughput"].as_i64();
-        let most =
-            most.ok_or_else(|| Box::new(Answer::bad_request("Autoscale needs a maxThroughput, a whole number")))?;
+        let most = most
+            .ok_or_else(|| Box::new(GatewayAnswer::bad_request("Autoscale needs a maxThroughput, a whole number")))?;
         if most < MIN_AUTOSCALE {
             return Err(too_little(most, MIN_AUTOSCALE));
         }
@@ -58,12 +58,15 @@ fn checked(mut content: Value) -> Result<Value, Box<Answer>> {
         return Ok(content);
     }
     let throughput = content["offerThroughput"].as_i64();
-    let throughput = throughput.ok_or_else(|| Box::new(Answer::bad_request("An offer needs an offerThroughput")))?;
+    let throughput =
+        throughput.ok_or_else(|| Box::new(GatewayAnswer::bad_request("An offer needs an offerThroughput")))?;
     if throughput < MIN_THROUGHPUT {
         return Err(too_little(throughput, MIN_THROUGHPUT));
     }
     if throughput % 100 != 0 {
-        return Err(Box::new(Answer::bad_request(format!("Throughput comes in steps of 100: {throughput} is none"))));
+        return Err(Box::new(GatewayAnswer::bad_request(format!(
+            "Throughput comes in steps of 100: {throughput} is none"
+        ))));
     }
     Ok(content)
 }
@@ -101,17 +104,17 @@ impl Offers {
     }
 
     /// Answers requests below `/offers`; `id` addresses a single offer.
-    pub fn answer(&self, ask: &Ask, id: Option<&str>, now: u64) -> Answer {
+    pub fn answer(&self, ask: &Ask, id: Option<&str>, now: u64) -> GatewayAnswer {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(id) = id else {
             let all: Vec<Bytes> = known.values().map(|offer| offer.to_string().into()).collect();
             return list::answer(ask, "Offers", "", all);
         };
         let Some(offer) = known.values_mut().find(|offer| offer["id"] == id) else {
-            return Answer::error(404, None, "NotFound", format!("There is no offer {id}"));
+            return GatewayAnswer::error(404, None, "NotFound", format!("There is no offer {id}"));
         };
         match ask.method {
-            Method::GET => Answer::json(200, offer.to_string()),
+            Method::GET => GatewayAnswer::json(200, offer.to_string()),
             Method::PUT => {
                 let sent: Value = serde_json::from_slice(&ask.body).unwrap_or_default();
                 let content = match checked(sent["content"].clone()) {
@@ -121,9 +124,9 @@ impl Offers {
                 offer["content"] = content;
                 offer["_etag"] = format!("\"{:032x}\"", rand::random::<u128>()).into();
                 offer["_ts"] = now.into();
-                Answer::json(200, offer.to_string())
+                GatewayAnswer::json(200, offer.to_string())
             }
-            _ => Answer::error(405, None, "MethodNotAllowed", "An offer can be read and replaced"),
+            _ => GatewayAnswer::error(405, None, "MethodNotAllowed", "An offer can be read and replaced"),
         }
     }
 }

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::http::Method;
 use bytes::Bytes;
 
-use super::container::{Container, RangeError};
+use super::container::{LocalContainer, RangeError};
 use super::feed::{PAGE_BYTES, envelope, gone};
 use super::keys::{Epk, EpkRange};
 use super::log::{Document, WriteLog};
-use super::message::{Answer, Ask, Headers, header};
+use super::message::{Ask, GatewayAnswer, Headers, header};
 use super::sql::{self, Statement};
 
 const MAX_RESULTS: usize = 64;
@@ -23,7 +23,7 @@ const TOKEN: &str = "local-page";
 
 /// The cache.
 #[derive(Debug, Default)]
-pub(super) struct Pages {
+pub(super) struct PageCache {
     kept: Mutex<Kept>,
 }
 
@@ -70,13 +70,13 @@ impl Token {
     }
 }
 
-impl Pages {
+impl PageCache {
     /// Answers a query or a read of all documents.
-    pub async fn read(&self, container: &Container, ask: &Ask) -> Answer {
+    pub async fn read(&self, container: &LocalContainer, ask: &Ask) -> GatewayAnswer {
         let scope = match container.range_of(ask) {
             Ok(scope) => scope,
             Err(RangeError::Gone) => return gone(),
-            Err(RangeError::Invalid(message)) => return Answer::bad_request(message),
+            Err(RangeError::Invalid(message)) => return GatewayAnswer::bad_request(message),
         };
         let token = match ask.headers.get(header::CONTINUATION).filter(|text| !text.is_empty()) {
             None => None,
@@ -84,7 +84,7 @@ impl Pages {
             Some(text) if text.starts_with("-RID:") || text.starts_with("+RID:") => None,
             Some(text) => match Token::parse(text) {
                 Some(token) => Some(token),
-                None => return Answer::bad_request("The continuation token is not one of this account"),
+                None => return GatewayAnswer::bad_request("The continuation token is not one of this account"),
             },
         };
         let cached = token.as_ref().and_then(|token| self.take(token.id)).filter(|found| found.scope == scope);
@@ -114,12 +114,12 @@ impl Pages {
     /// Returns how many items of `result` were already read when the token comes from the partition before its split.
     async fn offset_after_split(
         &self,
-        container: &Container,
+        container: &LocalContainer,
         log: &WriteLog,
         ask: &Ask,
         token: Token,
         result: &ResultSet,
-    ) -> Result<usize, Box<Answer>> {
+    ) -> Result<usize, Box<GatewayAnswer>> {
         // Every SDK rewrites an ordered query so that its rows contain `_rid` and `orderByItems`.
         let is_ordered = memchr::memmem::find(&ask.body, b"orderByItems").is_some();
         let range = if is_ordered {
@@ -141,11 +141,11 @@ impl Pages {
 
     async fn evaluate(
         &self,
-        container: &Container,
+        container: &LocalContainer,
         log: &WriteLog,
         ask: &Ask,
         scope: EpkRange,
-    ) -> Result<ResultSet, Box<Answer>> {
+    ) -> Result<ResultSet, Box<GatewayAnswer>> {
         let text = |(_, document): (_, &Document)| document.text.clone();
         let items = if ask.method == Method::GET {
             log.documents_in(&scope).into_iter().map(text).collect()
@@ -162,7 +162,7 @@ impl Pages {
             } else {
                 // Sorting and filtering all documents is pure computation, and must not block other requests.
                 tokio::task::spawn_blocking(work).await.map_err(|_| {
-                    Box::new(Answer::error(500, None, "InternalServerError", "the query was interrupted"))
+                    Box::new(GatewayAnswer::error(500, None, "InternalServerError", "the query was interrupted"))
                 })?
             };
             found.map_err(|error| Box::new(error.into_answer()))?
@@ -177,7 +177,7 @@ impl Pages {
         Ok(ResultSet { id, scope, rid: container.rid().to_owned(), headers, items, bytes })
     }
 
-    fn page(&self, result: Arc<ResultSet>, offset: usize, limit: Option<usize>) -> Answer {
+    fn page(&self, result: Arc<ResultSet>, offset: usize, limit: Option<usize>) -> GatewayAnswer {
         let offset = offset.min(result.items.len());
         let limit = limit.unwrap_or(usize::MAX);
         let mut bytes = 0;
@@ -189,7 +189,7 @@ impl Pages {
         let end = offset + fitting.count();
         let items = result.items[offset..end].iter().map(AsRef::as_ref);
         let body = envelope(&result.rid, items);
-        let mut answer = Answer { status: 200, headers: result.headers.clone(), body: body.into() };
+        let mut answer = GatewayAnswer { status: 200, headers: result.headers.clone(), body: body.into() };
         answer.headers.set("content-type", "application/json");
         answer.headers.set(header::ITEM_COUNT, (end - offset).to_string());
         answer.headers.remove(header::CONTINUATION);

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::gateway::Gateway;
-use super::message::{Answer, Ask, Headers};
+use super::message::{Ask, GatewayAnswer, Headers};
 
 /// Larger than any request that the service accepts; larger requests are refused unread.
 const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -53,14 +53,14 @@ async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
     into_response(answer)
 }
 
-async fn read(request: Request) -> Result<Ask, Answer> {
+async fn read(request: Request) -> Result<Ask, GatewayAnswer> {
     let (parts, body) = request.into_parts();
     let body = match Limited::new(body, MAX_BODY).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
-            return Err(Answer::error(413, None, "RequestEntityTooLarge", "Request size is too large"));
+            return Err(GatewayAnswer::error(413, None, "RequestEntityTooLarge", "Request size is too large"));
         }
-        Err(_) => return Err(Answer::bad_request("The request's body broke off")),
+        Err(_) => return Err(GatewayAnswer::bad_request("The request's body broke off")),
     };
     let headers: Headers = parts
         .headers
@@ -70,7 +70,7 @@ async fn read(request: Request) -> Result<Ask, Answer> {
     Ok(Ask { method: parts.method, path: parts.uri.path().to_owned(), headers, body })
 }
 
-fn into_response(answer: Answer) -> Response {
+fn into_response(answer: GatewayAnswer) -> Response {
     let body = if answer.status == 304 || answer.status == 204 { Bytes::new() } else { answer.body };
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

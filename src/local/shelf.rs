@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::list;
-use super::message::{Answer, Ask, header};
+use super::message::{Ask, GatewayAnswer, header};
 
 /// All resources by path: `dbs/d/users/u/permissions/p`.
 #[derive(Debug, Default)]
@@ -50,17 +50,17 @@ pub(super) fn has(segments: &[&str]) -> bool {
 impl ResourceTree {
     /// Answers requests for a list (`dbs/d/users`) or an item of it. `segments` is the decoded path. The parent exists
     /// and has this resource id.
-    pub fn answer(&self, ask: &Ask, segments: &[&str], parent_rid: &str, now: u64) -> Answer {
+    pub fn answer(&self, ask: &Ask, segments: &[&str], parent_rid: &str, now: u64) -> GatewayAnswer {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let is_list = segments.len() % 2 == 1;
         let path = segments.join("/");
         let list_segments = if is_list { segments } else { &segments[..segments.len() - 1] };
         let list_path = list_segments.join("/");
         let list = list_segments.last().copied().unwrap_or_default();
-        let Some(member) = member_of(list) else { return Answer::bad_request("The path is not understood") };
+        let Some(member) = member_of(list) else { return GatewayAnswer::bad_request("The path is not understood") };
         let parent = list_segments[..list_segments.len() - 1].join("/");
         if list == "permissions" && !kept.by_path.contains_key(&parent) {
-            return Answer::error(404, None, "NotFound", format!("There is no {parent}"));
+            return GatewayAnswer::error(404, None, "NotFound", format!("There is no {parent}"));
         }
         let is_query = ask.headers.is_true("x-ms-documentdb-isquery") || ask.headers.is_true("x-ms-documentdb-query");
         match (&ask.method, is_list) {
@@ -74,46 +74,49 @@ impl ResourceTree {
                 list::answer(ask, member, parent_rid, all)
             }
             (&Method::POST, true) if list == "conflicts" => {
-                Answer::error(405, None, "MethodNotAllowed", "Conflicts are made by the service alone")
+                GatewayAnswer::error(405, None, "MethodNotAllowed", "Conflicts are made by the service alone")
             }
-            (&Method::POST, false) if list == "sprocs" => {
-                Answer::error(501, None, "NotImplemented", "The local account keeps stored procedures and runs none")
-            }
+            (&Method::POST, false) if list == "sprocs" => GatewayAnswer::error(
+                501,
+                None,
+                "NotImplemented",
+                "The local account keeps stored procedures and runs none",
+            ),
             (&Method::POST, true) => {
                 let sent: Value = serde_json::from_slice(&ask.body).unwrap_or_default();
                 let Some(id) = sent["id"].as_str().filter(|id| !id.is_empty()) else {
-                    return Answer::bad_request("The request's body has no id");
+                    return GatewayAnswer::bad_request("The request's body has no id");
                 };
                 let path = format!("{list_path}/{id}");
                 let exists = kept.by_path.contains_key(&path);
                 if exists && !ask.headers.is_true(header::IS_UPSERT) {
-                    return Answer::error(409, None, "Conflict", format!("{path} is there already"));
+                    return GatewayAnswer::error(409, None, "Conflict", format!("{path} is there already"));
                 }
                 let item = kept.put(&path, sent, member, now);
-                Answer::json(if exists { 200 } else { 201 }, item.to_string())
+                GatewayAnswer::json(if exists { 200 } else { 201 }, item.to_string())
             }
             (&Method::GET, false) => match kept.by_path.get(&path) {
-                Some(item) => Answer::json(200, item.to_string()),
-                None => Answer::error(404, None, "NotFound", format!("There is no {path}")),
+                Some(item) => GatewayAnswer::json(200, item.to_string()),
+                None => GatewayAnswer::error(404, None, "NotFound", format!("There is no {path}")),
             },
             (&Method::PUT, false) => {
                 if kept.by_path.remove(&path).is_none() {
-                    return Answer::error(404, None, "NotFound", format!("There is no {path}"));
+                    return GatewayAnswer::error(404, None, "NotFound", format!("There is no {path}"));
                 }
                 let sent: Value = serde_json::from_slice(&ask.body).unwrap_or_default();
                 let id = sent["id"].as_str().unwrap_or_default().to_owned();
                 let item = kept.put(&format!("{list_path}/{id}"), sent, member, now);
-                Answer::json(200, item.to_string())
+                GatewayAnswer::json(200, item.to_string())
             }
             (&Method::DELETE, false) => {
                 let inside = format!("{path}/");
                 if kept.by_path.remove(&path).is_none() {
-                    return Answer::error(404, None, "NotFound", format!("There is no {path}"));
+                    return GatewayAnswer::error(404, None, "NotFound", format!("There is no {path}"));
                 }
                 kept.by_path.retain(|known, _| !known.starts_with(&inside));
-                Answer::json(204, Bytes::new())
+                GatewayAnswer::json(204, Bytes::new())
             }
-            _ => Answer::error(405, None, "MethodNotAllowed", "this method is not known here"),
+            _ => GatewayAnswer::error(405, None, "MethodNotAllowed", "this method is not known here"),
         }
     }
 

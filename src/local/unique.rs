@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     keys::{DocumentKey, Epk, value_at},
-    message::{Answer, json_of},
+    message::{GatewayAnswer, json_of},
 };
 
 /// The unique keys of one container, and which document has which values.
@@ -110,8 +110,8 @@ impl<'a> Trial<'a> {
 pub(super) const TAKEN: &str = "Resource with specified ID, name, or unique index already exists";
 
 /// The response to a write with values that another document has.
-pub(super) fn taken() -> Answer {
-    Answer::error(409, None, "Conflict", TAKEN)
+pub(super) fn taken() -> GatewayAnswer {
+    GatewayAnswer::error(409, None, "Conflict", TAKEN)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::{
     history::{
         live::Live,
         predicate::evaluate::Predicate,
-        reading::{End, LiveContainer},
+        reading::{AxisEnd, LiveContainer},
     },
 };
 
@@ -383,7 +383,7 @@ impl LiveContainer for MongoCollection {
     }
 
     /// MongoDB documents have no time.
-    fn newest(&self) -> Answer<'_, Option<End>> {
+    fn newest(&self) -> Answer<'_, Option<AxisEnd>> {
         ready(Ok(None)).boxed()
     }
 

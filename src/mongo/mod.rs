@@ -17,5 +17,5 @@ pub use self::{
     client::{Mongo, close},
     dialect::Dialect,
     live::MongoCollection,
-    stream::{BadScope, Scope, Stream, delete_item, last_of, place_of, still_reads_since},
+    stream::{BadScope, ChangeStream, StreamScope, delete_item, last_of, place_of, still_reads_since},
 };

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::DocumentError;
+use super::InputError;
 use crate::{
     change::{
         edit,
@@ -18,12 +18,12 @@ pub(super) fn zip_document(
     key_paths: &KeyPaths,
     seq: u64,
     now: DateTime<Utc>,
-) -> Result<(ItemKey, String), DocumentError> {
+) -> Result<(ItemKey, String), InputError> {
     let mut text = zip.document(seq, now);
     let mut partition_key = key_paths.extract(&RawDocument::parse(&text)?);
     for (path, part) in key_paths.segments().iter().zip(&mut partition_key.0) {
         if *part == KeyValue::Undefined {
-            text = edit::set(&text, path, &edit::quote(zip.zip)).map_err(DocumentError::Set)?;
+            text = edit::set(&text, path, &edit::quote(zip.zip)).map_err(InputError::Set)?;
             *part = KeyValue::String(zip.zip.to_owned());
         }
     }
@@ -31,12 +31,12 @@ pub(super) fn zip_document(
 }
 
 /// The document with fresh `seq`, `timestamp` and `epoch`.
-pub(super) fn refreshed(text: &str, seq: u64, now: DateTime<Utc>) -> Result<String, DocumentError> {
+pub(super) fn refreshed(text: &str, seq: u64, now: DateTime<Utc>) -> Result<String, InputError> {
     let set = |text: &str, name: &str, value: &str| edit::set(text, &[name.to_owned()], value);
     set(text, "seq", &seq.to_string())
         .and_then(|text| set(&text, "timestamp", &edit::quote(&zipcodes::timestamp(now).to_string())))
         .and_then(|text| set(&text, "epoch", &now.timestamp().to_string()))
-        .map_err(DocumentError::Set)
+        .map_err(InputError::Set)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Gives documents from a file the id and the partition key that a container needs.
 
-use super::{DocumentError, PopulateError};
+use super::{InputError, PopulateError};
 use crate::change::{
     edit,
     key::{ItemKey, KeyPaths, KeyValue, render_path},
@@ -30,27 +30,27 @@ impl IdMapping {
     }
 
     /// The document with its id and key, or what it lacks.
-    pub(super) fn prepare(&self, text: &str, key_paths: &KeyPaths) -> Result<(ItemKey, String), DocumentError> {
+    pub(super) fn prepare(&self, text: &str, key_paths: &KeyPaths) -> Result<(ItemKey, String), InputError> {
         let mut text = text.to_owned();
         if let Some(from) = &self.id_from {
             let value = copied(&text, from)?;
-            text = edit::set(&text, &["id".to_owned()], &edit::quote(&value)).map_err(DocumentError::Set)?;
+            text = edit::set(&text, &["id".to_owned()], &edit::quote(&value)).map_err(InputError::Set)?;
         }
         for (from, to) in self.pk_from.iter().zip(key_paths.segments()) {
             let value = copied(&text, from)?;
-            text = edit::set(&text, to, &edit::quote(&value)).map_err(DocumentError::Set)?;
+            text = edit::set(&text, to, &edit::quote(&value)).map_err(InputError::Set)?;
         }
         let document = RawDocument::parse(&text)?;
         let id = match document.get("id").map(|raw| raw.get()) {
-            None => return Err(DocumentError::NoId),
-            Some("\"\"") => return Err(DocumentError::EmptyId),
+            None => return Err(InputError::NoId),
+            Some("\"\"") => return Err(InputError::EmptyId),
             Some(raw) if raw.starts_with('"') => unescape(raw).into_owned(),
-            Some(raw) => return Err(DocumentError::OtherId(raw.to_owned())),
+            Some(raw) => return Err(InputError::OtherId(raw.to_owned())),
         };
         let partition_key = key_paths.extract(&document);
         if let Some(at) = partition_key.0.iter().position(|part| *part == KeyValue::Undefined) {
             let missing = key_paths.segments().get(at).map(|p| render_path(p)).unwrap_or_default();
-            return Err(DocumentError::NoKey(missing));
+            return Err(InputError::NoKey(missing));
         }
         drop(document);
         Ok((ItemKey { id, partition_key }, text))
@@ -58,11 +58,11 @@ impl IdMapping {
 }
 
 /// The scalar at a path, as a string.
-fn copied(text: &str, from: &[String]) -> Result<String, DocumentError> {
+fn copied(text: &str, from: &[String]) -> Result<String, InputError> {
     let document = RawDocument::parse(text)?;
     match KeyPaths::extract_one(from, &document) {
         KeyValue::String(s) if !s.is_empty() => Ok(s),
-        KeyValue::Undefined | KeyValue::Null | KeyValue::String(_) => Err(DocumentError::NoValue(render_path(from))),
+        KeyValue::Undefined | KeyValue::Null | KeyValue::String(_) => Err(InputError::NoValue(render_path(from))),
         // A number's own text, so that 1.10 stays 1.10.
         _ => Ok(raw_at(from, text).unwrap_or_default()),
     }
@@ -84,7 +84,7 @@ mod tests {
         id_from: Option<&str>,
         pk_from: &[&str],
         text: &str,
-    ) -> Result<(ItemKey, String), DocumentError> {
+    ) -> Result<(ItemKey, String), InputError> {
         let path = |p: &str| crate::change::key::parse_path(p).unwrap();
         let mapping = IdMapping { id_from: id_from.map(path), pk_from: pk_from.iter().copied().map(path).collect() };
         mapping.prepare(text, &KeyPaths::parse(key).unwrap())

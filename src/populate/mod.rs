@@ -37,7 +37,7 @@ use crate::{
     change::key::{ItemKey, KeyPaths},
     clock::{Clock as _, SystemClock},
     context::Context,
-    cosmos::{Action, Concurrency, Failure, Job, RuLimiter, Tally, Writers},
+    cosmos::{Concurrency, Failure, RuLimiter, WriteAction, WriteJob, WriteTally, Writers},
     figures::count_of,
     input,
     outcomes::Outcomes,
@@ -126,7 +126,7 @@ pub enum PopulateError {
     },
     /// The text of a document cannot be made.
     #[error("cannot make a document")]
-    Document(#[source] DocumentError),
+    Document(#[source] InputError),
     /// The input cannot be read.
     #[error("cannot read the input")]
     Input(#[source] io::Error),
@@ -137,7 +137,7 @@ pub enum PopulateError {
 
 /// Why a document cannot be written; displays as what follows its place.
 #[derive(Debug, thiserror::Error)]
-pub enum DocumentError {
+pub enum InputError {
     /// The input has no document there.
     #[error(transparent)]
     None(#[from] input::NoDocument),
@@ -212,7 +212,7 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, PopulateE
     if hidden > 0 {
         cx.progress.note(&format!("... and {} more", count_of(hidden, "problem")));
     }
-    if tally == Tally::default() && refused.is_none() && !stopped {
+    if tally == WriteTally::default() && refused.is_none() && !stopped {
         match broken_off {
             Some(e) => return Err(PopulateError::Input(e)),
             None if rejected > 0 => return Err(PopulateError::AllRejected(rejected)),
@@ -266,7 +266,7 @@ impl Sink {
     /// Returns false when nothing more can be written.
     async fn upsert(&self, item: ItemKey, text: String) -> bool {
         self.stop.run_until_cancelled(self.rate.wait()).await.is_some()
-            && self.writers.send(Job { item, action: Action::Upsert(text.into_bytes()) }).await
+            && self.writers.send(WriteJob { item, action: WriteAction::Upsert(text.into_bytes()) }).await
     }
 }
 
@@ -317,7 +317,7 @@ async fn generate(sink: &Sink, key_paths: &KeyPaths, rng: &mut StdRng, count: u6
 async fn from_file(
     sink: &Sink,
     file: Box<dyn BufRead + Send>,
-    prepare: impl Fn(String) -> Result<(ItemKey, String), DocumentError>,
+    prepare: impl Fn(String) -> Result<(ItemKey, String), InputError>,
     problems: &Problems<'_>,
     keep: bool,
 ) -> (Vec<(ItemKey, String)>, Read) {
@@ -331,7 +331,7 @@ async fn from_file(
             break;
         };
         let Some(item) = item else { break };
-        match item.text.map_err(DocumentError::None).and_then(&prepare) {
+        match item.text.map_err(InputError::None).and_then(&prepare) {
             Ok((key, text)) => {
                 if keep {
                     kept.push((key.clone(), text.clone()));

@@ -7,10 +7,10 @@ use futures::StreamExt as _;
 use super::{
     apply::{Applier, StepResult},
     error::{GivenUp, RestoreError},
-    journal::{self, Done, Journal},
+    journal::{self, Journal, RunOutcomes},
     plan::{Action, PlanTarget},
-    plan_file::{Head, Pair, Plan},
-    request::{Limits, RunOptions},
+    plan_file::{Pair, Plan, PlanHead},
+    request::{PlanLimits, RunOptions},
 };
 use crate::{
     archive::texts::KeptTexts,
@@ -36,7 +36,7 @@ impl Approval {
     ///
     /// # Errors
     /// When it writes or deletes more documents than that.
-    pub fn of(plan: &Plan, limits: &Limits) -> Result<Self, RestoreError> {
+    pub fn of(plan: &Plan, limits: &PlanLimits) -> Result<Self, RestoreError> {
         Self::check(&[plan], limits)?;
         Ok(Self { plan: plan.head.id.clone(), writes: plan.totals.writes })
     }
@@ -45,12 +45,12 @@ impl Approval {
     ///
     /// # Errors
     /// When they write or delete more documents than that.
-    pub fn of_all(plans: &[&Plan], limits: &Limits) -> Result<Vec<Self>, RestoreError> {
+    pub fn of_all(plans: &[&Plan], limits: &PlanLimits) -> Result<Vec<Self>, RestoreError> {
         Self::check(plans, limits)?;
         Ok(plans.iter().map(|plan| Self { plan: plan.head.id.clone(), writes: plan.totals.writes }).collect())
     }
 
-    fn check(plans: &[&Plan], limits: &Limits) -> Result<(), RestoreError> {
+    fn check(plans: &[&Plan], limits: &PlanLimits) -> Result<(), RestoreError> {
         let writes = plans.iter().map(|plan| plan.totals.writes).sum();
         let deletes = plans.iter().map(|plan| plan.totals.count(Action::Delete)).sum();
         let head = plans.first().map(|plan| &plan.head);
@@ -72,13 +72,13 @@ impl Approval {
 ///
 /// # Errors
 /// When one cannot be opened or refuses: then nothing may be written.
-pub async fn announce(head: &Head, run: &str, cx: &AnyContext<'_>) -> Result<(), RestoreError> {
+pub async fn announce(head: &PlanHead, run: &str, cx: &AnyContext<'_>) -> Result<(), RestoreError> {
     for Pair { source, changes } in &head.together {
         let names = Names { source: source.clone(), changes: changes.clone(), ..cx.names.clone() };
         let history = cx.account.history(&names).await?;
         let (source, changes, target) = (source.clone(), changes.clone(), source.clone());
         let place = PlanTarget { source, changes, target, ..head.place.clone() };
-        let head = Head { place, ..head.clone() };
+        let head = PlanHead { place, ..head.clone() };
         journal::announce(&head, run, &*history, &*cx.clock).await.map_err(RestoreError::Journal)?;
     }
     Ok(())
@@ -129,7 +129,7 @@ impl Results {
 #[derive(Debug)]
 pub struct Report {
     /// The outcomes, in the journal; `None` when nothing was to be written.
-    pub outcomes: Option<Done>,
+    pub outcomes: Option<RunOutcomes>,
     /// The number of steps with each outcome.
     pub results: Results,
     /// Steps that write and were not begun, because the work was stopped or could no longer be journalled.

@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     apply::Applier,
-    plan::{Action, Rules, Step},
+    plan::{Action, Step, StepRules},
     plan_file::Draft,
     survey::{SurveyError, decided, noted, planned},
 };
@@ -15,7 +15,7 @@ use crate::{
     archive::{
         WantedEvent,
         texts::KeptTexts,
-        versions::{ArchiveFacts, Versions},
+        versions::{ArchiveFacts, ArchivedVersions},
     },
     change::{key::ItemKey, record::id_of_version, version::Version},
     cosmos::RuLimiter,
@@ -58,7 +58,7 @@ pub async fn known(
     pace: &RuLimiter,
     facts: &ArchiveFacts,
     wish: &ArchiveScope,
-    rules: Rules,
+    rules: StepRules,
 ) -> Result<TargetFacts, SurveyError> {
     let live = match wish {
         ArchiveScope::All => live_index(&*containers.target, pace).await?,
@@ -91,7 +91,7 @@ fn is_of(version: &Version, etag: &str) -> bool {
 }
 
 /// The versions together with the live document. The version that is live is recognised by its id.
-fn found(of_item: &Versions, live: Option<Live>) -> ScannedItem {
+fn found(of_item: &ArchivedVersions, live: Option<Live>) -> ScannedItem {
     let mut versions = of_item.versions.clone();
     if let Some(live) = &live {
         versions.iter_mut().filter(|v| is_of(v, &live.etag)).for_each(|v| v.etag = Some(live.etag.clone()));
@@ -120,7 +120,7 @@ pub struct Archived<'a> {
 pub async fn survey(
     archived: Archived<'_>,
     applier: &Applier<'_>,
-    rules: Rules,
+    rules: StepRules,
     concurrency: usize,
     draft: &mut Draft,
     mut each: impl FnMut(u64),
@@ -156,7 +156,7 @@ pub async fn survey(
             .buffered(concurrency.max(1))
             .try_collect()
             .await?;
-        let (mut all, items): (Vec<ScannedItem>, Vec<Versions>) = looked_at.into_iter().unzip();
+        let (mut all, items): (Vec<ScannedItem>, Vec<ArchivedVersions>) = looked_at.into_iter().unzip();
         gone.mark_archived(&mut all, rules.at).await?;
         let steps: Vec<_> = stream::iter(all.into_iter().zip(items))
             .map(|(found, of_item)| async move {

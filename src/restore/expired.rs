@@ -9,7 +9,7 @@ use crate::{
     change::{Op, key::ItemKey, time::PointInTime, version::Version},
     cosmos::{Disposition, Failure},
     history::{
-        histories::{Texts, histories},
+        histories::{TextDetail, histories},
         known::place_of_live,
         timeline::Timeline,
     },
@@ -17,7 +17,7 @@ use crate::{
 
 /// When the restore was planned, and when it is taken back, epoch seconds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Times {
+pub(super) struct UndoTimes {
     pub(super) restored: i64,
     pub(super) undone: i64,
 }
@@ -42,7 +42,7 @@ pub(super) async fn of_gone(
     applier: &Applier<'_>,
     back: &mut Step,
     item: &ItemKey,
-    times: Times,
+    times: UndoTimes,
 ) -> Result<(), Failure> {
     let gone = why_gone(applier, back, item, times).await?;
     let (action, note) = match (back.action, gone) {
@@ -74,14 +74,14 @@ pub(super) async fn of_gone(
     Ok(())
 }
 
-async fn why_gone(applier: &Applier<'_>, back: &Step, item: &ItemKey, times: Times) -> Result<WhyGone, Failure> {
+async fn why_gone(applier: &Applier<'_>, back: &Step, item: &ItemKey, times: UndoTimes) -> Result<WhyGone, Failure> {
     let containers = applier.containers;
     // Of the documents of another container, the history knows nothing.
     let Some(written) = back.live.as_deref().filter(|_| !containers.is_elsewhere()) else {
         return Ok(WhyGone::Otherwise);
     };
     let key = Some(&item.partition_key);
-    let read = histories(&*containers.changes, &applier.pace, &item.id, key, Texts::None).await?;
+    let read = histories(&*containers.changes, &applier.pace, &item.id, key, TextDetail::None).await?;
     let Some(known) = read.items.into_iter().find(|known| known.key == *item) else { return Ok(WhyGone::Otherwise) };
     let own = place_of_live(&item.id, &known.versions, written).and_then(|place| known.versions.get(place));
     let since = own.map_or(times.restored, |own| own.ts);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::plan::{Action, Chosen, Rules, Step, decide};
+use super::plan::{Action, Chosen, Step, StepRules, decide};
 use crate::{
     change::{Op, key::ItemKey, time::PointInTime, version::Version},
     history::{
@@ -28,18 +28,18 @@ pub enum Goal {
 #[derive(Debug, Clone, Copy)]
 pub struct Goals<'a> {
     /// The rules for all documents.
-    pub rules: Rules,
+    pub rules: StepRules,
     /// The goal of each document.
     pub each: Option<&'a HashMap<ItemKey, Goal>>,
 }
 
 impl Goals<'_> {
     /// The rules for a document that goes back to a moment; `None` when it goes back to something else.
-    pub(super) fn moment_of(&self, item: &ItemKey) -> Option<Rules> {
+    pub(super) fn moment_of(&self, item: &ItemKey) -> Option<StepRules> {
         match self.each {
             None => Some(self.rules),
             Some(each) => match each.get(item)? {
-                Goal::At(at) => Some(Rules { at: *at, ..self.rules }),
+                Goal::At(at) => Some(StepRules { at: *at, ..self.rules }),
                 Goal::Version(_) | Goal::NoDocument => None,
             },
         }
@@ -48,19 +48,19 @@ impl Goals<'_> {
     /// Decides about a document that goes back to a version. Pure: no I/O, no clock.
     pub fn decide_back(&self, item: &ItemKey, facts: Facts<'_>) -> Step {
         match self.each.and_then(|each| each.get(item)) {
-            Some(Goal::At(at)) => decide(item, facts, Rules { at: *at, ..self.rules }),
+            Some(Goal::At(at)) => decide(item, facts, StepRules { at: *at, ..self.rules }),
             Some(Goal::Version(wanted)) => to_version(item, &facts, wanted, self.rules),
             Some(Goal::NoDocument) => {
                 let first = Timeline::of(facts.versions).versions().next().map_or(i64::MIN, |first| first.ts);
                 let before = PointInTime::from_epoch(first.saturating_sub(1));
-                decide(item, facts, Rules { at: before, ..self.rules })
+                decide(item, facts, StepRules { at: before, ..self.rules })
             }
             None => step(item, &facts, None, Action::Unknown, "the list does not say what it goes back to"),
         }
     }
 }
 
-fn to_version(item: &ItemKey, facts: &Facts<'_>, wanted: &str, rules: Rules) -> Step {
+fn to_version(item: &ItemKey, facts: &Facts<'_>, wanted: &str, rules: StepRules) -> Step {
     let version = match named(facts.versions, wanted) {
         Ok(version) => version,
         Err(problem) => return step(item, facts, None, Action::Unknown, &problem.to_string()),
@@ -119,7 +119,7 @@ mod tests {
     fn decided(versions: &[Version], live: Option<&str>, back: Option<Goal>, delete_newer: bool) -> (Action, String) {
         let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::Null]) };
         let each = back.map(|back| (item.clone(), back)).into_iter().collect();
-        let rules = Rules { delete_newer, ..Rules::at(PointInTime::END) };
+        let rules = StepRules { delete_newer, ..StepRules::at(PointInTime::END) };
         let live = live.map(|etag| Live { etag: etag.into(), ts: None, text: None });
         let facts = Facts {
             versions,

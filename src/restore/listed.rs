@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::goal::Goal;
 use crate::{
     change::{key::ItemKey, time::PointInTime},
-    input::{Listed, ListedGoal},
+    input::{ListedDocument, ListedGoal},
 };
 
 /// Why a list does not say what each of its documents goes back to.
@@ -36,7 +36,7 @@ pub enum NotListed<E> {
 /// # Errors
 /// When a line says nothing and there is no `at`, two lines disagree, or as `time`.
 pub async fn each_its_own<E>(
-    listed: &[Listed],
+    listed: &[ListedDocument],
     at: Option<PointInTime>,
     time: impl AsyncFn(usize, &str) -> Result<PointInTime, E>,
 ) -> Result<Option<HashMap<ItemKey, Goal>>, NotListed<E>> {
@@ -44,7 +44,7 @@ pub async fn each_its_own<E>(
         return Ok(None);
     }
     let mut each = HashMap::with_capacity(listed.len());
-    for Listed { item, then, line, .. } in listed {
+    for ListedDocument { item, then, line, .. } in listed {
         let line = *line;
         let back = match (then, at) {
             (Some(ListedGoal::Version(version)), _) => Goal::Version(version.clone()),

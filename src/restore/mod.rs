@@ -62,7 +62,7 @@ pub use self::{
     goal::Goal,
     listed::{NotListed, each_its_own},
     planning::{Planned, check_fields, new_id, open, plan, scope, target_of, texts_of},
-    request::{Limits, Named, Request, RunOptions, State, Which},
-    saved::{PlanLoadError, Saved, load_plans, read_plans, save_plans},
+    request::{NamedDocument, PlanLimits, Request, RunOptions, TargetState, Targets},
+    saved::{PlanLoadError, SavedPlan, load_plans, read_plans, save_plans},
     undoing::{UndoRequest, undo},
 };

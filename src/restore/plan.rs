@@ -39,7 +39,7 @@ pub struct PlanTarget {
 
 /// The part of a request that decides about a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
+pub struct StepRules {
     /// The point in time.
     pub at: PointInTime,
     /// Whether items that did not exist then are deleted.
@@ -55,7 +55,7 @@ pub struct Rules {
     pub recreated: bool,
 }
 
-impl Rules {
+impl StepRules {
     /// Rules for a moment without special requests.
     pub fn at(at: PointInTime) -> Self {
         Self { at, delete_newer: false, recreate_deleted: false, named: false, container: None, recreated: false }
@@ -87,7 +87,7 @@ impl Decided {
 }
 
 /// Decides about one item from everything that is known about it. Pure: no I/O, no clock.
-pub fn decide(item: &ItemKey, facts: Facts<'_>, rules: Rules) -> Step {
+pub fn decide(item: &ItemKey, facts: Facts<'_>, rules: StepRules) -> Step {
     let all = with_live(&item.id, facts.versions, facts.source);
     let known = as_of(&all, rules.at).today(rules.container);
     let Decided { action, mut notes } = judged(item, &facts, &all, &known, rules);
@@ -122,7 +122,7 @@ impl Step {
     }
 }
 
-fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, rules: Rules) -> Decided {
+fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, rules: StepRules) -> Decided {
     let beyond = facts.is_beyond(rules.at);
     let live = facts.target.map(|live| live.etag.as_str());
     if let Some(doubt) = facts.doubt_of_feed(item, known, live) {
@@ -228,7 +228,7 @@ mod tests {
         Version::parse(&record.to_string()).unwrap()
     }
 
-    fn decided(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: Rules) -> Step {
+    fn decided(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: StepRules) -> Step {
         let live = live.map(|etag| Live { etag: etag.into(), ts: None, text: None });
         let (live, reach) = (live.as_ref(), Reach::ALL);
         decide(item, Facts { versions, unkeyed: &[], target: live, source: live, reach, lost: None }, rules)
@@ -236,7 +236,8 @@ mod tests {
 
     fn action(versions: &[Version], live: Option<&str>, at: i64, delete_newer: bool) -> (Action, String) {
         let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::String("p".into())]) };
-        let step = decided(&item, versions, live, Rules { delete_newer, ..Rules::at(PointInTime::from_epoch(at)) });
+        let step =
+            decided(&item, versions, live, StepRules { delete_newer, ..StepRules::at(PointInTime::from_epoch(at)) });
         assert_eq!(step.item().unwrap(), item);
         (step.action, step.notes.join("; "))
     }
@@ -299,7 +300,7 @@ mod tests {
         // An older, complete version can be; the partial one does not count as a copy of the live document.
         assert_eq!(action(&life, Some("2"), 15, false).0, Action::Restore);
         let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::Null]) };
-        let rules = Rules::at(PointInTime::from_epoch(15));
+        let rules = StepRules::at(PointInTime::from_epoch(15));
         assert!(!decided(&item, &life, Some("2"), rules).saved);
         assert!(decided(&item, &life, Some("3"), rules).saved);
     }
@@ -368,7 +369,7 @@ mod tests {
                 }
 
                 let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::Null]) };
-                let rules = Rules { delete_newer: true, ..Rules::at(PointInTime::from_epoch(at)) };
+                let rules = StepRules { delete_newer: true, ..StepRules::at(PointInTime::from_epoch(at)) };
                 let step = decided(&item, &versions, exists.as_deref(), rules);
                 let leads_to = match step.action {
                     Action::Keep => exists.clone(),

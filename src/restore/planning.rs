@@ -5,9 +5,9 @@ use super::{
     archived::{ArchiveScope, Archived, known, survey as survey_archived},
     error::RestoreError,
     goal::Goals,
-    plan::{Action, Chosen, PLAN_VERSION, PlanTarget, Rules, Step},
-    plan_file::{Draft, Head, Plan},
-    request::{Named, Request, State, Which},
+    plan::{Action, Chosen, PLAN_VERSION, PlanTarget, Step, StepRules},
+    plan_file::{Draft, Plan, PlanHead},
+    request::{NamedDocument, Request, TargetState, Targets},
     survey::{SurveyError, planned, survey},
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
         known::Facts,
         live::{LiveDetail, look_at},
         odd_records,
-        reading::Which as End,
+        reading::WhichEnd as End,
         removals::BlindSpots,
         scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope, facts_of_id},
         version::named,
@@ -104,13 +104,13 @@ pub async fn plan(
     let scope = scope(&request.which, containers, &limiter, cx).await?;
     let hash_ranges = containers.hash_ranges(request.shard).map_err(RestoreError::Shard)?;
     let (at, version) = match &request.state {
-        State::At(at) => (*at, None),
-        State::Version(version) => (PointInTime::END, Some(version.as_str())),
-        State::Each(_) => (PointInTime::END, None),
+        TargetState::At(at) => (*at, None),
+        TargetState::Version(version) => (PointInTime::END, Some(version.as_str())),
+        TargetState::Each(_) => (PointInTime::END, None),
     };
     let made = cx.account.time().await?.timestamp();
     let from_history = request.archive.is_none();
-    if !from_history && matches!(request.state, State::Each(_)) {
+    if !from_history && matches!(request.state, TargetState::Each(_)) {
         return Err(RestoreError::EachFromArchive);
     }
     let rules = rules(request, at, containers).await?;
@@ -127,13 +127,13 @@ pub async fn plan(
         },
     };
     let beyond = moment.is_some_and(|moment| !frontier.covers(moment));
-    let head = Head {
+    let head = PlanHead {
         v: PLAN_VERSION,
         id: new_id(&*cx.clock),
         undoes: None,
         place: target_of(containers, cx),
-        at: if let State::At(at) = &request.state { Some(at.seconds()) } else { None },
-        per_document: matches!(request.state, State::Each(_)),
+        at: if let TargetState::At(at) = &request.state { Some(at.seconds()) } else { None },
+        per_document: matches!(request.state, TargetState::Each(_)),
         feed_range: request.shard.map(|shard| shard.to_string()),
         archive: request.archive.map(ToString::to_string),
         frontier: frontier.until().map(PointInTime::seconds),
@@ -166,7 +166,7 @@ pub async fn plan(
 struct Planning<'a> {
     request: &'a Request<'a>,
     at: PointInTime,
-    rules: Rules,
+    rules: StepRules,
     limiter: &'a RuLimiter,
     hash_ranges: &'a [HashRange],
     frontier: &'a Frontier,
@@ -206,10 +206,10 @@ impl Planning<'_> {
         let planning = self.cx.progress.begin("planning", None);
         let gone = self.gone(applier.containers);
         let (reached, concurrency) = ((self.frontier, &gone), self.request.concurrency);
-        let each_its_own = if let State::Each(each) = &self.request.state { Some(each) } else { None };
+        let each_its_own = if let TargetState::Each(each) = &self.request.state { Some(each) } else { None };
         let goals = Goals { rules: self.rules, each: each_its_own };
         let refused = |error: SurveyError| match error {
-            SurveyError::Cosmos(failure) if matches!(self.request.which, Which::Where { .. }) => {
+            SurveyError::Cosmos(failure) if matches!(self.request.which, Targets::Where { .. }) => {
                 RestoreError::Predicate(failure)
             }
             other => other.into(),
@@ -219,7 +219,7 @@ impl Planning<'_> {
             survey(&scan(scope), applier, reached, goals, concurrency, draft, &mut each).await.map_err(refused)?;
         // Documents that match a predicate now and were created after the point in time.
         if self.request.delete_newer
-            && let Which::Where { predicate, params } = &self.request.which
+            && let Targets::Where { predicate, params } = &self.request.which
         {
             let now = Scope::Live { predicate: predicate.clone(), params: params.clone() };
             let live = scan(&now);
@@ -240,7 +240,7 @@ impl Planning<'_> {
         draft: &mut Draft,
     ) -> Result<KeptTexts, RestoreError> {
         let filter = match &self.request.which {
-            Which::Filter(expression) => Some(Filter::compile(expression)?),
+            Targets::Filter(expression) => Some(Filter::compile(expression)?),
             _ => None,
         };
         let wanted = match scope {
@@ -322,13 +322,13 @@ pub fn check_fields(only: &[Vec<String>], containers: &Containers) -> Result<(),
     Ok(())
 }
 
-async fn rules(request: &Request<'_>, at: PointInTime, containers: &Containers) -> Result<Rules, RestoreError> {
+async fn rules(request: &Request<'_>, at: PointInTime, containers: &Containers) -> Result<StepRules, RestoreError> {
     let from_history = request.archive.is_none();
-    Ok(Rules {
+    Ok(StepRules {
         at,
         delete_newer: request.delete_newer,
         recreate_deleted: request.recreate_deleted,
-        named: matches!(request.which, Which::Named(_)),
+        named: matches!(request.which, Targets::Named(_)),
         container: container_of(containers.source.rid()),
         recreated: request.delete_newer && from_history && from_previous_container(containers, End::Oldest).await?,
     })
@@ -339,21 +339,21 @@ async fn rules(request: &Request<'_>, at: PointInTime, containers: &Containers) 
 /// # Errors
 /// When a named document is not in the history, or several share its id.
 pub async fn scope(
-    which: &Which,
+    which: &Targets,
     containers: &Containers,
     limiter: &RuLimiter,
     cx: &AnyContext<'_>,
 ) -> Result<Scope, RestoreError> {
     let named = match which {
-        Which::All | Which::Filter(_) => return Ok(Scope::All),
-        Which::Where { predicate, params } => {
+        Targets::All | Targets::Filter(_) => return Ok(Scope::All),
+        Targets::Where { predicate, params } => {
             return Ok(Scope::Where { predicate: predicate.clone(), params: params.clone() });
         }
-        Which::Items(items) => return Ok(Scope::Items(items.clone())),
-        Which::Named(named) => named,
+        Targets::Items(items) => return Ok(Scope::Items(items.clone())),
+        Targets::Named(named) => named,
     };
     let mut items = Vec::new();
-    for Named { id, key } in named {
+    for NamedDocument { id, key } in named {
         if let Some(key) = key {
             items.push(ItemKey { id: id.clone(), partition_key: key.clone() });
             continue;

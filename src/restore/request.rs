@@ -17,9 +17,9 @@ use crate::{
 #[derive(Clone)]
 pub struct Request<'a> {
     /// Which documents.
-    pub which: Which,
+    pub which: Targets,
     /// Which state.
-    pub state: State,
+    pub state: TargetState,
     /// Where the versions are, when they do not come from the history.
     pub archive: Option<&'a Archive>,
     /// Only these fields are put back, as JSON pointers; empty means whole documents.
@@ -49,10 +49,10 @@ const CONCURRENCY: usize = 64;
 
 impl Request<'_> {
     /// Puts documents back to what they were at a moment, with a stamp and without deleting anything.
-    pub fn at(which: Which, at: PointInTime) -> Self {
+    pub fn at(which: Targets, at: PointInTime) -> Self {
         Self {
             which,
-            state: State::At(at),
+            state: TargetState::At(at),
             archive: None,
             only: Vec::new(),
             delete_newer: false,
@@ -70,9 +70,9 @@ impl Request<'_> {
 
 /// Which documents.
 #[derive(Debug, Clone)]
-pub enum Which {
+pub enum Targets {
     /// A list; doubts are reported, and the documents are restored all the same.
-    Named(Vec<Named>),
+    Named(Vec<NamedDocument>),
     /// A list, in which each line may say what its document goes back to.
     Items(Vec<ItemKey>),
     /// Those that matched the operator's own SQL on `c` at the point in time.
@@ -90,7 +90,7 @@ pub enum Which {
 
 /// A document by its id.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Named {
+pub struct NamedDocument {
     /// Its id.
     pub id: String,
     /// Its partition key, all components; `None` to look it up in the history.
@@ -99,7 +99,7 @@ pub struct Named {
 
 /// The state that documents are put back to.
 #[derive(Debug, Clone, PartialEq)]
-pub enum State {
+pub enum TargetState {
     /// Their state at a moment.
     At(PointInTime),
     /// One version of the single document that is named: a record's id, an LSN or an etag.
@@ -108,7 +108,7 @@ pub enum State {
     Each(HashMap<ItemKey, Goal>),
 }
 
-impl State {
+impl TargetState {
     /// The last requested moment; `None` when only versions are requested.
     pub(super) fn last_moment(&self) -> Option<PointInTime> {
         match self {
@@ -124,7 +124,7 @@ impl State {
 
 /// Limits on what a plan may do.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct PlanLimits {
     /// How many documents may be written.
     pub max: usize,
     /// How many documents may be deleted; `None` means what the plan says, otherwise none. An undo deletes what the

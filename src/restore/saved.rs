@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A plan from a file.
-pub struct Saved {
+pub struct SavedPlan {
     /// The plan.
     pub plan: Plan,
     /// The texts that came with it.
@@ -73,7 +73,7 @@ struct Count {
 ///
 /// # Errors
 /// When it cannot be used.
-pub fn load_plans(file: &Path) -> Result<Vec<Saved>, PlanLoadError> {
+pub fn load_plans(file: &Path) -> Result<Vec<SavedPlan>, PlanLoadError> {
     read_plans(File::open(file).map_err(PlanLoadError::Open)?).map_err(PlanLoadError::Unusable)
 }
 
@@ -81,7 +81,7 @@ pub fn load_plans(file: &Path) -> Result<Vec<Saved>, PlanLoadError> {
 ///
 /// # Errors
 /// When it is not a plan, has another format, was changed, or is incomplete; each error names the problem.
-pub fn read_plans(text: impl Read) -> Result<Vec<Saved>, BadPlan> {
+pub fn read_plans(text: impl Read) -> Result<Vec<SavedPlan>, BadPlan> {
     let mut reading = Reading { done: Vec::new(), part: Part::new()?, all: Sha256::new(), is_whole: false };
     each_line(text, |line| reading.line(line))?;
     reading.finish()
@@ -170,7 +170,7 @@ impl<W: Write> Write for Summed<W> {
 
 /// A file that is read.
 struct Reading {
-    done: Vec<Saved>,
+    done: Vec<SavedPlan>,
     part: Part,
     all: Sha256,
     /// Whether the line that ends several plans was read.
@@ -199,11 +199,11 @@ impl Part {
         self.texts.add(&item, &one.version, &one.text).map_err(BadPlan::Copy)
     }
 
-    fn finish(self) -> Result<Saved, BadPlan> {
+    fn finish(self) -> Result<SavedPlan, BadPlan> {
         let (plan, texts) = (self.plan.finish()?, self.texts.finish().map_err(BadPlan::Copy)?);
         if !plan.head.fork {
             return if self.count == 0 && !self.has_texts {
-                Ok(Saved { plan, texts: None })
+                Ok(SavedPlan { plan, texts: None })
             } else {
                 Err(BadPlan::Edited)
             };
@@ -215,7 +215,7 @@ impl Part {
                 return Err(BadPlan::NoTexts);
             }
         }
-        Ok(Saved { plan, texts: Some(texts) })
+        Ok(SavedPlan { plan, texts: Some(texts) })
     }
 }
 
@@ -258,7 +258,7 @@ impl Reading {
         Ok(())
     }
 
-    fn finish(self) -> Result<Vec<Saved>, BadPlan> {
+    fn finish(self) -> Result<Vec<SavedPlan>, BadPlan> {
         let Self { mut done, part, is_whole, .. } = self;
         done.push(part.finish()?);
         let together = &done[0].plan.head.together;

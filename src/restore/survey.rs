@@ -8,7 +8,7 @@ use super::{
     apply::{Applier, Prefetched},
     error::StepError,
     goal::Goals,
-    plan::{Action, Rules, Step, decide},
+    plan::{Action, Step, StepRules, decide},
     plan_file::Draft,
 };
 use crate::{
@@ -129,7 +129,7 @@ pub(super) async fn decided(
     applier: &Applier<'_>,
     found: ScannedItem,
     reach: Reach<'_>,
-    rules: Rules,
+    rules: StepRules,
 ) -> Result<(Step, Prefetched), Failure> {
     let source = match applier.containers.is_elsewhere() {
         // What the target has says nothing about the source. When the history may end too early, or a delete may have

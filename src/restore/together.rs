@@ -7,8 +7,8 @@ use super::{
     fields::Fields,
     plan_file::{BadPlan, Pair, Plan},
     planning::{Planned, new_id, open, target_of},
-    request::{Limits, RunOptions},
-    saved::Saved,
+    request::{PlanLimits, RunOptions},
+    saved::SavedPlan,
     undoing::{UndoRequest, undo},
 };
 use crate::{
@@ -42,7 +42,7 @@ impl From<Planned> for OnePlan {
 }
 
 /// A container, and its plan.
-pub struct Part {
+pub struct ContainerPlan {
     /// Its names.
     pub names: Names,
     /// The container, its history, and the target.
@@ -51,7 +51,7 @@ pub struct Part {
     pub planned: OnePlan,
 }
 
-impl Part {
+impl ContainerPlan {
     /// Its plan.
     pub fn plan(&self) -> &Plan {
         &self.planned.plan
@@ -61,7 +61,7 @@ impl Part {
 /// Plans that are used together.
 pub struct Together {
     /// The plans, in order.
-    pub parts: Vec<Part>,
+    pub parts: Vec<ContainerPlan>,
     /// Names a use of saved plans; `None` when the plans were made just now and are used once.
     run: Option<String>,
 }
@@ -105,7 +105,7 @@ pub async fn plan_each<E: From<RestoreError>>(
         let containers = open(None, &cx).await?;
         match plan(names, &containers, &cx).await? {
             Err(error @ (RestoreError::Nothing { .. } | RestoreError::NothingToRevert { .. })) => nothing = Some(error),
-            planned => parts.push(Part { names: names.clone(), containers, planned: planned? }),
+            planned => parts.push(ContainerPlan { names: names.clone(), containers, planned: planned? }),
         }
     }
     match nothing {
@@ -118,14 +118,14 @@ pub async fn plan_each<E: From<RestoreError>>(
 ///
 /// # Errors
 /// When one cannot be opened, or its plan was made for another one.
-pub async fn reopen_each(saved: Vec<Saved>, cx: &AnyContext<'_>) -> Result<Together, ReopenError> {
+pub async fn reopen_each(saved: Vec<SavedPlan>, cx: &AnyContext<'_>) -> Result<Together, ReopenError> {
     let mut parts = Vec::new();
-    for Saved { plan, texts } in saved {
+    for SavedPlan { plan, texts } in saved {
         let place = &plan.head.place;
         let names = Names { source: place.source.clone(), changes: place.changes.clone(), ..cx.names.clone() };
         let containers = open(None, &cx.of(&names)).await?;
         plan.head.check_place(&target_of(&containers, &cx.of(&names)))?;
-        parts.push(Part { names, containers, planned: OnePlan::of(plan, texts) });
+        parts.push(ContainerPlan { names, containers, planned: OnePlan::of(plan, texts) });
     }
     Ok(Together { parts, run: Some(new_id(&*cx.clock)) })
 }
@@ -137,7 +137,7 @@ pub async fn reopen_each(saved: Vec<Saved>, cx: &AnyContext<'_>) -> Result<Toget
 pub async fn undo_each(request: &UndoRequest, cx: &AnyContext<'_>) -> Result<Together, RestoreError> {
     let (plan, containers) = undo(request, cx).await?;
     let together = plan.head.together.clone();
-    let mut parts = vec![Part { names: cx.names.clone(), containers, planned: OnePlan::of(plan, None) }];
+    let mut parts = vec![ContainerPlan { names: cx.names.clone(), containers, planned: OnePlan::of(plan, None) }];
     for Pair { source, changes } in together.into_iter().filter(|pair| pair.source != cx.names.source) {
         let names = Names { source, changes, ..cx.names.clone() };
         let (plan, containers) = match undo(request, &cx.of(&names)).await {
@@ -145,14 +145,14 @@ pub async fn undo_each(request: &UndoRequest, cx: &AnyContext<'_>) -> Result<Tog
             Err(RestoreError::NoRestore { .. }) => continue,
             undo => undo?,
         };
-        parts.push(Part { names, containers, planned: OnePlan::of(plan, None) });
+        parts.push(ContainerPlan { names, containers, planned: OnePlan::of(plan, None) });
     }
     Ok(Together { parts, run: None })
 }
 
 impl Together {
     /// The single plan, when there is only one container.
-    pub fn alone(&self) -> Option<&Part> {
+    pub fn alone(&self) -> Option<&ContainerPlan> {
         match self.parts.as_slice() {
             [one] if one.plan().head.together.is_empty() => Some(one),
             _ => None,
@@ -179,8 +179,8 @@ impl Together {
     ///
     /// # Errors
     /// When they write or delete more documents than that.
-    pub fn approve(&self, limits: &Limits) -> Result<Vec<Approval>, RestoreError> {
-        Approval::of_all(&self.parts.iter().map(Part::plan).collect::<Vec<_>>(), limits)
+    pub fn approve(&self, limits: &PlanLimits) -> Result<Vec<Approval>, RestoreError> {
+        Approval::of_all(&self.parts.iter().map(ContainerPlan::plan).collect::<Vec<_>>(), limits)
     }
 
     /// Carries the plans out one after another, and reports how each begins and ends. A plan that is given up, or not
@@ -193,7 +193,7 @@ impl Together {
         approvals: &[Approval],
         options: &RunOptions,
         cx: &AnyContext<'_>,
-        mut told: impl FnMut(&Part, Stage),
+        mut told: impl FnMut(&ContainerPlan, Stage),
     ) -> Result<(), RestoreError> {
         if let (Some(first), Some(run)) = (self.parts.first(), self.run()) {
             announce(&first.plan().head, run, &cx.of(&first.names)).await?;

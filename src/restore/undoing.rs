@@ -7,10 +7,10 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use super::{
     apply::{Applier, ApplyOptions, Outcome, Prefetched, StepResult, is_noted},
     error::{RestoreError, StepError},
-    expired::{Times, of_gone},
+    expired::{UndoTimes, of_gone},
     journal::{self, Past},
     plan::{Action, PLAN_VERSION, Step, is_exact},
-    plan_file::{Draft, Head, Plan},
+    plan_file::{Draft, Plan, PlanHead},
     planning::{new_id, open, target_of},
     survey::completed,
 };
@@ -90,7 +90,7 @@ async fn inverse(
     let others = if marks { HashSet::new() } else { written_by_others(containers, &original.head.id, &run).await? };
     let others = &others;
     let exact = ApplyOptions { stamp: None, only: Vec::new() };
-    let head = Head {
+    let head = PlanHead {
         v: PLAN_VERSION,
         id: new_id(&*cx.clock),
         undoes: Some(run),
@@ -112,7 +112,7 @@ async fn inverse(
     let then = Applier::planning(containers, &original.head.manner, pace.clone(), &*cx.clock);
     let now = Applier::planning(containers, &exact, pace, &*cx.clock);
     let (then, now) = (&then, &now);
-    let times = Times { restored: original.head.made, undone: head.made };
+    let times = UndoTimes { restored: original.head.made, undone: head.made };
     let mut draft = Draft::new(head)?;
     let planning = cx.progress.begin("planning", Some(original.totals.writes as u64));
     let mut steps = original.writing_steps();
@@ -150,7 +150,7 @@ async fn inverse_of(
     outcome: Option<Outcome>,
     marks: bool,
     others: &HashSet<String>,
-    times: Times,
+    times: UndoTimes,
 ) -> Result<Option<Step>, StepError> {
     let begun = outcome.as_ref().is_some_and(|outcome| outcome.fate == StepResult::Begun);
     let outcome = match outcome {

@@ -65,7 +65,7 @@ pub enum RetentionError {
 }
 
 /// The instants to keep, fixed at one moment, and the containers they apply to.
-pub struct Plan<'a> {
+pub struct PrunePlan<'a> {
     cx: AnyContext<'a>,
     request: Request,
     containers: Containers,
@@ -101,17 +101,17 @@ pub struct Report {
 ///
 /// # Errors
 /// When the containers cannot be opened, cannot be divided, or have keys by which records cannot be addressed.
-pub async fn plan(request: Request, cx: AnyContext<'_>) -> Result<Plan<'_>, RetentionError> {
+pub async fn plan(request: Request, cx: AnyContext<'_>) -> Result<PrunePlan<'_>, RetentionError> {
     let started = Instant::now();
     let containers = cx.account.containers(cx.names, None).await?;
     let hash_ranges = containers.hash_ranges(request.shard).map_err(RetentionError::Shard)?;
     check(&containers)?;
     let kept = request.policy.at(cx.account.time().await?.timestamp());
     let pace = RuLimiter::new(cx.account.meter(), request.ru_limit);
-    Ok(Plan { cx, request, containers, hash_ranges, kept, pace, started })
+    Ok(PrunePlan { cx, request, containers, hash_ranges, kept, pace, started })
 }
 
-impl Plan<'_> {
+impl PrunePlan<'_> {
     /// Returns the instants to keep.
     pub fn kept(&self) -> &RetentionPlan {
         &self.kept

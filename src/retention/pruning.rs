@@ -13,7 +13,7 @@ use crate::{
         record::layout::key_of_other,
         version::BadRecord,
     },
-    cosmos::{Action, Concurrency, Failure, HashRange, Job, Observer, RuLimiter, Tally, Writers},
+    cosmos::{Concurrency, Failure, HashRange, Observer, RuLimiter, WriteAction, WriteJob, WriteTally, Writers},
     history::{
         Account, Containers,
         reading::Journals,
@@ -151,7 +151,7 @@ impl Pruning<'_> {
         {
             let mut piece = piece?;
             passed.bad.append(&mut piece.bad);
-            let mut rounds: [Vec<Job>; ROUNDS] = Default::default();
+            let mut rounds: [Vec<WriteJob>; ROUNDS] = Default::default();
             let forgotten = passed.sums.forgotten;
             for found in &piece.found {
                 each(found.versions.len() as u64);
@@ -194,7 +194,7 @@ impl Pruning<'_> {
     }
 
     /// Adds the records of an item to the rounds in which they are removed.
-    fn choose(&self, found: &ScannedItem, sums: &mut Sums, rounds: &mut [Vec<Job>; ROUNDS]) {
+    fn choose(&self, found: &ScannedItem, sums: &mut Sums, rounds: &mut [Vec<WriteJob>; ROUNDS]) {
         sums.items += 1;
         sums.versions += found.versions.len() as u64;
         let decided = self.kept.decide(&found.versions);
@@ -204,13 +204,13 @@ impl Pruning<'_> {
             let Some(round) = round else { continue };
             let Some(key) = self.containers.record_key(&found.item, &version.record_id) else { continue };
             let item = ItemKey { id: version.record_id.clone(), partition_key: key };
-            rounds[round].push(Job { item, action: Action::Delete });
+            rounds[round].push(WriteJob { item, action: WriteAction::Delete });
         }
     }
 
-    async fn delete(&self, jobs: Vec<Job>, stop: &CancellationToken) -> (Tally, Option<Failure>) {
+    async fn delete(&self, jobs: Vec<WriteJob>, stop: &CancellationToken) -> (WriteTally, Option<Failure>) {
         if jobs.is_empty() {
-            return (Tally::default(), None);
+            return (WriteTally::default(), None);
         }
         let (changes, pace) = (self.containers.changes.clone(), self.pace.clone());
         let writers = Writers::start(changes, Concurrency::AtMost(self.concurrency), pace, self.observer.clone(), stop);
@@ -250,7 +250,7 @@ impl Pruning<'_> {
             for id in ids {
                 let is_head = journal::is_head(&id);
                 let partition_key = key_of_other(changes.key_paths(), &group, &id);
-                let job = Job { item: ItemKey { id, partition_key }, action: Action::Delete };
+                let job = WriteJob { item: ItemKey { id, partition_key }, action: WriteAction::Delete };
                 (if is_head { &mut heads } else { &mut rest }).push(job);
             }
         }

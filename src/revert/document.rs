@@ -4,7 +4,7 @@ use crate::{
     change::{
         Op,
         key::ItemKey,
-        merge::{EditError, Merged, Rules, Walk, Writer},
+        merge::{EditError, MergeRules, MergeWalk, Merged, VersionAuthor},
         record::own_text,
         time::PointInTime,
         version::Version,
@@ -23,7 +23,7 @@ pub(super) struct RevertRules<'a> {
     pub from: PointInTime,
     pub to: PointInTime,
     pub filter: Option<&'a Filter>,
-    pub rules: &'a Rules,
+    pub rules: &'a MergeRules,
     pub assume_no_gaps: bool,
     /// Whether the caller named each document: then doubts about its identity are reported, and it is reverted all the
     /// same.
@@ -31,7 +31,7 @@ pub(super) struct RevertRules<'a> {
 }
 
 /// A document with everything that is known about it.
-pub(super) struct Document<'a> {
+pub(super) struct KnownDocument<'a> {
     pub item: &'a ItemKey,
     /// Its versions in the history and the live one, in any order; with their texts as far as they are in memory.
     pub versions: &'a [Version],
@@ -43,7 +43,7 @@ pub(super) struct Document<'a> {
 
 /// The result for a document.
 #[derive(Debug)]
-pub(super) enum Outcome<'a> {
+pub(super) enum RevertOutcome<'a> {
     /// No write of it is taken back.
     Untouched,
     /// Something about it is unknown, so it stays as it is.
@@ -67,25 +67,25 @@ pub(super) enum DocumentError {
 }
 
 /// Reads a version's text that is not in memory.
-pub(super) trait Reader {
+pub(super) trait TextReader {
     async fn text(&self, item: &ItemKey, version: &Version) -> Result<Option<String>, Failure>;
 }
 
 /// The number of versions for which an expression had no answer.
 pub(super) type NoAnswers = u64;
 
-impl<'a> Document<'a> {
+impl<'a> KnownDocument<'a> {
     /// Walks the versions. `no_answers` counts those for which the expression has no answer; they are not taken back.
     pub(super) async fn merged(
         &self,
         wish: &RevertRules<'_>,
-        reader: &impl Reader,
+        reader: &impl TextReader,
         no_answers: &mut NoAnswers,
-    ) -> Result<Outcome<'a>, DocumentError> {
+    ) -> Result<RevertOutcome<'a>, DocumentError> {
         let line = Timeline::of(self.versions);
         let order: Vec<&'a Version> = line.versions().collect();
         let Some(first) = order.iter().position(|v| (wish.from.seconds()..=wish.to.seconds()).contains(&v.ts)) else {
-            return Ok(Outcome::Untouched);
+            return Ok(RevertOutcome::Untouched);
         };
         let before = first.checked_sub(1).map(|place| order[place]);
         let mut text = match before {
@@ -97,7 +97,7 @@ impl<'a> Document<'a> {
             let is_in = version.ts <= wish.to.seconds();
             // Versions after the window that cannot conflict with anything need not be read.
             match &walk {
-                None if !is_in => return Ok(Outcome::Untouched),
+                None if !is_in => return Ok(RevertOutcome::Untouched),
                 Some(begun) if !is_in && begun.walk.is_settled() => break,
                 _ => {}
             }
@@ -122,7 +122,7 @@ impl<'a> Document<'a> {
             }
             let last = place.checked_sub(1).map(|place| order[place]);
             if let Some(problem) = self.problem(&line, last, version, is_undone, wish) {
-                return Ok(Outcome::Unknown(problem));
+                return Ok(RevertOutcome::Unknown(problem));
             }
             let begun = match &mut walk {
                 Some(begun) => begun,
@@ -130,7 +130,7 @@ impl<'a> Document<'a> {
                     let base = last.filter(|v| !v.op.is_some_and(Op::is_tombstone));
                     let from = base.and_then(|v| Some((v.record_id.clone(), previous.clone()?)));
                     walk.insert(Begun {
-                        walk: Walk::from(from, wish.rules),
+                        walk: MergeWalk::from(from, wish.rules),
                         base,
                         undone: 0,
                         first: version.ts,
@@ -141,16 +141,16 @@ impl<'a> Document<'a> {
             begun.undone += u64::from(is_undone);
             begun.gaps += u64::from(!version.is_live() && is_gap(self.versions, last, version));
             let by = match (is_undone, version.op) {
-                (true, _) => Writer::Undone,
-                (false, Some(Op::Expire)) => Writer::Expiry,
-                _ => Writer::Kept,
+                (true, _) => VersionAuthor::Undone,
+                (false, Some(Op::Expire)) => VersionAuthor::Expiry,
+                _ => VersionAuthor::Kept,
             };
             if let Err(e) = begun.walk.step(by, version.record_id.clone(), text.clone()) {
-                return Ok(Outcome::Unknown(e.to_string()));
+                return Ok(RevertOutcome::Unknown(e.to_string()));
             }
         }
-        let Some(begun) = walk else { return Ok(Outcome::Untouched) };
-        Ok(self.finished(begun, order.last().copied(), wish).unwrap_or_else(|e| Outcome::Unknown(e.to_string())))
+        let Some(begun) = walk else { return Ok(RevertOutcome::Untouched) };
+        Ok(self.finished(begun, order.last().copied(), wish).unwrap_or_else(|e| RevertOutcome::Unknown(e.to_string())))
     }
 
     fn finished(
@@ -158,7 +158,7 @@ impl<'a> Document<'a> {
         begun: Begun<'_, 'a>,
         last: Option<&Version>,
         wish: &RevertRules<'_>,
-    ) -> Result<Outcome<'a>, EditError> {
+    ) -> Result<RevertOutcome<'a>, EditError> {
         let Begun { mut walk, base, undone, first, gaps } = begun;
         let today = self.own_live()?;
         let is_last = match (self.live, last) {
@@ -166,7 +166,7 @@ impl<'a> Document<'a> {
             _ => true,
         };
         if !is_last {
-            return Ok(Outcome::Unknown(
+            return Ok(RevertOutcome::Unknown(
                 "which version the live document is, the history does not tell; plan again when capture has it".into(),
             ));
         }
@@ -193,7 +193,7 @@ impl<'a> Document<'a> {
         }
         notes
             .extend(merged.above.iter().map(|place| format!("{place} was changed as a whole; --only leaves it alone")));
-        Ok(Outcome::Merged { merged, base, notes })
+        Ok(RevertOutcome::Merged { merged, base, notes })
     }
 
     fn own_live(&self) -> Result<Option<String>, EditError> {
@@ -246,7 +246,7 @@ impl<'a> Document<'a> {
     }
 
     /// The text of a version; for the live one, exactly what is live.
-    async fn text(&self, version: &Version, reader: &impl Reader) -> Result<Option<String>, Failure> {
+    async fn text(&self, version: &Version, reader: &impl TextReader) -> Result<Option<String>, Failure> {
         if version.op.is_some_and(Op::is_tombstone) {
             return Ok(None);
         }
@@ -266,7 +266,7 @@ impl<'a> Document<'a> {
 
 /// A walk in progress.
 struct Begun<'r, 'a> {
-    walk: Walk<'r>,
+    walk: MergeWalk<'r>,
     base: Option<&'a Version>,
     undone: u64,
     /// When the first write that is taken back was made, epoch seconds.

@@ -40,6 +40,6 @@ mod request;
 
 pub(crate) use self::planning::action_of;
 pub use self::{
-    planning::{Planned, plan},
+    planning::{PlannedRevert, plan},
     request::Request,
 };

@@ -3,7 +3,7 @@
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    document::{Document, DocumentError, Outcome, Reader, RevertRules},
+    document::{DocumentError, KnownDocument, RevertOutcome, RevertRules, TextReader},
     request::Request,
 };
 use crate::{
@@ -27,13 +27,13 @@ use crate::{
         scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope, text_of},
     },
     restore::{
-        Field, Fields, RestoreError, Which,
+        Field, Fields, RestoreError, Targets,
         apply::{Applier, ApplyOptions, Prefetched},
         check_fields,
         fields::{self, FieldCollector},
         new_id,
         plan::{Action, Chosen, PLAN_VERSION, Step},
-        plan_file::{Draft, Head, Plan, RevertedWrites},
+        plan_file::{Draft, Plan, PlanHead, RevertedWrites},
         scope,
         survey::completed,
         target_of,
@@ -43,7 +43,7 @@ use crate::{
 
 /// A plan, and further results.
 #[derive(Debug)]
-pub struct Planned {
+pub struct PlannedRevert {
     /// The plan, to be shown, approved and applied.
     pub plan: Plan,
     /// The fields that it concerns, with their values.
@@ -54,8 +54,8 @@ pub struct Planned {
     pub no_answers: u64,
 }
 
-impl From<Planned> for OnePlan {
-    fn from(planned: Planned) -> Self {
+impl From<PlannedRevert> for OnePlan {
+    fn from(planned: PlannedRevert) -> Self {
         let is_odd = !planned.bad.is_empty();
         Self { plan: planned.plan, fields: Some(planned.fields), texts: None, is_odd }
     }
@@ -65,7 +65,11 @@ impl From<Planned> for OnePlan {
 ///
 /// # Errors
 /// When the request is wrong, there is no write to take back, or the account cannot be used.
-pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_>) -> Result<Planned, RestoreError> {
+pub async fn plan(
+    request: &Request,
+    containers: &Containers,
+    cx: &AnyContext<'_>,
+) -> Result<PlannedRevert, RestoreError> {
     check_fields(&request.rules.only, containers)?;
     let filter = request.filter.as_deref().map(Filter::compile).transpose()?;
     let limiter = RuLimiter::new(cx.account.meter(), request.ru_limit);
@@ -77,7 +81,7 @@ pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_
     let made = cx.account.time().await?.timestamp();
     let frontier = reach(request.to, request.wait, &limiter, cx).await?;
     let beyond = !frontier.covers(request.to);
-    let head = Head {
+    let head = PlanHead {
         v: PLAN_VERSION,
         id: new_id(&*cx.clock),
         undoes: None,
@@ -107,7 +111,7 @@ pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_
         filter: filter.as_ref(),
         rules: &request.rules,
         assume_no_gaps: request.assume_no_gaps,
-        named: matches!(request.which, Which::Named(_)),
+        named: matches!(request.which, Targets::Named(_)),
     };
     let scan = Scan {
         containers,
@@ -150,7 +154,7 @@ pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_
         let ends = beyond.then(|| frontier.describe());
         return Err(RestoreError::NothingToRevert { ends, from: request.from, to: request.to });
     }
-    Ok(Planned { plan, fields: gathering.finish()?, bad, no_answers })
+    Ok(PlannedRevert { plan, fields: gathering.finish()?, bad, no_answers })
 }
 
 /// Everything that the documents of a plan share.
@@ -167,7 +171,7 @@ struct LookedAt {
     no_answers: u64,
 }
 
-impl Reader for Work<'_> {
+impl TextReader for Work<'_> {
     async fn text(&self, item: &ItemKey, version: &Version) -> Result<Option<String>, Failure> {
         self.applier.pace.wait().await;
         Ok(text_of(self.applier.containers, item, version).await?.map(std::borrow::Cow::into_owned))
@@ -177,7 +181,7 @@ impl Reader for Work<'_> {
 impl Work<'_> {
     fn refused(&self, failure: Failure) -> RestoreError {
         match self.request.which {
-            Which::Where { .. } => RestoreError::Predicate(failure),
+            Targets::Where { .. } => RestoreError::Predicate(failure),
             _ => failure.into(),
         }
     }
@@ -185,12 +189,12 @@ impl Work<'_> {
     async fn document(&self, found: ScannedItem) -> Result<LookedAt, RestoreError> {
         let ScannedItem { item, versions, live, unkeyed, undecided, copies: _, lost: _ } = found;
         let all = with_live(&item.id, &versions, live.as_ref());
-        let document = Document { item: &item, versions: &all, unkeyed: &unkeyed, live: live.as_ref() };
+        let document = KnownDocument { item: &item, versions: &all, unkeyed: &unkeyed, live: live.as_ref() };
         let mut no_answers = 0;
         let outcome = match document.merged(&self.wish, self, &mut no_answers).await {
             Ok(outcome) => outcome,
             // A record that cannot be read is no reason to leave the others alone.
-            Err(DocumentError::Cosmos(failure)) if failure.is_own() => Outcome::Unknown(failure.message),
+            Err(DocumentError::Cosmos(failure)) if failure.is_own() => RevertOutcome::Unknown(failure.message),
             Err(DocumentError::Cosmos(failure)) => return Err(failure.into()),
             Err(DocumentError::Filter(problem)) => return Err(RestoreError::NoFilter(problem)),
         };
@@ -205,12 +209,12 @@ impl Work<'_> {
         };
         let mut step = Step::about(&item, &facts, None, Action::Unknown);
         let (merged, base) = match outcome {
-            Outcome::Untouched => return Ok(LookedAt { step: None, no_answers }),
-            Outcome::Unknown(problem) => {
+            RevertOutcome::Untouched => return Ok(LookedAt { step: None, no_answers }),
+            RevertOutcome::Unknown(problem) => {
                 step.notes.push(problem);
                 return Ok(LookedAt { step: Some((step, Vec::new())), no_answers });
             }
-            Outcome::Merged { merged, base, notes } => {
+            RevertOutcome::Merged { merged, base, notes } => {
                 step.notes = notes;
                 (merged, base)
             }

@@ -1,16 +1,16 @@
 //! The request of a revert.
 
 use crate::{
-    change::{merge::Rules, time::PointInTime},
+    change::{merge::MergeRules, time::PointInTime},
     cosmos::Shard,
-    restore::{Which, plan_file::Pair},
+    restore::{Targets, plan_file::Pair},
 };
 
 /// Which writes are taken back, and how.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// In which documents; for a predicate, those that matched it at the end of the window.
-    pub which: Which,
+    pub which: Targets,
     /// From this second on.
     pub from: PointInTime,
     /// Up to and including this second.
@@ -18,7 +18,7 @@ pub struct Request {
     /// Of the writes in the window, those that this expression matches (CEL, as for `follow`); `None` means all.
     pub filter: Option<String>,
     /// How fields are merged.
-    pub rules: Rules,
+    pub rules: MergeRules,
     /// Whether documents are deleted that these writes created.
     pub delete_created: bool,
     /// How many documents the plan may delete; `None` leaves that to the approver.
@@ -43,13 +43,13 @@ const CONCURRENCY: usize = 64;
 
 impl Request {
     /// Takes back all writes of a window.
-    pub fn of(which: Which, from: PointInTime, to: PointInTime) -> Self {
+    pub fn of(which: Targets, from: PointInTime, to: PointInTime) -> Self {
         Self {
             which,
             from,
             to,
             filter: None,
-            rules: Rules::default(),
+            rules: MergeRules::default(),
             delete_created: false,
             max_deletes: None,
             assume_no_gaps: false,

@@ -11,7 +11,7 @@ use crate::{
 
 /// The changes that wait in a part of the feed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Waiting {
+pub struct Backlog {
     /// Items.
     pub items: u64,
     /// Whether there are more than were counted.
@@ -26,7 +26,7 @@ pub struct Waiting {
 ///
 /// # Errors
 /// When source or history cannot be read.
-pub async fn not_captured(containers: &CosmosContainers, range: &FeedRange, most: u64) -> Result<Waiting, Failure> {
+pub async fn not_captured(containers: &CosmosContainers, range: &FeedRange, most: u64) -> Result<Backlog, Failure> {
     const NEWEST: &str =
         "SELECT TOP 1 VALUE c._change.ts FROM c WHERE IS_NUMBER(c._change.ts) ORDER BY c._change.ts DESC";
     #[derive(Deserialize)]
@@ -48,7 +48,7 @@ pub async fn not_captured(containers: &CosmosContainers, range: &FeedRange, most
     let count = async || {
         let sql = "SELECT c._ts AS ts FROM c WHERE c._ts > @newest";
         let mut pages = containers.source.query_range(sql, &[Param::new("newest", newest)], range).await?;
-        let mut waiting = Waiting::default();
+        let mut waiting = Backlog::default();
         while let Some(page) = pages.next().await {
             for row in page?.documents {
                 let Row { ts } = serde_json::from_str(row.get()).map_err(wrong)?;
@@ -56,7 +56,7 @@ pub async fn not_captured(containers: &CosmosContainers, range: &FeedRange, most
                 waiting.since = Some(waiting.since.map_or(ts, |since| since.min(ts)));
             }
             if waiting.items >= most {
-                return Ok(Waiting { more: true, ..waiting });
+                return Ok(Backlog { more: true, ..waiting });
             }
         }
         Ok(waiting)
@@ -72,7 +72,7 @@ pub async fn not_followed(
     source: &Container,
     checkpoint: &Checkpoint,
     most: u64,
-) -> Result<Vec<(FeedRange, Waiting)>, Failure> {
+) -> Result<Vec<(FeedRange, Backlog)>, Failure> {
     let mut all = Vec::new();
     for position in &checkpoint.ranges {
         let range = FeedRange::parse(&position.min, &position.max)
@@ -80,7 +80,7 @@ pub async fn not_followed(
         let read = async || {
             let start = FeedStart::Beginning;
             let mut feed = source.change_feed(&range, checkpoint.mode, start, Some(&position.token)).await?;
-            let (mut waiting, mut empty) = (Waiting::default(), 0);
+            let (mut waiting, mut empty) = (Backlog::default(), 0);
             // An empty page says that there is nothing new in one of the parts.
             while !feed.is_round(empty)? {
                 let page = feed.next().await?;
@@ -90,7 +90,7 @@ pub async fn not_followed(
                 let first = items.first().and_then(|first| time_of(first.get()));
                 waiting.since = [waiting.since, first].into_iter().flatten().min();
                 if waiting.items >= most {
-                    return Ok(Waiting { more: true, ..waiting });
+                    return Ok(Backlog { more: true, ..waiting });
                 }
             }
             Ok(waiting)

@@ -33,7 +33,7 @@ use crate::{
         CosmosContainers, CosmosReader,
         ends::is_of_another,
         frontier::Evidence,
-        reading::{End, HistoryReader as _, LiveContainer as _, Which},
+        reading::{AxisEnd, HistoryReader as _, LiveContainer as _, WhichEnd},
         removals::{self, Hole},
     },
 };
@@ -63,9 +63,9 @@ pub enum StatusError {
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// The source container.
-    pub source: Source,
+    pub source: SourceStatus,
     /// The history.
-    pub history: History,
+    pub history: HistoryStatus,
     /// Seconds since the oldest uncaptured change was written.
     pub behind: Option<i64>,
     /// The readers that hold capture up, as far as they are known.
@@ -85,7 +85,7 @@ pub struct Report {
 
 /// The source container.
 #[derive(Debug, Serialize)]
-pub struct Source {
+pub struct SourceStatus {
     /// Database and container.
     pub container: String,
     /// When the newest document was written, RFC 3339.
@@ -98,7 +98,7 @@ pub struct Source {
 
 /// The history.
 #[derive(Debug, Serialize)]
-pub struct History {
+pub struct HistoryStatus {
     /// Database and container.
     pub container: String,
     /// The time of the oldest version, RFC 3339.
@@ -158,7 +158,7 @@ pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, StatusErr
     let containers = CosmosContainers::open(cosmos, names).await?;
     let (source, changes) = (&containers.source, &containers.changes);
     let history = CosmosReader::new(changes.clone(), source.key_paths());
-    let (oldest, newest) = (history.end(Which::Oldest).await?, history.end(Which::Newest).await?);
+    let (oldest, newest) = (history.end(WhichEnd::Oldest).await?, history.end(WhichEnd::Newest).await?);
     let live = source.newest().await?;
     let pace = RuLimiter::new(cosmos.meter(), request.ru_limit);
     let frontier = frontier::read(cosmos, names, &containers, None, &pace).await?;
@@ -192,7 +192,7 @@ pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, StatusErr
         live_size = Some(counted(source, &pace, &cx).await?);
         history_size = Some(counted(changes, &pace, &cx).await?);
     }
-    let time = |end: &Option<End>| end.as_ref().map(|end| PointInTime::from_epoch(end.ts).to_string());
+    let time = |end: &Option<AxisEnd>| end.as_ref().map(|end| PointInTime::from_epoch(end.ts).to_string());
     let recreated = [&oldest, &newest]
         .into_iter()
         .filter_map(|end| is_of_another(end.as_ref()?.rid.as_deref()?, source.rid()))
@@ -205,13 +205,13 @@ pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, StatusErr
         // When every feed range has a reader, what is waiting for the readers is decisive, not the newest version.
         behind: if by_readers { Some(lag.unwrap_or(0).max(0)) } else { by_newest.max(lag) },
         stalled: frontier::stalled(&frontier, now, request.stalled_after),
-        source: Source {
+        source: SourceStatus {
             container: format!("{}/{}", names.database, names.source),
             newest: time(&live),
             documents: live_size.map(|s| s.items),
             bytes: live_size.map(|s| s.estimate()),
         },
-        history: History {
+        history: HistoryStatus {
             container: names.history(),
             oldest: time(&oldest),
             newest: time(&newest),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::lag::{Waiting, not_captured, not_followed};
+use super::lag::{Backlog, not_captured, not_followed};
 use crate::{
     change::time::PointInTime,
     context::Context,
@@ -99,6 +99,6 @@ pub(super) async fn workers(
 }
 
 /// Seconds since the first of the waiting items was written.
-fn lag(waiting: Waiting, now: i64) -> i64 {
+fn lag(waiting: Backlog, now: i64) -> i64 {
     waiting.since.map_or(0, |since| (now - since).max(0))
 }

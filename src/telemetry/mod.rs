@@ -19,7 +19,7 @@ use crate::config::{ConfigError, Settings};
 
 /// The stream that lines go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
+pub enum LogStream {
     /// `serve`: the host treats every stderr line as an error, so its log goes to stdout.
     Stdout,
     /// Everything else: stdout is data.
@@ -30,15 +30,15 @@ pub enum Stream {
 ///
 /// # Errors
 /// When `REWIND_LOG` or `REWIND_LOG_FORMAT` is wrong.
-pub fn start(settings: &Settings, stream: Stream, default_level: &str) -> Result<(), ConfigError> {
+pub fn start(settings: &Settings, stream: LogStream, default_level: &str) -> Result<(), ConfigError> {
     let (filter, json) = understood(settings, default_level)?;
     let writer = match stream {
-        Stream::Stdout => fmt::writer::BoxMakeWriter::new(std::io::stdout),
-        Stream::Stderr => fmt::writer::BoxMakeWriter::new(std::io::stderr),
+        LogStream::Stdout => fmt::writer::BoxMakeWriter::new(std::io::stdout),
+        LogStream::Stderr => fmt::writer::BoxMakeWriter::new(std::io::stderr),
     };
     let colour = match stream {
-        Stream::Stdout => std::io::stdout().is_terminal(),
-        Stream::Stderr => std::io::stderr().is_terminal(),
+        LogStream::Stdout => std::io::stdout().is_terminal(),
+        LogStream::Stderr => std::io::stderr().is_terminal(),
     };
     let registry = tracing_subscriber::registry().with(filter);
     // A second call (in a test, or by a command inside another) keeps the first subscriber.

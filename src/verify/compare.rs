@@ -26,13 +26,13 @@ const NAMED: usize = 3;
 /// A live text that is not a document.
 #[derive(Debug, thiserror::Error)]
 #[error("the live document is not understood")]
-pub struct NotUnderstood(#[from] serde_json::Error);
+pub struct UnreadableText(#[from] serde_json::Error);
 
 /// Compares a version's document with the stored live one; describes the differing fields for people.
 ///
 /// # Errors
 /// When the live text is not a document.
-pub fn difference(version: &str, live: &str) -> Result<Option<String>, NotUnderstood> {
+pub fn difference(version: &str, live: &str) -> Result<Option<String>, UnreadableText> {
     let own = record::own_text(live)?;
     if diff::same(version, &own) {
         return Ok(None);

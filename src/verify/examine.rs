@@ -24,7 +24,7 @@ pub struct Examined {
 
 /// The limits between young and old.
 #[derive(Debug, Clone, Copy)]
-pub struct Times {
+pub struct AgeLimits {
     /// The current time, epoch seconds.
     pub now: i64,
     /// Documents younger than this many seconds may not be captured yet.
@@ -35,7 +35,7 @@ pub struct Times {
     pub container: Option<u64>,
 }
 
-impl Times {
+impl AgeLimits {
     fn is_recent(&self, version: &Version) -> bool {
         self.since.is_none_or(|since| version.ts >= since.seconds())
     }
@@ -46,7 +46,7 @@ impl Times {
 }
 
 /// Examines one item. The texts of versions are not needed.
-pub fn examine(found: &ScannedItem, times: Times) -> Examined {
+pub fn examine(found: &ScannedItem, times: AgeLimits) -> Examined {
     let ordered: Vec<&Version> = Timeline::of(&found.versions).versions().collect();
     let mut examined = Examined {
         normalized: ordered.iter().filter(|v| v.is_normalized()).count() as u64,
@@ -120,7 +120,7 @@ fn is_behind(own: Option<&Version>, newest: &Version) -> bool {
 }
 
 /// Versions of which the history has nothing: no moment at which one was in force can be shown.
-fn absent(ordered: &[&Version], times: Times) -> impl Iterator<Item = Finding> {
+fn absent(ordered: &[&Version], times: AgeLimits) -> impl Iterator<Item = Finding> {
     ordered.iter().filter(move |v| v.is_absent() && times.is_recent(v)).map(|version| {
         let at = PointInTime::from_epoch(version.ts);
         let detail = format!(
@@ -130,7 +130,7 @@ fn absent(ordered: &[&Version], times: Times) -> impl Iterator<Item = Finding> {
     })
 }
 
-fn chain(versions: &[Version], ordered: &[&Version], times: Times) -> impl Iterator<Item = Finding> {
+fn chain(versions: &[Version], ordered: &[&Version], times: AgeLimits) -> impl Iterator<Item = Finding> {
     let pairs = ordered.windows(2).filter_map(move |pair| match pair {
         [chosen, next] if times.is_recent(next) => match unseen(versions, chosen, Some(next)) {
             Some(Caveat::Gap { lsn, until }) => Some((chosen.ts, lsn, until)),
@@ -161,7 +161,7 @@ mod tests {
         history::live::Live,
     };
 
-    const TIMES: Times = Times { now: 10_000, grace: 60, since: None, container: None };
+    const TIMES: AgeLimits = AgeLimits { now: 10_000, grace: 60, since: None, container: None };
 
     fn version(op: &str, ts: i64, lsn: Option<i64>, prev: Option<i64>) -> Version {
         let name = lsn.map_or_else(|| format!("t{ts}"), |l| l.to_string());
@@ -179,7 +179,7 @@ mod tests {
         ScannedItem { versions, live, ..ScannedItem::new(item) }
     }
 
-    fn checks(found: &ScannedItem, times: Times) -> (Vec<Check>, bool) {
+    fn checks(found: &ScannedItem, times: AgeLimits) -> (Vec<Check>, bool) {
         let examined = examine(found, times);
         (examined.findings.iter().map(|f| f.check).collect(), examined.pending)
     }
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(checks(&found(later, Some(("e1", 10))), TIMES), (vec![Check::Newest], false));
         let gap = vec![version("create", 10, Some(1), None), version("replace", 20, Some(5), Some(3))];
         assert_eq!(checks(&found(gap.clone(), Some(("e5", 20))), TIMES), (vec![Check::Chain], false));
-        let since = Times { since: Some(PointInTime::from_epoch(21)), ..TIMES };
+        let since = AgeLimits { since: Some(PointInTime::from_epoch(21)), ..TIMES };
         assert_eq!(checks(&found(gap, Some(("e5", 20))), since), (vec![], false));
         let mut part = one();
         part[0].fidelity = Some(VersionFidelity::Known(RecordFidelity::Partial));

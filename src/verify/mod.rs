@@ -36,11 +36,11 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 pub use self::{
     check::{Check, Finding, Verdict},
-    report::{CheckReport, Named, Report},
+    report::{CheckReport, NamedFinding, Report},
 };
 use self::{
     compare::Compared,
-    examine::{Times, examine},
+    examine::{AgeLimits, examine},
     sample::Sample,
 };
 use crate::{
@@ -58,7 +58,7 @@ use crate::{
         ends::from_previous_container,
         failed_writes::FailedWrites,
         live::LiveDetail,
-        reading::Which,
+        reading::WhichEnd,
         removals::Hole,
         scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope},
     },
@@ -114,7 +114,7 @@ pub async fn run(request: Request, cx: AnyContext<'_>) -> Result<Report, VerifyE
     let hash_ranges = containers.hash_ranges(request.shard).map_err(VerifyError::Shard)?;
     let shape = if request.repair { request.extent.shape(&containers).await? } else { None };
     let pace = RuLimiter::new(cx.account.meter(), request.ru_limit);
-    let times = Times {
+    let times = AgeLimits {
         now: cx.account.now().await.timestamp(),
         grace: request.grace,
         since: request.since,
@@ -142,7 +142,7 @@ pub async fn run(request: Request, cx: AnyContext<'_>) -> Result<Report, VerifyE
     let sample = scanned?;
     let rest = async {
         job.rebuild(sample, &mut report).await?;
-        for which in [Which::Oldest, Which::Newest] {
+        for which in [WhichEnd::Oldest, WhichEnd::Newest] {
             let elsewhere = from_previous_container(&containers, which).await?;
             report.count(Check::Container, u64::from(elsewhere));
         }
@@ -166,7 +166,7 @@ struct Job<'a> {
     hash_ranges: &'a [HashRange],
     pace: &'a RuLimiter,
     shape: Option<&'a Redactor>,
-    times: Times,
+    times: AgeLimits,
     step: &'a dyn ProgressStep,
     failed: &'a FailedWrites,
 }

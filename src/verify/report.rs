@@ -55,12 +55,12 @@ pub struct CheckReport {
     /// The first and the last second that they concern, epoch seconds.
     pub span: Option<(i64, i64)>,
     /// The first few of them.
-    pub named: Vec<Named>,
+    pub named: Vec<NamedFinding>,
 }
 
 /// A document that is named.
 #[derive(Debug, Serialize)]
-pub struct Named {
+pub struct NamedFinding {
     /// Its id; the record's, when the document is unknown.
     pub id: String,
     /// Its partition key, as a JSON array of components.
@@ -97,7 +97,11 @@ impl Report {
             found.span = Some(found.span.map_or((from, to), |(first, last)| (first.min(from), last.max(to))));
         }
         if found.named.len() < most {
-            found.named.push(Named { id: item.id.clone(), pk: item.partition_key.to_json(), detail: finding.detail });
+            found.named.push(NamedFinding {
+                id: item.id.clone(),
+                pk: item.partition_key.to_json(),
+                detail: finding.detail,
+            });
         }
     }
 
@@ -107,7 +111,7 @@ impl Report {
         let found = self.checks.entry(Check::Record).or_default();
         found.count += 1;
         if found.named.len() < most {
-            found.named.push(Named { id: bad.record_id.clone(), pk: Value::Null, detail: chain(&bad.problem) });
+            found.named.push(NamedFinding { id: bad.record_id.clone(), pk: Value::Null, detail: chain(&bad.problem) });
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::Utc;
 use cosmos_rewind::{
     change::key::PartitionKey,
-    config::{Account, Settings},
+    config::{AccountSettings, Settings},
     cosmos::{Container, Cosmos},
     history::{
         CosmosReader,
@@ -207,7 +207,7 @@ async fn the_json_output_has_exactly_the_documented_fields() {
     let there = ready["endpoint"].as_str().unwrap();
     let body = json!({"id": "forked", "pk": "forked"}).to_string().into_bytes();
     let account = Settings::from_pairs([("CosmosDB__accountEndpoint", there)]);
-    let copy = Cosmos::new(Account::from_settings(&account).unwrap()).container("dev", "events").await.unwrap();
+    let copy = Cosmos::new(AccountSettings::from_settings(&account).unwrap()).container("dev", "events").await.unwrap();
     copy.upsert(&PartitionKey::parse("forked").unwrap(), "forked", body).await.unwrap();
     let (saved, folder) = ("forked.json", world.app.folder.path());
     let planned = world.run(&["diff", "--fork", there, "--plan-out", saved, "--format", "json"]).await.json();

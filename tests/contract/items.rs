@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use cosmos_rewind::{
     change::key::ItemKey,
-    cosmos::{Action, Concurrency, Disposition, Failure, Job, RuLimiter, RuMeter, Status, Tally, Writers},
+    cosmos::{
+        Concurrency, Disposition, Failure, RuLimiter, RuMeter, Status, WriteAction, WriteJob, WriteTally, Writers,
+    },
     history::memory::Fault,
 };
 use serde_json::{Value, json};
@@ -132,18 +134,20 @@ async fn a_write_in_memory_may_be_applied_although_its_answer_is_a_failure() {
 async fn a_write_with_a_lost_answer_is_counted_by_its_outcome() {
     let (account, _) = memory(LAYOUTS[0]);
     let body = |n: i64| json!({"id": "a", "pk": "p", "n": n}).to_string().into_bytes();
-    let written = async |action: Action| {
+    let written = async |action: WriteAction| {
         let pace = RuLimiter::new(&RuMeter::default(), None);
         let observer = Arc::new(|_: &ItemKey, failure: Option<&Failure>| assert!(failure.is_none()));
         let writers =
             Writers::start(account.source.clone(), Concurrency::AtMost(1), pace, observer, &CancellationToken::new());
-        assert!(writers.send(Job { item: ItemKey { id: "a".into(), partition_key: key("p") }, action }).await);
+        assert!(writers.send(WriteJob { item: ItemKey { id: "a".into(), partition_key: key("p") }, action }).await);
         writers.finish().await.0
     };
-    let (created, skipped) = (Tally { created: 1, ..Tally::default() }, Tally { skipped: 1, ..Tally::default() });
+    let (created, skipped) =
+        (WriteTally { created: 1, ..WriteTally::default() }, WriteTally { skipped: 1, ..WriteTally::default() });
     // A replacement reads the item before it writes, so the fault has to skip that first request.
-    let create: (&dyn Fn(i64) -> Action, &[Fault]) = (&|n| Action::Create(body(n)), &[]);
-    let replace: (&dyn Fn(i64) -> Action, &[Fault]) = (&|n| Action::ReplaceOlder(body(n), i64::MIN), &[Fault::No]);
+    let create: (&dyn Fn(i64) -> WriteAction, &[Fault]) = (&|n| WriteAction::Create(body(n)), &[]);
+    let replace: (&dyn Fn(i64) -> WriteAction, &[Fault]) =
+        (&|n| WriteAction::ReplaceOlder(body(n), i64::MIN), &[Fault::No]);
     for (action, before) in [create, replace] {
         let fails = |fault: Fault| account.source.fail_next(before.iter().copied().chain([fault]));
         fails(Fault::Unanswered(Status::new(503, 0)));
@@ -152,6 +156,6 @@ async fn a_write_with_a_lost_answer_is_counted_by_its_outcome() {
         // A failed write that was not stored must not be mistaken for the existing write of another process.
         account.source.fail_next([Fault::Refused(Status::new(503, 0))]);
         assert_eq!(written(action(2)).await, skipped);
-        written(Action::Delete).await;
+        written(WriteAction::Delete).await;
     }
 }

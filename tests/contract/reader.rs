@@ -7,7 +7,7 @@ use cosmos_rewind::{
     cosmos::{HashRange, Param},
     history::{
         entry::Entry,
-        reading::{Detail, Journals, Which},
+        reading::{Detail, Journals, WhichEnd},
     },
 };
 use serde_json::{Value, json};
@@ -230,7 +230,7 @@ async fn a_record_is_found_by_its_item_and_id_and_a_missing_one_is_none() {
 #[tokio::test]
 async fn the_ends_of_a_history_are_its_oldest_and_newest_version() {
     for side in super::empty(LAYOUTS[0]).await {
-        for which in [Which::Oldest, Which::OldestOfAll, Which::NewestOfAll, Which::NewestPart] {
+        for which in [WhichEnd::Oldest, WhichEnd::OldestOfAll, WhichEnd::NewestOfAll, WhichEnd::NewestPart] {
             assert_eq!(side.containers.changes.end(which).await.unwrap(), None, "{}", side.name);
         }
     }
@@ -238,34 +238,34 @@ async fn the_ends_of_a_history_are_its_oldest_and_newest_version() {
         let end = async |which| side.containers.changes.end(which).await.unwrap().unwrap().ts;
         let times: Vec<f64> = side.records.iter().filter_map(|record| record["_change"]["ts"].as_f64()).collect();
         let newest = times.iter().copied().fold(f64::MIN, f64::max);
-        assert_eq!(end(Which::Newest).await as f64, newest, "{}", side.name);
+        assert_eq!(end(WhichEnd::Newest).await as f64, newest, "{}", side.name);
         let told = side.records.iter().map(|record| &record["_change"]).filter(|change| {
             ["create", "replace", "update", "delete", "expire"].map(Value::from).contains(&change["op"])
                 || (change["op"] == "baseline" && change["via"] == "follow")
         });
         let times: Vec<i64> = told.filter_map(|change| change["ts"].as_f64()).map(|ts| ts as i64).collect();
-        let ends = (end(Which::OldestOfAll).await, end(Which::NewestOfAll).await);
+        let ends = (end(WhichEnd::OldestOfAll).await, end(WhichEnd::NewestOfAll).await);
         assert_eq!(ends, (*times.iter().min().unwrap(), *times.iter().max().unwrap()), "{}", side.name);
         let before = times.iter().copied().filter(|ts| *ts < ends.1).max().unwrap();
-        assert_eq!(end(Which::NewestOfAllBefore(ends.1)).await, before, "{}", side.name);
-        assert_eq!(side.containers.changes.end(Which::NewestOfAllBefore(ends.0)).await.unwrap(), None);
+        assert_eq!(end(WhichEnd::NewestOfAllBefore(ends.1)).await, before, "{}", side.name);
+        assert_eq!(side.containers.changes.end(WhichEnd::NewestOfAllBefore(ends.0)).await.unwrap(), None);
         // In the encoded id, the last character of the container's part includes bits of the document's first byte.
         for (container, round) in [(0xe3b5_1e00_ffff_ff4d, 0), (0xe3b5_1e00_ffff_ff4e, 2)] {
-            assert_eq!(end(Which::OldestOf(container)).await, START + round * 60, "{}", side.name);
+            assert_eq!(end(WhichEnd::OldestOf(container)).await, START + round * 60, "{}", side.name);
         }
-        assert_eq!(side.containers.changes.end(Which::OldestOf(7)).await.unwrap(), None, "{}", side.name);
+        assert_eq!(side.containers.changes.end(WhichEnd::OldestOf(7)).await.unwrap(), None, "{}", side.name);
     }
 }
 
 #[tokio::test]
 async fn a_part_of_a_document_is_found_whatever_is_newer() {
     for mut side in filled(LAYOUTS[0]).await {
-        assert_eq!(side.containers.changes.end(Which::NewestPart).await.unwrap(), None, "{}", side.name);
+        assert_eq!(side.containers.changes.end(WhichEnd::NewestPart).await.unwrap(), None, "{}", side.name);
         let change = json!({"v": 1, "op": "create", "ts": START + 1, "lsn": 1, "etag": "\"1\"", "key": ["key-1"],
                             "fidelity": "partial", "via": "trigger", "partial": {"dropped": ["/n"]}});
         let record = json!({"id": "part~1", "pk": "key-1", "_originalId": "part", "_change": change});
         side.put(LAYOUTS[0], record).await;
-        let found = side.containers.changes.end(Which::NewestPart).await.unwrap();
+        let found = side.containers.changes.end(WhichEnd::NewestPart).await.unwrap();
         assert_eq!(found.map(|end| end.ts), Some(START + 1), "{}", side.name);
     }
 }
@@ -273,7 +273,7 @@ async fn a_part_of_a_document_is_found_whatever_is_newer() {
 #[tokio::test]
 async fn a_filtered_copy_is_not_an_end_and_an_absent_field_is_undecided() {
     for mut side in filled(LAYOUTS[0]).await {
-        let first = side.containers.changes.end(Which::OldestOfAll).await.unwrap();
+        let first = side.containers.changes.end(WhichEnd::OldestOfAll).await.unwrap();
         for (name, via, fidelity) in [("filtered", "filter", "exact"), ("absent", "trigger", "absent")] {
             let ts = if via == "filter" { START - 60 } else { START + 60 };
             let change = json!({"v": 1, "op": "create", "ts": ts, "lsn": 1, "etag": "\"1\"", "key": ["key-1"],
@@ -282,7 +282,7 @@ async fn a_filtered_copy_is_not_an_end_and_an_absent_field_is_undecided() {
             side.put(LAYOUTS[0], record).await;
         }
         let changes = &side.containers.changes;
-        assert_eq!(changes.end(Which::OldestOfAll).await.unwrap(), first, "{}", side.name);
+        assert_eq!(changes.end(WhichEnd::OldestOfAll).await.unwrap(), first, "{}", side.name);
         // The record's own id and key must not be taken for the document's.
         let matches = all(changes.matching(HashRange::WHOLE, "c.n = 1", &[])).await;
         let undecided = matches.iter().filter(|found| found.undecided);

@@ -10,7 +10,7 @@ use cosmos_rewind::{
     config::{Names, Settings},
     context::Context,
     cosmos::Items as _,
-    find::{Condition, FoundWrite, Report, Request, SearchMode, Which, find},
+    find::{Condition, FoundWrite, Report, Request, SearchMode, SearchedDocuments, find},
     history::{Account as _, AnyContext, memory::MemoryAccount},
 };
 use proptest::prelude::*;
@@ -188,13 +188,13 @@ proptest! {
 
             // A single document.
             let one = &lives[0];
-            let which = Which::One { id: one.id.clone(), key: None };
+            let which = SearchedDocuments::One { id: one.id.clone(), key: None };
             if !one.states.is_empty() {
                 let (writes, report) = found(&cx, Request { which, ..request(window.0, window.1, is_sql) }).await;
                 compare(&lives[..1], window, &writes, &report);
             }
             // Documents that ever had a price of 3.
-            let which = Which::Where { predicate: "c.price = 3".into(), params: Vec::new() };
+            let which = SearchedDocuments::Where { predicate: "c.price = 3".into(), params: Vec::new() };
             let ever: Vec<Life> =
                 lives.iter().filter(|life| life.states.iter().any(|state| state.price == Some(3))).cloned().collect();
             let (writes, report) = found(&cx, Request { which, ..request(window.0, window.1, is_sql) }).await;
@@ -215,7 +215,7 @@ async fn a_long_history_is_bisected() {
     let names = names();
     let cx = Context::new(&account, &names).any();
     let spent = account.meter().total();
-    let which = Which::One { id: life.id.clone(), key: None };
+    let which = SearchedDocuments::One { id: life.id.clone(), key: None };
     let request = Request { which, manner: SearchMode::FlipsOnce, ..request(None, None, false) };
     let (writes, report) = found(&cx, request).await;
     compare(&[life], (None, None), &writes, &report);

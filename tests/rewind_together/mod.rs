@@ -4,7 +4,7 @@ mod use_case;
 
 use cosmos_rewind::{
     change::key::PartitionKey,
-    config::{Account, Settings},
+    config::{AccountSettings, Settings},
     cosmos::{Container, Cosmos},
 };
 use serde_json::{Value, json};
@@ -366,7 +366,7 @@ async fn a_repair_made_in_a_fork_is_merged_into_two_containers() {
     program.line().await;
     let fork = ready["endpoint"].as_str().unwrap();
     let account = Settings::from_pairs([("CosmosDB__accountEndpoint", fork)]);
-    let cosmos = Cosmos::new(Account::from_settings(&account).unwrap());
+    let cosmos = Cosmos::new(AccountSettings::from_settings(&account).unwrap());
     for (source, id) in [("events", "event"), ("orders", "order")] {
         let document = json!({"id": id, "pk": id, "state": "repaired", "by": "job"});
         let copy = cosmos.container("dev", source).await.unwrap();

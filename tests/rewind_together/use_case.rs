@@ -6,8 +6,8 @@ use cosmos_rewind::{
     context::Context,
     history::AnyContext,
     restore::{
-        self, Limits, Request, RestoreError, RunOptions, Which,
-        together::{OnePlan, Part, Stage, pairs, plan_each},
+        self, PlanLimits, Request, RestoreError, RunOptions, Targets,
+        together::{ContainerPlan, OnePlan, Stage, pairs, plan_each},
     },
 };
 
@@ -24,19 +24,19 @@ async fn a_restore_stopped_in_the_first_container_does_not_begin_in_the_second()
     let cx = Context::new(&two.app.cosmos, &all[0]).any();
     let at = PointInTime::from_epoch(two.now - 1800);
     let plans = plan_each::<RestoreError>(&all, &cx, async |_, containers, cx| {
-        let request = Request { together: pairs(&all), ..Request::at(Which::All, at) };
+        let request = Request { together: pairs(&all), ..Request::at(Targets::All, at) };
         Ok(restore::plan(&request, containers, cx).await.map(OnePlan::from))
     });
     let plans = plans.await.unwrap();
     assert_eq!((plans.parts.len(), plans.writes(), plans.is_odd(), plans.alone().is_none()), (2, 2, false, true));
-    assert!(plans.approve(&Limits { max: 1, max_deletes: None }).is_err(), "the limits apply to both");
+    assert!(plans.approve(&PlanLimits { max: 1, max_deletes: None }).is_err(), "the limits apply to both");
 
-    let approvals = plans.approve(&Limits { max: 2, max_deletes: None }).unwrap();
+    let approvals = plans.approve(&PlanLimits { max: 2, max_deletes: None }).unwrap();
     let journal = two.app.folder.path().join("journals");
     let options = RunOptions { force: false, concurrency: 4, ru_limit: None, journal };
     let apply = async |cx: &AnyContext<'_>| {
         let mut told = Vec::new();
-        let tell = |part: &Part, stage| match stage {
+        let tell = |part: &ContainerPlan, stage| match stage {
             Stage::Begun => told.push(part.names.source.clone()),
             Stage::Ended(report) => told.push(format!("{} written, {} not", report.results.done, report.not_begun)),
         };

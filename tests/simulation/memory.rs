@@ -19,9 +19,9 @@ use cosmos_rewind::{
     history::{
         AnyContext,
         baseline::Extent,
-        memory::{Fault, MemoryAccount, MemoryContainer, MemoryHistory, Written},
+        memory::{Fault, FeedWrite, MemoryAccount, MemoryContainer, MemoryHistory},
     },
-    restore::{self, Approval, Limits, Report, Request, RunOptions, UndoRequest, Use, Which},
+    restore::{self, Approval, PlanLimits, Report, Request, RunOptions, Targets, UndoRequest, Use},
     retention::{self, Policy},
     verify::{self, Verdict},
 };
@@ -71,7 +71,7 @@ pub(super) fn contents(container: &MemoryContainer) -> Contents {
 }
 
 /// The container's contents at the end of a second, from its log.
-fn at(log: &[Written], ts: i64) -> Contents {
+fn at(log: &[FeedWrite], ts: i64) -> Contents {
     let mut contents = Contents::new();
     for write in log.iter().filter(|write| write.ts <= ts) {
         let place = (write.item.id.clone(), write.item.partition_key.to_json()[0].to_string());
@@ -84,7 +84,7 @@ fn at(log: &[Written], ts: i64) -> Contents {
 }
 
 /// The log as the trigger delivers it in all-versions mode.
-fn feed(log: &[Written]) -> Vec<Value> {
+fn feed(log: &[FeedWrite]) -> Vec<Value> {
     let mut last: BTreeMap<(String, String), i64> = BTreeMap::new();
     let mut items = Vec::new();
     for write in log {
@@ -181,7 +181,7 @@ impl World {
             max_deletes: Some(100),
             stamp: false,
             concurrency: 4,
-            ..Request::at(Which::All, PointInTime::from_epoch(at))
+            ..Request::at(Targets::All, PointInTime::from_epoch(at))
         }
     }
 
@@ -194,7 +194,7 @@ impl World {
         let cx = self.cx();
         let containers = restore::open(into, &cx).await.unwrap();
         let plan = restore::plan(request, &containers, &cx).await.unwrap().plan;
-        let approval = Approval::of(&plan, &Limits { max: 100, max_deletes: None }).unwrap();
+        let approval = Approval::of(&plan, &PlanLimits { max: 100, max_deletes: None }).unwrap();
         let this = Use { run: &plan.head.id, made_now: true, texts: None };
         let report = restore::apply(&plan, &approval, this, &self.options(), &containers, &cx).await.unwrap();
         (plan.head.id.clone(), report)
@@ -206,7 +206,7 @@ impl World {
         let journal = self.folder.path().join("journal");
         let request = UndoRequest { restore: restore.into(), journal, concurrency: 4, ru_limit: None };
         let (plan, containers) = restore::undo(&request, &cx).await.unwrap();
-        let approval = Approval::of(&plan, &Limits { max: 100, max_deletes: None }).unwrap();
+        let approval = Approval::of(&plan, &PlanLimits { max: 100, max_deletes: None }).unwrap();
         let this = Use { run: &plan.head.id, made_now: true, texts: None };
         restore::apply(&plan, &approval, this, &self.options(), &containers, &cx).await.unwrap()
     }
@@ -340,7 +340,7 @@ async fn undo_does_not_recreate_a_document_that_someone_else_deleted() {
     assert_eq!(plan.totals.writes, 1);
     world.account.source.delete(&key, "new", None).await.unwrap();
     world.account.source.fail_next([Fault::Refused(Status::new(503, 0))]);
-    let approval = Approval::of(&plan, &Limits { max: 9, max_deletes: None }).unwrap();
+    let approval = Approval::of(&plan, &PlanLimits { max: 9, max_deletes: None }).unwrap();
     let this = Use { run: &plan.head.id, made_now: true, texts: None };
     let report = restore::apply(&plan, &approval, this, &world.options(), &containers, &cx).await.unwrap();
     assert_eq!((report.results.done, report.results.already), (0, 1), "{report:?}");
@@ -358,7 +358,7 @@ async fn a_delete_whose_answer_was_lost_is_the_restores_own() {
     let cx = world.cx();
     let containers = restore::open(None, &cx).await.unwrap();
     let plan = restore::plan(&request, &containers, &cx).await.unwrap().plan;
-    let approval = Approval::of(&plan, &Limits { max: 9, max_deletes: None }).unwrap();
+    let approval = Approval::of(&plan, &PlanLimits { max: 9, max_deletes: None }).unwrap();
     let this = Use { run: &plan.head.id, made_now: true, texts: None };
     let lost = Fault::Unanswered(Status::new(408, 0));
     world.account.source.fail_next([Fault::Refused(Status::new(503, 0)), lost]);

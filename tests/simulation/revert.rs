@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cosmos_rewind::{
-    change::{key::PartitionKey, merge::Rules, time::PointInTime},
+    change::{key::PartitionKey, merge::MergeRules, time::PointInTime},
     cosmos::Items as _,
-    restore::{self, Approval, Limits, RestoreError, Use, Which},
+    restore::{self, Approval, PlanLimits, RestoreError, Targets, Use},
     revert,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -192,10 +192,10 @@ async fn play(seed: u64) {
     let containers = restore::open(None, &cx).await.unwrap();
     let request = revert::Request {
         filter: by_filter.then(|| format!("op != \"delete\" && doc.by == {BAD:?}")),
-        rules: Rules { bookkeeping: vec![vec!["by".into()]], ..Rules::default() },
+        rules: MergeRules { bookkeeping: vec![vec!["by".into()]], ..MergeRules::default() },
         delete_created: true,
         concurrency: 4,
-        ..revert::Request::of(Which::All, PointInTime::from_epoch(from), PointInTime::from_epoch(to))
+        ..revert::Request::of(Targets::All, PointInTime::from_epoch(from), PointInTime::from_epoch(to))
     };
     let planned = match revert::plan(&request, &containers, &cx).await {
         Err(RestoreError::NothingToRevert { .. }) => {
@@ -216,7 +216,7 @@ async fn play(seed: u64) {
         .collect();
     assert_eq!(listed, story.conflicts(), "{name}: conflicts");
 
-    let approval = Approval::of(plan, &Limits { max: 100, max_deletes: Some(100) }).unwrap();
+    let approval = Approval::of(plan, &PlanLimits { max: 100, max_deletes: Some(100) }).unwrap();
     let this = Use { run: &plan.head.id, made_now: true, texts: None };
     let writes = world.account.source.written().len();
     let report = restore::apply(plan, &approval, this, &world.options(), &containers, &cx).await.unwrap();

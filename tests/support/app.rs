@@ -10,10 +10,10 @@ use cosmos_rewind::{
         record::{self, RecordContext, layout::key_of_other},
         version::Version,
     },
-    config::{Account, Settings},
+    config::{AccountSettings, Settings},
     cosmos::{Container, Cosmos},
     history::HistoryWriter as _,
-    local::{Call, Inside, Line, LocalCosmos, LocalOptions, RequestOutcome},
+    local::{Call, Connection, Inside, LocalCosmos, LocalOptions, RequestOutcome},
 };
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ pub struct TestApp {
 #[derive(Debug)]
 struct Calm;
 
-impl Line for Calm {
+impl Connection for Calm {
     fn fate(&self, _: &Call<'_>) -> RequestOutcome {
         RequestOutcome::Done(Duration::ZERO)
     }
@@ -69,7 +69,7 @@ impl TestApp {
         std::fs::copy("CaptureChanges/function.json", function.join("function.json")).unwrap();
         let inside = local.inside(Arc::new(Calm));
         let settings = Settings::from_pairs([("CosmosDB__accountEndpoint", inside.address().as_str())]);
-        let cosmos = Cosmos::new(Account::from_settings(&settings).unwrap());
+        let cosmos = Cosmos::new(AccountSettings::from_settings(&settings).unwrap());
         Self { local, proxy, folder, cosmos, _inside: inside }
     }
 

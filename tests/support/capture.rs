@@ -6,7 +6,7 @@ use std::{
 };
 
 use cosmos_rewind::{
-    capture::{Capture, Limits, Recent},
+    capture::{Capture, CaptureLimits, Recent},
     change::{Via, fidelity::Delivery},
     clock::SystemClock,
     config::{Credential, DeadLetterLocation, Fidelity, Secret},
@@ -20,7 +20,7 @@ pub fn letters(folder: &Path) -> DeadLetterStore {
 }
 
 /// Exact capture behind a host that rewrites dates, by a process with an empty write cache.
-pub fn capture_into<H>(history: H, folder: &Path, limits: Limits) -> Capture<H> {
+pub fn capture_into<H>(history: H, folder: &Path, limits: CaptureLimits) -> Capture<H> {
     Capture {
         function: "CaptureChanges".into(),
         clock: SystemClock::shared(),

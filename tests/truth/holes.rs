@@ -3,7 +3,7 @@
 use cosmos_rewind::{
     change::{key::PartitionKey, time::PointInTime, version::Version},
     history::{frontier::Reach, known::Facts, live::Live},
-    restore::plan::{Action, Rules, decide},
+    restore::plan::{Action, StepRules, decide},
 };
 use serde_json::{Value, json};
 
@@ -93,7 +93,7 @@ fn a_delete_proves_nothing_about_an_earlier_container() {
             lost: None,
         };
         let container = versions[2].container;
-        let rules = Rules { delete_newer: true, container, ..Rules::at(PointInTime::from_epoch(25)) };
+        let rules = StepRules { delete_newer: true, container, ..StepRules::at(PointInTime::from_epoch(25)) };
         let step = decide(&item, facts, rules);
         assert_eq!(step.action, expected, "{:?}", step.notes);
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use cosmos_rewind::{
     change::key::PartitionKey,
-    local::trigger::{FeedMode, FunctionBinding, Handler, Trigger, TriggerOptions},
+    local::trigger::{FunctionBinding, HandlerProgram, Trigger, TriggerMode, TriggerOptions},
 };
 use serde_json::{Value, json};
 
@@ -57,9 +57,9 @@ impl Life {
 
     async fn trigger(&self) -> Trigger {
         let mut options = TriggerOptions::new(self.app.folder.path().to_owned());
-        options.handler = Handler::Running(self.handler.url("").parse().unwrap());
+        options.handler = HandlerProgram::Running(self.handler.url("").parse().unwrap());
         options.binding = Some(FunctionBinding::capture_changes(&[]));
-        options.mode = Some(FeedMode::AllVersions);
+        options.mode = Some(TriggerMode::AllVersions);
         options.poll_delay = Some(Duration::from_millis(20));
         Trigger::start(&self.app.local, options).await.unwrap()
     }

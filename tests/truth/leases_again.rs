@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cosmos_rewind::{
     change::key::PartitionKey,
-    local::trigger::{FeedMode, FunctionBinding, Handler, Trigger, TriggerOptions},
+    local::trigger::{FunctionBinding, HandlerProgram, Trigger, TriggerMode, TriggerOptions},
 };
 use serde_json::{Value, json};
 
@@ -14,9 +14,9 @@ use crate::support::{Handler as Process, TestApp, eventually};
 
 async fn trigger(app: &TestApp, handler: &Process) -> Trigger {
     let mut options = TriggerOptions::new(app.folder.path().to_owned());
-    options.handler = Handler::Running(handler.url("").parse().unwrap());
+    options.handler = HandlerProgram::Running(handler.url("").parse().unwrap());
     options.binding = Some(FunctionBinding::capture_changes(&[]));
-    options.mode = Some(FeedMode::AllVersions);
+    options.mode = Some(TriggerMode::AllVersions);
     options.poll_delay = Some(Duration::from_millis(20));
     Trigger::start(&app.local, options).await.unwrap()
 }

@@ -4,7 +4,7 @@
 use std::{borrow::Cow, collections::HashMap};
 
 use super::place::{ArrayKey, Place, Segment, identity};
-use crate::change::diff::{Meaning, Node};
+use crate::change::diff::{Meaning, ValueNode};
 
 /// One value that a write changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,9 @@ pub(super) fn changes_at<'a>(
 ) -> Vec<Changed<'a>> {
     let (mut found, mut place) = (Vec::new(), place.clone());
     match (before, after) {
-        (Some(old), Some(new)) => compare(&Node::parse(old, 0), &Node::parse(new, 0), &mut place, keys, &mut found),
+        (Some(old), Some(new)) => {
+            compare(&ValueNode::parse(old, 0), &ValueNode::parse(new, 0), &mut place, keys, &mut found)
+        }
         (None, None) => {}
         (before, after) => found.push(Changed { place, before, after }),
     }
@@ -40,15 +42,15 @@ pub(super) fn changes_at<'a>(
 }
 
 fn compare<'a>(
-    before: &Node<'a>,
-    after: &Node<'a>,
+    before: &ValueNode<'a>,
+    after: &ValueNode<'a>,
     place: &mut Place,
     keys: &[ArrayKey],
     found: &mut Vec<Changed<'a>>,
 ) {
     let at = |segment: Segment,
-              old: Option<&Node<'a>>,
-              new: Option<&Node<'a>>,
+              old: Option<&ValueNode<'a>>,
+              new: Option<&ValueNode<'a>>,
               place: &mut Place,
               found: &mut Vec<_>| {
         place.0.push(segment);
@@ -89,19 +91,19 @@ fn compare<'a>(
     }
 }
 
-fn whole<'a>(before: &Node<'a>, after: &Node<'a>, place: &Place) -> Changed<'a> {
+fn whole<'a>(before: &ValueNode<'a>, after: &ValueNode<'a>, place: &Place) -> Changed<'a> {
     Changed { place: place.clone(), before: Some(before.text), after: Some(after.text) }
 }
 
 /// The elements of an array by what identifies them.
 struct Keyed<'n, 'a> {
-    list: Vec<(Cow<'n, str>, &'n Node<'a>)>,
+    list: Vec<(Cow<'n, str>, &'n ValueNode<'a>)>,
     places: HashMap<String, usize>,
 }
 
 impl<'n, 'a> Keyed<'n, 'a> {
     /// `None` when one has no identity, or two have the same: then the array is one value.
-    fn of(elements: &'n [Node<'a>], key: &[String]) -> Option<Self> {
+    fn of(elements: &'n [ValueNode<'a>], key: &[String]) -> Option<Self> {
         let mut keyed = Self { list: Vec::with_capacity(elements.len()), places: HashMap::new() };
         for (place, node) in elements.iter().enumerate() {
             let is = identity(node.text, key)?;
@@ -113,7 +115,7 @@ impl<'n, 'a> Keyed<'n, 'a> {
         Some(keyed)
     }
 
-    fn get(&self, is: &str) -> Option<&'n Node<'a>> {
+    fn get(&self, is: &str) -> Option<&'n ValueNode<'a>> {
         self.list.get(*self.places.get(is)?).map(|(_, node)| *node)
     }
 }

@@ -55,7 +55,7 @@ impl Edit {
     ///
     /// # Errors
     /// When the text of a version is missing, or a part does not fit.
-    pub fn value(&self, texts: &impl Texts) -> Result<Option<String>, EditError> {
+    pub fn value(&self, texts: &impl VersionTexts) -> Result<Option<String>, EditError> {
         let Some(record) = &self.record else { return Ok(None) };
         let Some(value) = get(text_of(texts, record)?, &self.place.0) else { return Ok(None) };
         let mut value = value.to_owned();
@@ -88,18 +88,18 @@ impl Edit {
 }
 
 /// Texts of versions, by the ids of their records.
-pub trait Texts {
+pub trait VersionTexts {
     /// The text of a version that is a document.
     fn text(&self, record: &str) -> Option<&str>;
 }
 
-impl Texts for HashMap<String, String> {
+impl VersionTexts for HashMap<String, String> {
     fn text(&self, record: &str) -> Option<&str> {
         self.get(record).map(String::as_str)
     }
 }
 
-fn text_of<'t>(texts: &'t impl Texts, record: &str) -> Result<&'t str, EditError> {
+fn text_of<'t>(texts: &'t impl VersionTexts, record: &str) -> Result<&'t str, EditError> {
     texts.text(record).ok_or_else(|| EditError::NoText(record.to_owned()))
 }
 
@@ -107,7 +107,7 @@ fn text_of<'t>(texts: &'t impl Texts, record: &str) -> Result<&'t str, EditError
 ///
 /// # Errors
 /// When an edit does not fit the document.
-pub fn edited(document: Option<&str>, edits: &[Edit], texts: &impl Texts) -> Result<Option<String>, EditError> {
+pub fn edited(document: Option<&str>, edits: &[Edit], texts: &impl VersionTexts) -> Result<Option<String>, EditError> {
     let mut edits: Vec<&Edit> = edits.iter().collect();
     edits.sort_by_key(|edit| edit.place.0.len());
     let mut text = document.map(str::to_owned);

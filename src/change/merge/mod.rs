@@ -12,7 +12,7 @@ mod tests;
 mod walk;
 
 pub use self::{
-    edit::{BASE, Edit, EditError, FORK, Texts, edited, is_own_version},
+    edit::{BASE, Edit, EditError, FORK, VersionTexts, edited, is_own_version},
     place::{ArrayKey, Place, Segment, get},
-    walk::{Conflict, Merged, Prefer, RevertedField, Rules, Walk, Writer},
+    walk::{Conflict, MergeRules, MergeWalk, Merged, Prefer, RevertedField, VersionAuthor},
 };

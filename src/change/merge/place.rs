@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::change::{
-    diff::{Meaning, Members, Node, value_at},
+    diff::{Meaning, Members, ValueNode, value_at},
     edit::{elements, quote},
     extended,
     key::{parse_path, render_path},
@@ -101,7 +101,7 @@ impl ArrayKey {
 
 /// The meaning of a scalar in one spelling: 1.0 and 1 are the same identity, "1" is another; `None` for objects and
 /// arrays. A value of Extended JSON is a scalar, too.
-pub(super) fn identity_of(node: &Node<'_>) -> Option<String> {
+pub(super) fn identity_of(node: &ValueNode<'_>) -> Option<String> {
     match &node.meaning {
         Meaning::String(text) => Some(quote(text)),
         Meaning::Number(number) => Some(number.to_string()),
@@ -113,7 +113,7 @@ pub(super) fn identity_of(node: &Node<'_>) -> Option<String> {
 
 /// The members of a value of Extended JSON, sorted by name: their order does not matter.
 fn spelled(members: &Members<'_>) -> Option<String> {
-    let member = |(name, node): &(std::borrow::Cow<'_, str>, Node<'_>)| {
+    let member = |(name, node): &(std::borrow::Cow<'_, str>, ValueNode<'_>)| {
         let value = match &node.meaning {
             Meaning::Object(inner) => spelled(inner),
             _ => identity_of(node),
@@ -130,7 +130,7 @@ pub(super) fn identity(element: &str, key: &[String]) -> Option<String> {
     if !element.trim_start().starts_with('{') || extended::is_value(element) {
         return None;
     }
-    identity_of(&Node::parse(value_at(element, key)?, 0))
+    identity_of(&ValueNode::parse(value_at(element, key)?, 0))
 }
 
 /// The JSON text at a place. No place lies inside a value of Extended JSON.

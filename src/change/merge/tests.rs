@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Merged, Prefer, Rules, Walk, Writer, edited};
+use super::{MergeRules, MergeWalk, Merged, Prefer, VersionAuthor, edited};
 
-const BAD: Writer = Writer::Undone;
-const GOOD: Writer = Writer::Kept;
+const BAD: VersionAuthor = VersionAuthor::Undone;
+const GOOD: VersionAuthor = VersionAuthor::Kept;
 
 /// Merges a life: the document before, and what each write turned it into.
-fn merged_with(rules: &Rules, base: Option<&str>, writes: &[(Writer, Option<&str>)]) -> Merged {
-    let mut walk = Walk::from(base.map(|text| ("r0".to_owned(), text.to_owned())), rules);
+fn merged_with(rules: &MergeRules, base: Option<&str>, writes: &[(VersionAuthor, Option<&str>)]) -> Merged {
+    let mut walk = MergeWalk::from(base.map(|text| ("r0".to_owned(), text.to_owned())), rules);
     for (number, (by, text)) in writes.iter().enumerate() {
         walk.step(*by, format!("r{}", number + 1), text.map(str::to_owned)).unwrap();
     }
@@ -30,12 +30,12 @@ fn merged_with(rules: &Rules, base: Option<&str>, writes: &[(Writer, Option<&str
 }
 
 /// The resulting text, and the conflicts: place, base, theirs, ours.
-fn merged(base: &str, writes: &[(Writer, &str)]) -> (String, Vec<String>) {
-    shown(&merged_by(&Rules::default(), base, writes))
+fn merged(base: &str, writes: &[(VersionAuthor, &str)]) -> (String, Vec<String>) {
+    shown(&merged_by(&MergeRules::default(), base, writes))
 }
 
 /// `-` is a missing document.
-fn merged_by(rules: &Rules, base: &str, writes: &[(Writer, &str)]) -> Merged {
+fn merged_by(rules: &MergeRules, base: &str, writes: &[(VersionAuthor, &str)]) -> Merged {
     let text = |text| (text != "-").then_some(text);
     let writes: Vec<_> = writes.iter().map(|(by, after)| (*by, text(*after))).collect();
     merged_with(rules, text(base), &writes)
@@ -62,7 +62,8 @@ fn a_field_that_nobody_touched_since_goes_back_and_all_else_stays() {
 fn a_field_that_somebody_changed_later_is_a_conflict_with_three_values() {
     let life = [(BAD, r#"{"a":2,"b":2}"#), (GOOD, r#"{"a":3,"b":2}"#)];
     assert_eq!(merged(r#"{"a":1,"b":1}"#, &life), (r#"{"a":3,"b":1}"#.into(), vec!["/a 1 2 3".into()]));
-    let by = |prefer| merged_by(&Rules { prefer: Some(prefer), ..Rules::default() }, r#"{"a":1,"b":1}"#, &life);
+    let by =
+        |prefer| merged_by(&MergeRules { prefer: Some(prefer), ..MergeRules::default() }, r#"{"a":1,"b":1}"#, &life);
     let (ours, base) = (by(Prefer::Ours), by(Prefer::Base));
     assert_eq!((shown(&ours), ours.settled), ((r#"{"a":3,"b":1}"#.into(), none()), 1));
     assert_eq!((shown(&base), base.settled), ((r#"{"a":1,"b":1}"#.into(), none()), 1));
@@ -80,14 +81,14 @@ fn a_value_of_extended_json_goes_back_whole_and_keeps_nothing_of_another_type() 
     // Another spelling is not a change.
     let same = [life[0], (GOOD, r#"{"n":{ "$numberInt" : "\u0035" },"o":2}"#)];
     assert_eq!(merged(base, &same).1, none());
-    let only = Rules { only: vec![vec!["n".into(), "$numberInt".into()]], ..Rules::default() };
+    let only = MergeRules { only: vec![vec!["n".into(), "$numberInt".into()]], ..MergeRules::default() };
     let above = merged_by(&only, base, &life);
     assert_eq!((above.edits.len(), above.above.len()), (0, 1));
 }
 
 #[test]
 fn elements_are_known_by_a_key_of_extended_json() {
-    let rules = Rules { array_keys: vec!["/items=/sku".parse().unwrap()], ..Rules::default() };
+    let rules = MergeRules { array_keys: vec!["/items=/sku".parse().unwrap()], ..MergeRules::default() };
     let items =
         |a: u8, b: u8| format!(r#"{{"items":[{{"sku":{{"$oid":"a"}},"n":{a}}},{{"sku":{{"$oid":"b"}},"n":{b}}}]}}"#);
     let (bad, good) = (items(7, 1), items(7, 2));
@@ -115,7 +116,7 @@ fn several_bad_writes_between_good_ones_each_go_back_to_the_good_one_before() {
 
 #[test]
 fn who_wrote_last_is_no_conflict() {
-    let rules = Rules { bookkeeping: vec![vec!["by".into()]], ..Rules::default() };
+    let rules = MergeRules { bookkeeping: vec![vec!["by".into()]], ..MergeRules::default() };
     let base = r#"{"by":"ann","a":1,"b":1}"#;
     let job = (BAD, r#"{"by":"job","a":2,"b":1}"#);
     let later = shown(&merged_by(&rules, base, &[job, (GOOD, r#"{"by":"bob","a":2,"b":5}"#)]));
@@ -171,17 +172,21 @@ fn documents_that_were_deleted_come_back_and_those_that_were_made_go() {
     // Deleted by somebody else after a bad change: stays deleted.
     let bad = r#"{"id":"1","a":2}"#;
     assert_eq!(merged(doc, &[(BAD, bad), (GOOD, "-")]), ("-".into(), vec![format!("/ {doc} {bad} -")]));
-    let base = merged_by(&Rules { prefer: Some(Prefer::Base), ..Rules::default() }, doc, &[(BAD, bad), (GOOD, "-")]);
+    let base =
+        merged_by(&MergeRules { prefer: Some(Prefer::Base), ..MergeRules::default() }, doc, &[(BAD, bad), (GOOD, "-")]);
     assert_eq!(shown(&base), (doc.into(), none()));
 }
 
 #[test]
 fn what_expired_stays_gone_unless_a_bad_write_made_it_expire() {
     let doc = r#"{"id":"1","a":1}"#;
-    let gone = merged_by(&Rules::default(), doc, &[(BAD, r#"{"id":"1","a":2}"#), (Writer::Expiry, "-")]);
+    let gone = merged_by(&MergeRules::default(), doc, &[(BAD, r#"{"id":"1","a":2}"#), (VersionAuthor::Expiry, "-")]);
     assert!(gone.expired);
     assert_eq!(shown(&gone), ("-".into(), none()));
-    assert_eq!(merged(doc, &[(BAD, r#"{"id":"1","a":1,"ttl":5}"#), (Writer::Expiry, "-")]), (doc.into(), none()));
+    assert_eq!(
+        merged(doc, &[(BAD, r#"{"id":"1","a":1,"ttl":5}"#), (VersionAuthor::Expiry, "-")]),
+        (doc.into(), none())
+    );
 }
 
 #[test]
@@ -189,7 +194,7 @@ fn elements_with_a_key_are_fields_of_their_own_and_other_arrays_are_one_value() 
     let base = r#"{"items":[{"sku":"a","n":1},{"sku":"b","n":1}]}"#;
     let bad = r#"{"items":[{"sku":"a","n":-1}]}"#;
     let good = r#"{"items":[{"sku":"a","n":-1},{"sku":"c","n":3}]}"#;
-    let rules = Rules { array_keys: vec!["/items=/sku".parse().unwrap()], ..Rules::default() };
+    let rules = MergeRules { array_keys: vec!["/items=/sku".parse().unwrap()], ..MergeRules::default() };
     let by_key = shown(&merged_by(&rules, base, &[(BAD, bad), (GOOD, good)]));
     assert_eq!(by_key, (r#"{"items":[{"sku":"a","n":1},{"sku":"b","n":1},{"sku":"c","n":3}]}"#.into(), none()));
     let (text, conflicts) = merged(base, &[(BAD, bad), (GOOD, good)]);
@@ -201,7 +206,10 @@ fn elements_with_a_key_are_fields_of_their_own_and_other_arrays_are_one_value() 
 
 #[test]
 fn only_takes_back_what_it_names_and_says_what_was_larger() {
-    let only = |path: &[&str]| Rules { only: vec![path.iter().map(|s| (*s).to_owned()).collect()], ..Rules::default() };
+    let only = |path: &[&str]| MergeRules {
+        only: vec![path.iter().map(|s| (*s).to_owned()).collect()],
+        ..MergeRules::default()
+    };
     let base = r#"{"a":1,"o":{"x":1,"y":1}}"#;
     let one = merged_by(&only(&["o", "x"]), base, &[(BAD, r#"{"a":2,"o":{"x":2,"y":2}}"#)]);
     assert_eq!(shown(&one).0, r#"{"a":2,"o":{"x":1,"y":2}}"#);
@@ -288,7 +296,7 @@ proptest! {
             texts.push((if is_bad { BAD } else { GOOD }, document(&now)));
         }
         let texts: Vec<_> = texts.iter().map(|(by, text)| (*by, Some(text.as_str()))).collect();
-        let merged = merged_with(&Rules::default(), Some(&document(&first)), &texts);
+        let merged = merged_with(&MergeRules::default(), Some(&document(&first)), &texts);
         let result: Value = serde_json::from_str(merged.text.as_deref().unwrap()).unwrap();
         for (leaf, log) in log.iter().enumerate() {
             let (value, conflict) = fate(first.get(&leaf).copied(), log);

@@ -11,7 +11,7 @@ use crate::change::diff::same_value;
 
 /// How a document is merged.
 #[derive(Debug, Clone, Default)]
-pub struct Rules {
+pub struct MergeRules {
     /// Arrays whose elements are told apart.
     pub array_keys: Vec<ArrayKey>,
     /// Paths of members that every writer sets, such as who wrote last: a later value stays and is not a conflict.
@@ -33,7 +33,7 @@ pub enum Prefer {
 
 /// Who made a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Writer {
+pub enum VersionAuthor {
     /// A write that is undone.
     Undone,
     /// A write that is kept.
@@ -106,8 +106,8 @@ struct Clash {
 
 /// A walk through the versions of one document.
 #[derive(Debug)]
-pub struct Walk<'r> {
-    rules: &'r Rules,
+pub struct MergeWalk<'r> {
+    rules: &'r MergeRules,
     /// The newest version: its record and its text.
     record: Option<String>,
     text: Option<String>,
@@ -120,9 +120,9 @@ pub struct Walk<'r> {
     expired: bool,
 }
 
-impl<'r> Walk<'r> {
+impl<'r> MergeWalk<'r> {
     /// Begins before the first undone write: with the record and the text of that version, or with no document.
-    pub fn from(base: Option<(String, String)>, rules: &'r Rules) -> Self {
+    pub fn from(base: Option<(String, String)>, rules: &'r MergeRules) -> Self {
         let (record, text) = base.unzip();
         let (noted, clashes, texts) = (Vec::new(), Vec::new(), HashMap::new());
         Self { rules, record, text, noted, clashes, texts, expired: false }
@@ -132,7 +132,7 @@ impl<'r> Walk<'r> {
     ///
     /// # Errors
     /// When a text is not a document.
-    pub fn step(&mut self, by: Writer, record: String, text: Option<String>) -> Result<(), EditError> {
+    pub fn step(&mut self, by: VersionAuthor, record: String, text: Option<String>) -> Result<(), EditError> {
         let before = self.text.take();
         // A delete has no text that a value could come from.
         let before_record = std::mem::replace(&mut self.record, text.as_ref().map(|_| record));
@@ -144,31 +144,31 @@ impl<'r> Walk<'r> {
     /// Notes the changes of a write, between one text and the next; `record` is that of the first.
     fn between(
         &mut self,
-        by: Writer,
+        by: VersionAuthor,
         old: Option<&str>,
         new: Option<&str>,
         record: Option<&str>,
     ) -> Result<(), EditError> {
         let by = match by {
-            Writer::Expiry if self.touches_ttl() => Writer::Undone,
+            VersionAuthor::Expiry if self.touches_ttl() => VersionAuthor::Undone,
             by => by,
         };
-        if by == Writer::Expiry {
+        if by == VersionAuthor::Expiry {
             self.expired |= !self.noted.is_empty();
             self.noted.clear();
             return Ok(());
         }
         // Nothing is noted that a kept write could conflict with.
-        if by == Writer::Kept && self.noted.is_empty() {
+        if by == VersionAuthor::Kept && self.noted.is_empty() {
             return Ok(());
         }
         for change in changes(old, new, &self.rules.array_keys) {
             match by {
-                Writer::Undone => self.note(&change, old, record)?,
+                VersionAuthor::Undone => self.note(&change, old, record)?,
                 _ => self.keep(&change, (old, new), record)?,
             }
         }
-        if by == Writer::Undone {
+        if by == VersionAuthor::Undone {
             let noted = std::mem::take(&mut self.noted);
             self.noted = noted.into_iter().flat_map(|noted| self.told_apart(noted, new)).collect();
         }
@@ -299,7 +299,7 @@ impl<'r> Walk<'r> {
             self.text = text;
             return Ok(());
         }
-        self.step(Writer::Kept, String::new(), text)
+        self.step(VersionAuthor::Kept, String::new(), text)
     }
 
     /// The result, when the newest version is today's document.

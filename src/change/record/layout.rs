@@ -12,7 +12,7 @@ use crate::change::{
 
 /// Where a component of a history's key comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum KeyRole {
     /// The id of the document that the record belongs to.
     DocumentId,
     /// The record's own id.
@@ -21,7 +21,7 @@ pub enum Role {
     Member,
 }
 
-impl Role {
+impl KeyRole {
     /// The meaning of a path of the history's key.
     pub fn of(path: &[String]) -> Self {
         match path {
@@ -34,7 +34,7 @@ impl Role {
 
 /// Whether a path is the id; in a source that is the document's id.
 pub fn is_id(path: &[String]) -> bool {
-    Role::of(path) == Role::RecordId
+    KeyRole::of(path) == KeyRole::RecordId
 }
 
 /// The key paths of a history and of its source, and what follows from them.
@@ -62,28 +62,29 @@ impl Layout {
 
     /// Where a record of an item lies; `None` when that does not follow from the item's key.
     pub fn record_key(&self, item: &ItemKey, record_id: &str) -> Option<PartitionKey> {
-        let part = |path: &Vec<String>| match Role::of(path) {
-            Role::DocumentId => Some(KeyValue::String(item.id.clone())),
-            Role::RecordId => Some(KeyValue::String(record_id.to_owned())),
-            Role::Member => self.of_source(path, &item.partition_key),
+        let part = |path: &Vec<String>| match KeyRole::of(path) {
+            KeyRole::DocumentId => Some(KeyValue::String(item.id.clone())),
+            KeyRole::RecordId => Some(KeyValue::String(record_id.to_owned())),
+            KeyRole::Member => self.of_source(path, &item.partition_key),
         };
         self.changes.segments().iter().map(part).collect::<Option<_>>().map(PartitionKey)
     }
 
     /// Whether the place of a record follows from its item's key.
     pub fn addresses_records(&self) -> bool {
-        let is_known = |path: &Vec<String>| Role::of(path) != Role::Member || self.source.segments().contains(path);
+        let is_known =
+            |path: &Vec<String>| KeyRole::of(path) != KeyRole::Member || self.source.segments().contains(path);
         self.changes.segments().iter().all(is_known)
     }
 
     /// The part of the history that holds the records of a source key (its first components suffice), and of an id when
     /// one is given; `None` when they may lie anywhere.
     pub fn scope(&self, key: &PartitionKey, id: Option<&str>) -> Option<PartitionKey> {
-        let part = |path: &Vec<String>| match Role::of(path) {
-            Role::DocumentId => id.map(|id| KeyValue::String(id.to_owned())),
+        let part = |path: &Vec<String>| match KeyRole::of(path) {
+            KeyRole::DocumentId => id.map(|id| KeyValue::String(id.to_owned())),
             // The place of a record that is keyed by its own id cannot be derived.
-            Role::RecordId => None,
-            Role::Member => self.of_source(path, key),
+            KeyRole::RecordId => None,
+            KeyRole::Member => self.of_source(path, key),
         };
         let parts: Vec<KeyValue> = self.changes.segments().iter().map_while(part).collect();
         (!parts.is_empty()).then_some(PartitionKey(parts))
@@ -148,10 +149,10 @@ impl Layout {
     /// Whether all records of an item share one key, so that a part of the history's hash space holds all of them or
     /// none.
     pub fn is_cut_by_item(&self) -> bool {
-        self.changes.segments().iter().all(|path| match Role::of(path) {
-            Role::DocumentId => true,
-            Role::RecordId => false,
-            Role::Member => self.source.segments().contains(path),
+        self.changes.segments().iter().all(|path| match KeyRole::of(path) {
+            KeyRole::DocumentId => true,
+            KeyRole::RecordId => false,
+            KeyRole::Member => self.source.segments().contains(path),
         })
     }
 
@@ -160,7 +161,7 @@ impl Layout {
     pub fn begins_as(&self, target: &KeyPaths) -> bool {
         match (self.changes.segments().first(), target.segments().first()) {
             (Some(history), Some(target)) => {
-                history == target || (Role::of(history) == Role::DocumentId && is_id(target))
+                history == target || (KeyRole::of(history) == KeyRole::DocumentId && is_id(target))
             }
             _ => false,
         }
@@ -171,7 +172,7 @@ impl Layout {
     /// whose a tombstone is.
     pub fn places_of(&self, item: &ItemKey) -> Vec<ItemKey> {
         let named = self.changes.segments();
-        if self.source.segments().iter().all(|path| named.contains(path) && Role::of(path) == Role::Member) {
+        if self.source.segments().iter().all(|path| named.contains(path) && KeyRole::of(path) == KeyRole::Member) {
             return vec![item.clone()];
         }
         let part = |path: &Vec<String>| {
@@ -184,15 +185,15 @@ impl Layout {
 
 /// The source's key, as far as the history's own key reveals it.
 pub fn source_of(changes: &KeyPaths) -> KeyPaths {
-    changes.retain(|path| Role::of(path) != Role::DocumentId)
+    changes.retain(|path| KeyRole::of(path) != KeyRole::DocumentId)
 }
 
 /// Where an item of the history lies that is not a record; `group` takes the place of a document's id.
 pub fn key_of_other(changes: &KeyPaths, group: &str, id: &str) -> PartitionKey {
-    let part = |path: &Vec<String>| match Role::of(path) {
-        Role::DocumentId => KeyValue::String(group.to_owned()),
-        Role::RecordId => KeyValue::String(id.to_owned()),
-        Role::Member => KeyValue::Undefined,
+    let part = |path: &Vec<String>| match KeyRole::of(path) {
+        KeyRole::DocumentId => KeyValue::String(group.to_owned()),
+        KeyRole::RecordId => KeyValue::String(id.to_owned()),
+        KeyRole::Member => KeyValue::Undefined,
     };
     PartitionKey(changes.segments().iter().map(part).collect())
 }
@@ -201,7 +202,7 @@ pub fn key_of_other(changes: &KeyPaths, group: &str, id: &str) -> PartitionKey {
 pub fn scope_of_others(changes: &KeyPaths, group: &str) -> Option<PartitionKey> {
     let mut key = key_of_other(changes, group, "");
     // They share a partition, unless the container is keyed by their own ids.
-    let own = changes.segments().iter().position(|path| Role::of(path) == Role::RecordId);
+    let own = changes.segments().iter().position(|path| KeyRole::of(path) == KeyRole::RecordId);
     key.0.truncate(own.unwrap_or(key.0.len()));
     (!key.0.is_empty()).then_some(key)
 }
@@ -256,7 +257,7 @@ pub fn check_layout(changes: &KeyPaths, source: &KeyPaths) -> Result<(), LayoutE
     let shown =
         |paths: Vec<&Vec<String>>| paths.into_iter().map(|path| render_path(path)).collect::<Vec<_>>().join(", ");
     check_source_key(source)?;
-    let is_foreign = |path: &&Vec<String>| !source.segments().contains(path) && Role::of(path) == Role::Member;
+    let is_foreign = |path: &&Vec<String>| !source.segments().contains(path) && KeyRole::of(path) == KeyRole::Member;
     let foreign: Vec<_> = changes.segments().iter().filter(is_foreign).collect();
     if !foreign.is_empty() {
         return Err(LayoutError::Foreign { foreign: shown(foreign), of_source: source.clone() });

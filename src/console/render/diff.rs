@@ -64,7 +64,7 @@ pub(crate) fn describe_side(ui: &Ui, name: &str, item: &Item, seen: &Seen) -> Re
 }
 
 /// How differences are printed: for one document alone, or for each of a list.
-pub(crate) enum Out {
+pub(crate) enum DiffPrinter {
     /// Lines for people.
     Lines { list: bool },
     /// The fields as rows, or the operations of a patch.
@@ -73,7 +73,7 @@ pub(crate) enum Out {
     Patches(Rows),
 }
 
-impl Out {
+impl DiffPrinter {
     pub(crate) fn new(ui: &Ui, format: Format, list: bool) -> Self {
         match (format, list) {
             (Format::Table, _) => Self::Lines { list },

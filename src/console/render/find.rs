@@ -10,7 +10,7 @@ use crate::{
         words::{op, time},
     },
     figures::{count_of, number},
-    find::{Counts, FoundWrite, Report},
+    find::{FoundWrite, NameCounts, Report},
     format::{Cell, Format, Rows, printable},
 };
 
@@ -187,7 +187,7 @@ fn sparkline(bars: &[(i64, u64)]) -> String {
 }
 
 /// The most frequent names with their counts.
-fn named(what: &str, counts: &Counts) -> Option<String> {
+fn named(what: &str, counts: &NameCounts) -> Option<String> {
     let (top, all) = counts.top(NAMED);
     if top.is_empty() {
         return None;

@@ -14,7 +14,7 @@ use crate::{
 
 /// Versions of documents, or the changes of one field, that are printed as they are read; in a list, each row names its
 /// document.
-pub(crate) struct Versions<'u> {
+pub(crate) struct VersionPrinter<'u> {
     ui: &'u Ui,
     field: Option<&'u [String]>,
     list: bool,
@@ -29,7 +29,7 @@ pub(crate) struct Versions<'u> {
     notes: Vec<String>,
 }
 
-impl<'u> Versions<'u> {
+impl<'u> VersionPrinter<'u> {
     /// Begins the rows.
     pub(crate) fn new(ui: &'u Ui, field: Option<&'u [String]>, list: bool, format: Format) -> Self {
         let mut columns = if list { vec!["id", "pk"] } else { Vec::new() };

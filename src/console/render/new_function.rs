@@ -6,7 +6,7 @@ use crate::{
     console::{CliError, Ui},
     format::{Format, shell_word},
     host::app::{BUNDLE, BUNDLE_VERSIONS, NewFunction},
-    new_function::{FUNCTION_FILE, LocalSettings, Report, Request, State},
+    new_function::{FUNCTION_FILE, FileOutcome, LocalSettings, Report, Request},
 };
 
 /// Prints the report, and advice on standard error.
@@ -19,9 +19,9 @@ pub(crate) fn show(ui: &Ui, request: &Request, report: &Report, format: Format) 
 fn print(ui: &Ui, request: &Request, report: &Report, format: Format) -> Result<(), CliError> {
     let function = &request.function;
     let state = match report.state {
-        State::Exists => "exists",
-        State::Planned => "planned",
-        State::Created => "created",
+        FileOutcome::Exists => "exists",
+        FileOutcome::Planned => "planned",
+        FileOutcome::Created => "created",
     };
     let local = match report.local_settings {
         LocalSettings::Missing => "no local.settings.json",

@@ -11,7 +11,9 @@ use crate::{
     cosmos::Cosmos,
     figures::count_of,
     format::{Format, Rows},
-    restore::{Fields, Report, Results, apply::StepResult, forecast, journal::Done, plan::Action, plan_file::Plan},
+    restore::{
+        Fields, Report, Results, apply::StepResult, forecast, journal::RunOutcomes, plan::Action, plan_file::Plan,
+    },
 };
 
 /// How many unchanged documents the table names; the rest is counted.
@@ -30,7 +32,7 @@ fn key_text(pk: &Value) -> String {
 
 /// A plan, and how it is shown.
 #[derive(Clone, Copy)]
-pub(crate) struct Shown<'a> {
+pub(crate) struct PlanView<'a> {
     pub(crate) plan: &'a Plan,
     /// The fields that a revert concerns.
     pub(crate) fields: Option<&'a Fields>,
@@ -39,8 +41,8 @@ pub(crate) struct Shown<'a> {
 
 /// Prints the plan: the whole value for programs, what matters for people. For programs it becomes part of the report
 /// when one follows.
-pub(crate) fn show_plan(ui: &Ui, shown: Shown<'_>, alone: bool) -> Result<(), CliError> {
-    let Shown { plan, fields, format } = shown;
+pub(crate) fn show_plan(ui: &Ui, shown: PlanView<'_>, alone: bool) -> Result<(), CliError> {
+    let PlanView { plan, fields, format } = shown;
     if matches!(format, Format::Json | Format::Jsonl) {
         #[derive(Serialize)]
         struct Alone<'a> {
@@ -185,7 +187,7 @@ fn few(paths: &[String], format: Format) -> String {
 /// When the outcomes cannot be printed or read; what was written, and how to take it back, is printed all the same.
 pub(crate) fn print_report(
     ui: &Ui,
-    shown: Shown<'_>,
+    shown: PlanView<'_>,
     run: Option<&str>,
     done: &Report,
     cosmos: &Cosmos,
@@ -244,8 +246,8 @@ fn lost(e: io::Error) -> CliError {
 }
 
 /// Outcomes: all of them for programs, for people only what was not done.
-fn report(ui: &Ui, shown: Shown<'_>, run: Option<&str>, noted: Option<&Done>) -> Result<(), CliError> {
-    let Shown { plan, fields, format } = shown;
+fn report(ui: &Ui, shown: PlanView<'_>, run: Option<&str>, noted: Option<&RunOutcomes>) -> Result<(), CliError> {
+    let PlanView { plan, fields, format } = shown;
     if matches!(format, Format::Json | Format::Jsonl) {
         #[derive(Serialize)]
         struct Report<'a, T> {

@@ -2,18 +2,18 @@
 
 use std::time::Instant;
 
-use super::plan::{Shown, ended, planned_exit, print_report, printed_exit, show_plan};
+use super::plan::{PlanView, ended, planned_exit, print_report, printed_exit, show_plan};
 use crate::{
     config::Names,
     console::{CliError, Exit, Ui},
     cosmos::Cosmos,
     figures::count_of,
     format::Format,
-    restore::together::{Part, Stage, Together},
+    restore::together::{ContainerPlan, Stage, Together},
 };
 
-impl<'a> Shown<'a> {
-    fn of(part: &'a Part, format: Format) -> Self {
+impl<'a> PlanView<'a> {
+    fn of(part: &'a ContainerPlan, format: Format) -> Self {
         Self { plan: part.plan(), fields: part.planned.fields.as_ref(), format }
     }
 }
@@ -39,7 +39,7 @@ pub(crate) fn show_plans(
         if headed {
             heading(ui, &part.names);
         }
-        show_plan(ui, Shown::of(part, format), alone)?;
+        show_plan(ui, PlanView::of(part, format), alone)?;
         exit = exit.and(planned_exit(part.plan()));
     }
     Ok(exit)
@@ -72,12 +72,12 @@ impl<'r> Reports<'r> {
     }
 
     /// Prints how far a container is.
-    pub(crate) fn tell(&mut self, part: &Part, stage: &Stage) {
+    pub(crate) fn tell(&mut self, part: &ContainerPlan, stage: &Stage) {
         let report = match stage {
             Stage::Begun => return heading(self.ui, &part.names),
             Stage::Ended(report) => report,
         };
-        let shown = Shown::of(part, self.format);
+        let shown = PlanView::of(part, self.format);
         // The reader of the outcomes may be gone: what was approved is applied all the same.
         let listed = print_report(self.ui, shown, self.run, report, self.cosmos, self.started);
         if self.listed.is_ok() {

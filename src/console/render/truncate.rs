@@ -5,12 +5,12 @@ use crate::{
     console::{CliError, Ui},
     figures::count_of,
     format::{Format, tenths},
-    truncate::{Plan, Report},
+    truncate::{Report, TruncatePlan},
 };
 use serde_json::json;
 
 /// The question that stands between the plan and the deletes.
-pub(crate) fn question(plan: &Plan, name: &str, names: &Names) -> String {
+pub(crate) fn question(plan: &TruncatePlan, name: &str, names: &Names) -> String {
     let which = if plan.more { "the first " } else { "" };
     let warning = if name == names.changes {
         " They are the history: nothing can be restored from them afterwards."

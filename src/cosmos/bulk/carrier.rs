@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 
 use super::{
-    Done, Operation, Verb,
+    Operation, OperationResult, Verb,
     routes::{Place, Route},
 };
 use crate::{
@@ -40,7 +40,7 @@ pub(in crate::cosmos) trait Carrier: Sync {
         body: Vec<u8>,
     ) -> BoxFuture<'a, Result<Carried, Failure>>;
     /// Carries out one operation by itself.
-    fn alone<'a>(&'a self, operation: Operation<'a>) -> BoxFuture<'a, Result<Done, Failure>>;
+    fn alone<'a>(&'a self, operation: Operation<'a>) -> BoxFuture<'a, Result<OperationResult, Failure>>;
     /// The physical partitions, in order; `refresh` asks the service instead of the driver's cache.
     fn partitions(&self, refresh: bool) -> BoxFuture<'_, Result<Vec<Route>, Failure>>;
     /// Where the items of a key lie.
@@ -72,20 +72,20 @@ impl Carrier for Container {
         .boxed()
     }
 
-    fn alone<'a>(&'a self, operation: Operation<'a>) -> BoxFuture<'a, Result<Done, Failure>> {
+    fn alone<'a>(&'a self, operation: Operation<'a>) -> BoxFuture<'a, Result<OperationResult, Failure>> {
         async move {
             let (key, id) = (&*operation.key, &*operation.id);
             let written = match operation.verb {
                 Verb::Read => {
                     let text = self.read_text(key, id).await?;
-                    return Ok(Done { written: Written::default(), text, packed: false });
+                    return Ok(OperationResult { written: Written::default(), text, packed: false });
                 }
                 Verb::Upsert(body) => self.upsert(key, id, body.into_owned()).await,
                 Verb::Create(body) => self.create(key, id, body.into_owned()).await,
                 Verb::Replace(body, etag) => self.replace(key, id, body.into_owned(), &etag).await,
                 Verb::Delete(etag) => self.delete(key, id, etag.as_deref()).await,
             };
-            written.map(|written| Done { written, text: None, packed: false })
+            written.map(|written| OperationResult { written, text: None, packed: false })
         }
         .boxed()
     }

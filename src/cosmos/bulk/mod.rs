@@ -20,12 +20,12 @@ use std::sync::{
 use futures::stream::BoxStream;
 use tracing::warn;
 
-pub use self::operation::{Done, Operation, Verb};
+pub use self::operation::{Operation, OperationResult, Verb};
 pub(super) use self::{packing::Packer, routes::Routes};
 use super::{Container, Failure, Gate};
 
 /// The outcomes of operations, each with its position among those that were given.
-pub type Outcomes<T> = Vec<(usize, Result<T, Failure>)>;
+pub type BulkOutcomes<T> = Vec<(usize, Result<T, Failure>)>;
 
 /// Whether operations are packed. One per connection.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Container {
         &'a self,
         operations: Vec<Operation<'a>>,
         gate: Option<&'a Gate>,
-    ) -> BoxStream<'a, Outcomes<Done>> {
+    ) -> BoxStream<'a, BulkOutcomes<OperationResult>> {
         let (routes, switch) = (self.routes(), self.cosmos().switch());
         sending::Sending { carrier: self, routes, switch, gate }.run(operations.into_iter().enumerate().collect(), 0)
     }

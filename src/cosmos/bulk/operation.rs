@@ -39,7 +39,7 @@ pub enum Verb<'a> {
 
 /// The result of an operation.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Done {
+pub struct OperationResult {
     /// Its charge, and the written item's properties.
     pub written: Written,
     /// The document that was read, with its system properties; `None` for a write, and when there is none.
@@ -131,7 +131,7 @@ pub(super) fn request_of<'o, 'a: 'o>(operations: impl Iterator<Item = &'o Operat
 /// One result in an answer.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Answer<'a> {
+pub(super) struct OperationAnswer<'a> {
     status_code: u16,
     #[serde(default)]
     sub_status_code: Option<u32>,
@@ -147,7 +147,7 @@ pub(super) struct Answer<'a> {
     resource_body: Option<&'a RawValue>,
 }
 
-impl<'a> Answer<'a> {
+impl<'a> OperationAnswer<'a> {
     /// The results of an answer to this many operations; `None` when it cannot be parsed, or has another number of
     /// them. They are in the order of the operations, which only their documents can show.
     pub(super) fn all(body: &'a [u8], operations: usize) -> Option<Vec<Self>> {
@@ -166,7 +166,7 @@ impl<'a> Answer<'a> {
         item.is_some_and(|item| item.id != operation.id)
     }
 
-    pub(super) fn into_result(self, verb: &Verb<'_>) -> Result<Done, Failure> {
+    pub(super) fn into_result(self, verb: &Verb<'_>) -> Result<OperationResult, Failure> {
         // Not carried out because another operation failed: treated as if the service had been busy.
         const FAILED_DEPENDENCY: u16 = 424;
         let status =
@@ -182,11 +182,11 @@ impl<'a> Answer<'a> {
                     "the service has read the item and not sent it",
                     None,
                 )),
-                _ => Ok(Done { written, text, packed: true }),
+                _ => Ok(OperationResult { written, text, packed: true }),
             };
         }
         if matches!(verb, Verb::Read) && status == Status::NO_ITEM {
-            return Ok(Done { written, text: None, packed: true });
+            return Ok(OperationResult { written, text: None, packed: true });
         }
         let status = if status.code == FAILED_DEPENDENCY { Status::new(503, 0) } else { status };
         let retry_after = self.retry_after_milliseconds.map(Duration::from_millis);
@@ -233,8 +233,8 @@ mod tests {
             {"statusCode":412,"message":"moved"},{"statusCode":404},{"statusCode":424},{"statusCode":200},
             {"statusCode":204,"subStatusCode":null,"requestCharge":null,"retryAfterMilliseconds":null,"eTag":null,
              "message":null,"resourceBody":null}]"#;
-        assert!(Answer::all(body, 5).is_none() && Answer::all(b"nonsense", 1).is_none());
-        let mut answers = Answer::all(body, 7).unwrap().into_iter();
+        assert!(OperationAnswer::all(body, 5).is_none() && OperationAnswer::all(b"nonsense", 1).is_none());
+        let mut answers = OperationAnswer::all(body, 7).unwrap().into_iter();
         let mut next = |verb| answers.next().unwrap().into_result(&verb);
         let done = next(Verb::Upsert(b"".into())).unwrap();
         assert_eq!(done.written, Written { charge: 5.5, etag: Some("\"x\"".into()), created: true });

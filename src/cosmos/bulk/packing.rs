@@ -11,7 +11,7 @@ use std::{
 use futures::StreamExt as _;
 use tokio::sync::oneshot;
 
-use super::{Done, Operation, Verb, carrier::Carrier as _};
+use super::{Operation, OperationResult, Verb, carrier::Carrier as _};
 use crate::{
     change::key::PartitionKey,
     cosmos::{Container, Failure},
@@ -48,7 +48,7 @@ struct State {
 #[derive(Debug)]
 struct Waiting {
     operation: Operation<'static>,
-    answer: oneshot::Sender<Result<Done, Failure>>,
+    answer: oneshot::Sender<Result<OperationResult, Failure>>,
 }
 
 /// Counts as in flight until it is dropped.
@@ -65,7 +65,7 @@ enum Admission<'a> {
     /// It goes alone: little else is in flight.
     Alone(OnItsWay<'a>, Verb<'static>),
     /// It is sent with those that wait; `true` when a new round has to be started for it.
-    Together(oneshot::Receiver<Result<Done, Failure>>, bool),
+    Together(oneshot::Receiver<Result<OperationResult, Failure>>, bool),
 }
 
 impl Packer {
@@ -120,7 +120,7 @@ impl Container {
         key: &PartitionKey,
         id: &str,
         verb: Verb<'static>,
-    ) -> Result<Done, Failure> {
+    ) -> Result<OperationResult, Failure> {
         if !self.packs() {
             return self.alone(Operation::on(key, id, verb)).await;
         }

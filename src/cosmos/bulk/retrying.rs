@@ -7,7 +7,7 @@ use futures::{
     stream::{BoxStream, SelectAll},
 };
 
-use super::Outcomes;
+use super::BulkOutcomes;
 use crate::cosmos::{Disposition, Failure, Retry};
 
 /// Pauses are rounded up to this, so that operations with similar pauses go together again.
@@ -23,12 +23,12 @@ impl Retry {
     pub async fn run_many<'a, T: Send + 'a>(
         &self,
         count: usize,
-        send: impl Fn(Vec<usize>) -> BoxStream<'a, Outcomes<T>> + Sync,
+        send: impl Fn(Vec<usize>) -> BoxStream<'a, BulkOutcomes<T>> + Sync,
     ) -> Vec<Result<T, Failure>> {
         let send = &send;
         let mut results: Vec<Option<Result<T, Failure>>> = (0..count).map(|_| None).collect();
         let mut tries = vec![0; count];
-        let mut running: SelectAll<BoxStream<'_, Outcomes<T>>> = SelectAll::new();
+        let mut running: SelectAll<BoxStream<'_, BulkOutcomes<T>>> = SelectAll::new();
         running.push(send((0..count).collect()));
         // `None` at the deadline, too: what has no answer by then is given up.
         while let Some(outcomes) = self.before_deadline(running.next()).await.flatten() {

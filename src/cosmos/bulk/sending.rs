@@ -12,9 +12,9 @@ use futures::{
 };
 
 use super::{
-    Done, Operation, Outcomes, Switch, Verb,
+    BulkOutcomes, Operation, OperationResult, Switch, Verb,
     carrier::Carrier,
-    operation::{Answer, request_of},
+    operation::{OperationAnswer, request_of},
     routes::{Route, Routes, route},
 };
 use crate::{
@@ -72,7 +72,11 @@ enum Again {
 
 impl<'a> Sending<'a> {
     /// Runs them; `reroutes` is how often they were sent to another partition before.
-    pub(super) fn run(self, operations: Vec<Numbered<'a>>, reroutes: u32) -> BoxStream<'a, Outcomes<Done>> {
+    pub(super) fn run(
+        self,
+        operations: Vec<Numbered<'a>>,
+        reroutes: u32,
+    ) -> BoxStream<'a, BulkOutcomes<OperationResult>> {
         let (first, later) = once_each(operations);
         // Only needed when an item occurs twice.
         let items =
@@ -100,13 +104,14 @@ impl<'a> Sending<'a> {
     /// it will be tried again, so the later ones fail, too: otherwise the older one would be carried out last.
     fn deferred(
         self,
-        before: BoxStream<'a, Outcomes<Done>>,
+        before: BoxStream<'a, BulkOutcomes<OperationResult>>,
         items: HashMap<usize, Item<'a>>,
         later: Vec<Numbered<'a>>,
         reroutes: u32,
-    ) -> BoxStream<'a, Outcomes<Done>> {
+    ) -> BoxStream<'a, BulkOutcomes<OperationResult>> {
         async move {
-            let outcomes: Outcomes<Done> = before.collect::<Vec<_>>().await.into_iter().flatten().collect();
+            let outcomes: BulkOutcomes<OperationResult> =
+                before.collect::<Vec<_>>().await.into_iter().flatten().collect();
             let mut failed = HashMap::new();
             for (place, outcome) in &outcomes {
                 if let Err(failure) = outcome
@@ -116,7 +121,8 @@ impl<'a> Sending<'a> {
                     failed.insert(item, failure.clone());
                 }
             }
-            let (mut due, mut blocked): (Vec<_>, Outcomes<Done>) = (Vec::with_capacity(later.len()), Vec::new());
+            let (mut due, mut blocked): (Vec<_>, BulkOutcomes<OperationResult>) =
+                (Vec::with_capacity(later.len()), Vec::new());
             for one in later {
                 match failed.get(&item_of(&one)) {
                     Some(failure) => blocked.push((one.0, Err(failure.clone()))),
@@ -130,7 +136,7 @@ impl<'a> Sending<'a> {
         .boxed()
     }
 
-    fn alone(self, operations: Vec<Numbered<'a>>) -> BoxStream<'a, Outcomes<Done>> {
+    fn alone(self, operations: Vec<Numbered<'a>>) -> BoxStream<'a, BulkOutcomes<OperationResult>> {
         let one = move |(place, operation): Numbered<'a>| async move {
             let outcome = async {
                 let _permission = self.enter(1, operation.size()).await?;
@@ -150,7 +156,11 @@ impl<'a> Sending<'a> {
     }
 
     /// Groups them by partition. Those with an invalid key have failed.
-    fn chunks(self, routes: &[Route], operations: Vec<Numbered<'a>>) -> (Vec<Chunk<'a>>, Outcomes<Done>) {
+    fn chunks(
+        self,
+        routes: &[Route],
+        operations: Vec<Numbered<'a>>,
+    ) -> (Vec<Chunk<'a>>, BulkOutcomes<OperationResult>) {
         let most = self.gate.map_or(MOST, |gate| gate.most().min(MOST));
         let fits = |chunk: &Chunk<'_>, size: usize| chunk.operations.len() < most && chunk.bytes + size <= BYTES;
         let (mut chunks, mut lost) = (Vec::new(), Vec::new());
@@ -178,7 +188,12 @@ impl<'a> Sending<'a> {
         (chunks, lost)
     }
 
-    fn send(self, routes: Arc<[Route]>, chunk: Chunk<'a>, reroutes: u32) -> BoxStream<'a, Outcomes<Done>> {
+    fn send(
+        self,
+        routes: Arc<[Route]>,
+        chunk: Chunk<'a>,
+        reroutes: u32,
+    ) -> BoxStream<'a, BulkOutcomes<OperationResult>> {
         async move {
             let route = chunk.route;
             let (outcomes, rest) = self.send_once(&routes, chunk, reroutes).await;
@@ -209,7 +224,7 @@ impl<'a> Sending<'a> {
         routes: &Arc<[Route]>,
         chunk: Chunk<'a>,
         reroutes: u32,
-    ) -> (Outcomes<Done>, Option<Rest<'a>>) {
+    ) -> (BulkOutcomes<OperationResult>, Option<Rest<'a>>) {
         let operations = chunk.operations;
         if operations.len() <= 1 {
             return (Vec::new(), Some(Rest { operations, how: Again::Alone, sent_before: false }));
@@ -245,10 +260,10 @@ impl<'a> Sending<'a> {
                 return (Vec::new(), Some(Rest { operations, how, sent_before: true }));
             }
         };
-        let is_in_order = |answers: &Vec<Answer<'_>>| {
+        let is_in_order = |answers: &Vec<OperationAnswer<'_>>| {
             !answers.iter().zip(&operations).any(|(answer, (_, operation))| answer.is_of_another(operation))
         };
-        let Some(answers) = Answer::all(&carried.body, operations.len()).filter(is_in_order) else {
+        let Some(answers) = OperationAnswer::all(&carried.body, operations.len()).filter(is_in_order) else {
             // Whatever answered took the request for something else, or does not say what became of some operation.
             let problem = "the answer does not have one result for each operation, in their order".to_owned();
             self.switch.turn_off(&Failure::invalid("bulk request".into(), problem));
@@ -281,7 +296,7 @@ impl<'a> Sending<'a> {
     }
 }
 
-fn all_failed(operations: Vec<Numbered<'_>>, failure: &Failure) -> Outcomes<Done> {
+fn all_failed(operations: Vec<Numbered<'_>>, failure: &Failure) -> BulkOutcomes<OperationResult> {
     let of = |verb: &Verb<'_>| Failure { context: verb.context().into(), ..failure.clone() };
     operations.into_iter().map(|(place, operation)| (place, Err(of(&operation.verb)))).collect()
 }
@@ -293,7 +308,7 @@ fn concerns_all(failure: &Failure) -> bool {
 }
 
 /// Notes that failed operations may have been carried out before.
-fn as_sent_before(outcomes: Outcomes<Done>) -> Outcomes<Done> {
+fn as_sent_before(outcomes: BulkOutcomes<OperationResult>) -> BulkOutcomes<OperationResult> {
     let told = |failure| Failure { sent_before: true, ..failure };
     outcomes.into_iter().map(|(place, outcome)| (place, outcome.map_err(told))).collect()
 }

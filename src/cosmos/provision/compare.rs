@@ -8,7 +8,7 @@ use crate::change::{key::KeyPaths, record::check_layout};
 
 /// A difference between an existing container and the one that would have been created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Difference {
+pub struct DefinitionDifference {
     /// How bad it is.
     pub severity: Severity,
     /// The difference, on one line.
@@ -28,7 +28,7 @@ pub enum Severity {
 }
 
 /// The differences between an existing source and what was asked for; none when nothing was asked for.
-pub fn compare_source(found: &ContainerProperties, asked: &[String]) -> Vec<Difference> {
+pub fn compare_source(found: &ContainerProperties, asked: &[String]) -> Vec<DefinitionDifference> {
     let paths = paths_of(found);
     if asked.is_empty() || asked == paths {
         return Vec::new();
@@ -37,14 +37,18 @@ pub fn compare_source(found: &ContainerProperties, asked: &[String]) -> Vec<Diff
 }
 
 /// The differences between an existing changes container and the one that would have been created for this source.
-pub fn compare_changes(found: &ContainerProperties, source_paths: &[String], indexes: &[String]) -> Vec<Difference> {
+pub fn compare_changes(
+    found: &ContainerProperties,
+    source_paths: &[String],
+    indexes: &[String],
+) -> Vec<DefinitionDifference> {
     let mut differs = Vec::new();
     let paths = paths_of(found);
     let wanted = changes_definition("", source_paths, indexes);
     let wanted_paths = paths_of(&wanted);
     let key_paths = |paths: &[String]| KeyPaths::parse(paths).unwrap_or_default();
     if let Err(e) = check_layout(&key_paths(&paths), &key_paths(source_paths)) {
-        differs.push(Difference { severity: Severity::Unusable, what: e.to_string() });
+        differs.push(DefinitionDifference { severity: Severity::Unusable, what: e.to_string() });
     } else if paths != wanted_paths {
         differs.push(note(format!(
             "its partition key is {}, not {}; the history of one key is limited to 20 GB",
@@ -53,7 +57,7 @@ pub fn compare_changes(found: &ContainerProperties, source_paths: &[String], ind
         )));
     }
     if let TimeToLive::Seconds(seconds) = found.default_ttl {
-        differs.push(Difference {
+        differs.push(DefinitionDifference {
             severity: Severity::Warning,
             what: format!("its defaultTtl is {seconds}: history older than that is deleted by the service"),
         });
@@ -62,7 +66,7 @@ pub fn compare_changes(found: &ContainerProperties, source_paths: &[String], ind
     differs
 }
 
-fn compare_index(policy: Option<&IndexingPolicy>, expected: &[String]) -> Vec<Difference> {
+fn compare_index(policy: Option<&IndexingPolicy>, expected: &[String]) -> Vec<DefinitionDifference> {
     let Some(policy) = policy else {
         return vec![note("its index policy is not shown by the service".into())];
     };
@@ -96,18 +100,18 @@ fn same_path(a: &str, b: &str) -> bool {
 }
 
 /// The differences between an existing lease container and what the trigger needs.
-pub fn compare_leases(found: &ContainerProperties) -> Vec<Difference> {
+pub fn compare_leases(found: &ContainerProperties) -> Vec<DefinitionDifference> {
     let mut differs = Vec::new();
     let paths = paths_of(found);
     if paths != [LEASE_KEY] {
-        differs.push(Difference {
+        differs.push(DefinitionDifference {
             severity: Severity::Unusable,
             what: format!("its partition key is {}, and the trigger needs {LEASE_KEY}", paths.join(", ")),
         });
     }
     match found.default_ttl {
         TimeToLive::NoDefault => {}
-        TimeToLive::Seconds(seconds) => differs.push(Difference {
+        TimeToLive::Seconds(seconds) => differs.push(DefinitionDifference {
             severity: Severity::Warning,
             what: format!("its defaultTtl is {seconds}: a lease that expires makes the trigger start over"),
         }),
@@ -116,8 +120,8 @@ pub fn compare_leases(found: &ContainerProperties) -> Vec<Difference> {
     differs
 }
 
-fn note(what: String) -> Difference {
-    Difference { severity: Severity::Note, what }
+fn note(what: String) -> DefinitionDifference {
+    DefinitionDifference { severity: Severity::Note, what }
 }
 
 #[cfg(test)]
@@ -141,7 +145,7 @@ mod tests {
     #[test]
     fn differences_are_named_by_how_bad_they_are() {
         let source = strings(&["/pk"]);
-        let whats = |differs: Vec<Difference>| {
+        let whats = |differs: Vec<DefinitionDifference>| {
             differs.into_iter().map(|d| format!("{:?}: {}", d.severity, d.what)).collect::<Vec<_>>().join("\n")
         };
         let mut policy = IndexingPolicy::default().with_included_path("/*");

@@ -6,12 +6,12 @@ use azure_data_cosmos::{
     options::CreateContainerOptions,
 };
 
-use super::{NotProvisioned, Provisioned, Role, Throughput};
+use super::{NotProvisioned, Provisioned, ResourceRole, Throughput};
 use crate::cosmos::{Cosmos, Disposition, Failure, RETRY_TIMEOUT, Retry};
 
 pub(super) async fn ensure_database(cosmos: &Cosmos, name: &str) -> Result<Provisioned, NotProvisioned> {
     let made = |created| Provisioned {
-        role: Role::Database,
+        role: ResourceRole::Database,
         name: name.to_owned(),
         created,
         key: Vec::new(),

@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub use self::{
-    compare::{Difference, Severity, compare_changes, compare_leases, compare_source},
+    compare::{DefinitionDifference, Severity, compare_changes, compare_leases, compare_source},
     create::{read_container, read_definition},
     definitions::{PathsError, changes_definition, check_paths, index_path, leases_definition, source_definition},
 };
@@ -48,7 +48,7 @@ pub enum Throughput {
 /// Which of the four resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Role {
+pub enum ResourceRole {
     /// The database.
     Database,
     /// The live container.
@@ -59,7 +59,7 @@ pub enum Role {
     Leases,
 }
 
-impl Role {
+impl ResourceRole {
     /// Its name in reports.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -75,7 +75,7 @@ impl Role {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Provisioned {
     /// Which thing.
-    pub role: Role,
+    pub role: ResourceRole,
     /// Its name.
     pub name: String,
     /// Whether it was created now.
@@ -83,7 +83,7 @@ pub struct Provisioned {
     /// Its partition key paths; none for a database.
     pub key: Vec<String>,
     /// How it differs from what this program would have created; it was left as it is.
-    pub differs: Vec<Difference>,
+    pub differs: Vec<DefinitionDifference>,
 }
 
 /// Why a resource is not as wanted.
@@ -123,7 +123,7 @@ pub async fn provision(
     let definition = changes_definition(&names.changes, &source_paths, &wanted.indexes);
     let (changes, created) = ensure_container(cosmos, &names.database, definition, wanted.throughput).await?;
     all.push(Provisioned {
-        role: Role::Changes,
+        role: ResourceRole::Changes,
         name: names.changes.clone(),
         created,
         differs: if created { Vec::new() } else { compare_changes(&changes, &source_paths, &wanted.indexes) },
@@ -131,7 +131,7 @@ pub async fn provision(
     });
     let (leases, created) = ensure_container(cosmos, &names.database, leases_definition(&names.leases), None).await?;
     all.push(Provisioned {
-        role: Role::Leases,
+        role: ResourceRole::Leases,
         name: names.leases.clone(),
         created,
         differs: if created { Vec::new() } else { compare_leases(&leases) },
@@ -156,7 +156,7 @@ async fn source(
     let own = KeyPaths::parse(&source_paths).map_err(unusable)?;
     check_source_key(&own).map_err(|e| unusable(e.to_string()))?;
     all.push(Provisioned {
-        role: Role::Source,
+        role: ResourceRole::Source,
         name: names.source.clone(),
         created,
         differs: if created { Vec::new() } else { compare_source(&source, &wanted.source_paths) },

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Finding, Verdict, is_all_versions, trigger};
+use super::{CheckResult, Verdict, is_all_versions, trigger};
 use crate::{
     config::{Credential, Names, Settings},
     host::app::{self, MissingSetting},
@@ -22,12 +22,12 @@ pub(super) fn check_function(
     file: &Value,
     settings: &Settings,
     credential: Option<&Credential>,
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<CheckResult>,
 ) {
     let before = findings.len();
     let check = format!("{name}/function.json");
     let mut add = |verdict, found: String, advice: &str| {
-        findings.push(Finding::new(verdict, check.clone(), found, advice));
+        findings.push(CheckResult::new(verdict, check.clone(), found, advice));
     };
     let trigger = trigger(file);
     if !app::is_function_name(name) {
@@ -120,7 +120,7 @@ pub(super) fn check_function(
         } else {
             "latest version"
         };
-        findings.push(Finding::ok(check, format!("retries for ever, {mode}")));
+        findings.push(CheckResult::ok(check, format!("retries for ever, {mode}")));
     }
 }
 

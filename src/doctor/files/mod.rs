@@ -12,7 +12,7 @@ use function::check_function;
 use host::check_host;
 pub(super) use host::{ARGUMENTS, EXECUTABLE, HOST};
 
-use super::{Finding, Verdict};
+use super::{CheckResult, Verdict};
 use crate::{
     causes::chain,
     config::{Credential, Settings},
@@ -57,12 +57,12 @@ pub(super) fn check_files(
     app_root: &Path,
     settings: &Settings,
     credential: Option<&Credential>,
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<CheckResult>,
 ) -> Functions {
     let (functions, timers) = functions(app_root, findings);
     let path = app_root.join("host.json");
     if !path.exists() && functions.is_empty() {
-        findings.push(Finding::warning(
+        findings.push(CheckResult::warning(
             "host.json",
             format!("no function app in {}", app_root.display()),
             "name its folder with --app-root; without one, only the account is looked at",
@@ -73,7 +73,7 @@ pub(super) fn check_files(
         functions.iter().filter(|(_, file)| is_all_versions(trigger(file))).map(|(name, _)| name.as_str()).collect();
     match read_host(&path, settings) {
         Ok(host) => check_host(app_root, &host, &all_versions, findings),
-        Err(problem) => findings.push(Finding::failure(
+        Err(problem) => findings.push(CheckResult::failure(
             HOST,
             chain(&problem),
             "write one as in the repository; without it there is no function app",
@@ -84,13 +84,13 @@ pub(super) fn check_files(
     }
     check_leases(&functions, settings, findings);
     let own = functions.keys().chain(&timers).filter_map(|name| settings.check_own(name).err());
-    findings.extend(own.map(Finding::of));
+    findings.extend(own.map(CheckResult::of));
     let declared = functions.iter().map(|(name, file)| (name.clone(), Declared::of(file, settings))).collect();
     Functions { captures: functions.into_keys().collect(), declared, timers }
 }
 
 /// The files of all functions with a Cosmos DB trigger, and the names of timers. Reports those that cannot be read.
-fn functions(app_root: &Path, findings: &mut Vec<Finding>) -> (BTreeMap<String, Value>, Vec<String>) {
+fn functions(app_root: &Path, findings: &mut Vec<CheckResult>) -> (BTreeMap<String, Value>, Vec<String>) {
     let (mut found, mut timers) = (BTreeMap::new(), Vec::new());
     let Ok(entries) = std::fs::read_dir(app_root) else { return (found, timers) };
     for entry in entries.filter_map(Result::ok) {
@@ -103,7 +103,7 @@ fn functions(app_root: &Path, findings: &mut Vec<Finding>) -> (BTreeMap<String, 
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) => {
-                findings.push(Finding::failure(check, format!("cannot be read: {e}"), "make it readable"));
+                findings.push(CheckResult::failure(check, format!("cannot be read: {e}"), "make it readable"));
                 continue;
             }
         };
@@ -114,7 +114,7 @@ fn functions(app_root: &Path, findings: &mut Vec<Finding>) -> (BTreeMap<String, 
             }
             (Ok(Some(_)), Ok(file)) => drop(found.insert(name, file)),
             (Ok(_), _) => {}
-            (Err(e), _) => findings.push(Finding::failure(check, e.problem, e.fix)),
+            (Err(e), _) => findings.push(CheckResult::failure(check, e.problem, e.fix)),
         }
     }
     timers.sort();
@@ -122,11 +122,11 @@ fn functions(app_root: &Path, findings: &mut Vec<Finding>) -> (BTreeMap<String, 
 }
 
 /// Reports a timer without a schedule: it never ticks.
-fn schedule(name: &str, file: &Value, findings: &mut Vec<Finding>) {
+fn schedule(name: &str, file: &Value, findings: &mut Vec<CheckResult>) {
     let is_timer = |b: &&Value| b["type"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("timerTrigger"));
     let timer = file["bindings"].as_array().and_then(|all| all.iter().find(is_timer)).unwrap_or(&Value::Null);
     if timer["schedule"].as_str().is_none_or(str::is_empty) {
-        findings.push(Finding::failure(
+        findings.push(CheckResult::failure(
             format!("{name}/function.json"),
             "the timer has no schedule",
             "write \"schedule\": \"0 */30 * * * *\" (seconds first), or an app setting as %NAME%",
@@ -145,7 +145,7 @@ fn is_all_versions(trigger: &Value) -> bool {
 
 /// Reports functions that watch one container with the same lease prefix: they take each other's leases, and each sees
 /// only a part.
-fn check_leases(functions: &BTreeMap<String, Value>, settings: &Settings, findings: &mut Vec<Finding>) {
+fn check_leases(functions: &BTreeMap<String, Value>, settings: &Settings, findings: &mut Vec<CheckResult>) {
     let mut seen: BTreeMap<[String; 5], &str> = BTreeMap::new();
     for (name, file) in functions {
         let trigger = trigger(file);
@@ -162,7 +162,7 @@ fn check_leases(functions: &BTreeMap<String, Value>, settings: &Settings, findin
             database,
         ];
         if let Some(other) = seen.insert(leases, name) {
-            findings.push(Finding::failure(
+            findings.push(CheckResult::failure(
                 format!("{name}/function.json"),
                 format!("it shares container, lease container and lease prefix with {other}: each gets a part"),
                 format!("write \"leaseContainerPrefix\": \"{name}\""),
@@ -219,7 +219,7 @@ mod tests {
             self.write(&format!("{name}/function.json"), &file);
         }
 
-        fn check(&self) -> Vec<Finding> {
+        fn check(&self) -> Vec<CheckResult> {
             let settings = Settings::from_pairs([
                 ("CosmosDB", "AccountEndpoint=https://a.documents.azure.com:443/;AccountKey=a2V5;"),
                 ("Same__accountEndpoint", "https://a.documents.azure.com/"),

@@ -7,7 +7,7 @@ use crate::{
     change::shape::Redactor,
     config::ConfigError,
     cosmos::{Failure, RETRY_TIMEOUT, Retry},
-    history::{Containers, reading::Which},
+    history::{Containers, reading::WhichEnd},
     projection::Projection,
 };
 
@@ -50,7 +50,8 @@ impl Extent {
             Self::Part(_) if containers.source.namespace().is_some() => Err(ExtentError::Bytes),
             Self::Part(projection) => Ok(Some(projection.shape(containers.source.key_paths())?)),
             Self::Whole => {
-                let part = Retry::for_at_most(RETRY_TIMEOUT).run(|| containers.changes.end(Which::NewestPart)).await?;
+                let part =
+                    Retry::for_at_most(RETRY_TIMEOUT).run(|| containers.changes.end(WhichEnd::NewestPart)).await?;
                 if part.is_some() { Err(ExtentError::Unsaid) } else { Ok(None) }
             }
         }

@@ -12,7 +12,7 @@ use crate::{
         shape::Redactor,
     },
     clock::Clock,
-    cosmos::{Action, Disposition, Failure, Job, RuLimiter, Writers},
+    cosmos::{Disposition, Failure, RuLimiter, WriteAction, WriteJob, Writers},
     history::{Containers, live::read_live, scan::ScannedItem},
 };
 
@@ -33,7 +33,7 @@ pub struct Saver<'a> {
 }
 
 /// The outcomes.
-pub struct Saved {
+pub struct SaveOutcomes {
     /// Documents that cannot become records, and why.
     pub unusable: Vec<(ItemKey, String)>,
     /// How many have disappeared meanwhile.
@@ -48,8 +48,8 @@ impl Saver<'_> {
     ///
     /// # Errors
     /// When the source cannot be read.
-    pub async fn save(&self, missing: Vec<ScannedItem>, op: fn(&ScannedItem) -> Op) -> Result<Saved, Failure> {
-        let mut saved = Saved { unusable: Vec::new(), gone: 0, stopped: false };
+    pub async fn save(&self, missing: Vec<ScannedItem>, op: fn(&ScannedItem) -> Op) -> Result<SaveOutcomes, Failure> {
+        let mut saved = SaveOutcomes { unusable: Vec::new(), gone: 0, stopped: false };
         let mut texts = stream::iter(missing)
             .map(|found| async move {
                 let op = op(&found);
@@ -72,9 +72,9 @@ impl Saver<'_> {
             };
             match record {
                 Ok(record) => {
-                    let job = Job {
+                    let job = WriteJob {
                         item: ItemKey { id: record.id, partition_key: record.key },
-                        action: Action::Create(record.body.into_bytes()),
+                        action: WriteAction::Create(record.body.into_bytes()),
                     };
                     if !self.writers.send(job).await {
                         saved.stopped = true;

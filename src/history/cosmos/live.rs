@@ -5,7 +5,7 @@ use futures::FutureExt as _;
 use super::{
     pages::{first_row, rows_in},
     reader::end,
-    row::{Row, key_columns},
+    row::{QueryRow, key_columns},
 };
 use crate::{
     change::{
@@ -15,7 +15,7 @@ use crate::{
     cosmos::{Answer, Container, Failure, FeedRange, HashRange, PageStream, Param},
     history::{
         live::Live,
-        reading::{End, LiveContainer},
+        reading::{AxisEnd, LiveContainer},
     },
 };
 
@@ -43,7 +43,7 @@ impl LiveContainer for Container {
         Self::default_ttl(self).boxed()
     }
 
-    fn newest(&self) -> Answer<'_, Option<End>> {
+    fn newest(&self) -> Answer<'_, Option<AxisEnd>> {
         first_row(self, NEWEST, Vec::new(), end)
     }
 
@@ -59,7 +59,7 @@ fn select(paths: &KeyPaths) -> String {
 }
 
 fn facts(text: &str, paths: &KeyPaths) -> Result<(ItemKey, Live), Failure> {
-    let row: Row<'_> = serde_json::from_str(text).map_err(|e| not_understood(&e.to_string()))?;
+    let row: QueryRow<'_> = serde_json::from_str(text).map_err(|e| not_understood(&e.to_string()))?;
     let partition_key = row.key(paths.len());
     let live = Live { etag: row.etag.and_then(string_of).unwrap_or_default(), ts: row.copied, text: None };
     Ok((ItemKey { id: row.id.and_then(string_of).unwrap_or_default(), partition_key }, live))

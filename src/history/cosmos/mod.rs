@@ -23,7 +23,7 @@ use crate::{
     config::Names,
     cosmos::{
         Container, Cosmos, Disposition, Failure, Gate, Opening, Param,
-        bulk::{Operation, Outcomes, Verb},
+        bulk::{BulkOutcomes, Operation, Verb},
     },
 };
 
@@ -198,7 +198,7 @@ impl HistoryWriter for Container {
         Self::packs(self)
     }
 
-    fn write_many<'a>(&'a self, records: Vec<&'a Record>, gate: &'a Gate) -> BoxStream<'a, Outcomes<f64>> {
+    fn write_many<'a>(&'a self, records: Vec<&'a Record>, gate: &'a Gate) -> BoxStream<'a, BulkOutcomes<f64>> {
         let operation = |record: &&'a Record| {
             let verb = if record.create_only { Verb::Create } else { Verb::Upsert };
             Operation::on(&record.key, &record.id, verb(record.body.as_bytes().into()))

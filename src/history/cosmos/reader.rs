@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{
     pages::{first_row, rows, rows_in},
-    row::{Row, select},
+    row::{QueryRow, select},
 };
 use crate::{
     change::{
@@ -21,7 +21,7 @@ use crate::{
         entry::Entry,
         layout::Layout,
         predicate::{self, IS_JOURNAL, IS_RECORD},
-        reading::{Detail, End, HistoryReader, JournalItem, Journals, Match, Which},
+        reading::{AxisEnd, Detail, HistoryReader, JournalItem, Journals, Match, WhichEnd},
     },
 };
 
@@ -73,7 +73,7 @@ impl CosmosReader {
     }
 
     fn entries(&self, sql: String, params: Vec<Param>, range: HashRange) -> PageStream<'_, Entry> {
-        rows_in(&self.container, sql, params, range, |row| Ok(Row::entry(row.get(), &self.layout)))
+        rows_in(&self.container, sql, params, range, |row| Ok(QueryRow::entry(row.get(), &self.layout)))
     }
 
     fn records(&self, sql: String, params: Vec<Param>, range: HashRange) -> PageStream<'_, Entry> {
@@ -90,7 +90,7 @@ fn is_packed(row: &str) -> bool {
 }
 
 /// Reads a row of `ts` and `rid`.
-pub(super) fn end(row: &RawValue) -> Result<End, Failure> {
+pub(super) fn end(row: &RawValue) -> Result<AxisEnd, Failure> {
     #[derive(Deserialize)]
     struct Ends {
         // Accepts any number: one odd record must not stop anybody.
@@ -98,7 +98,7 @@ pub(super) fn end(row: &RawValue) -> Result<End, Failure> {
         rid: Option<String>,
     }
     let wrong = |e| Failure::invalid("read newest".into(), format!("a row is not understood: {e}"));
-    serde_json::from_str(row.get()).map(|Ends { ts, rid }| End { ts: ts as i64, rid }).map_err(wrong)
+    serde_json::from_str(row.get()).map(|Ends { ts, rid }| AxisEnd { ts: ts as i64, rid }).map_err(wrong)
 }
 
 /// Reads an item of a journal, or the row of one.
@@ -131,7 +131,7 @@ impl HistoryReader for CosmosReader {
         let query = async move { self.container.query(&sql, &[Param::new("id", id)], scope.as_ref(), None).await };
         rows(query, move |row| {
             Ok(match detail {
-                Detail::Facts => Row::entry(row.get(), &self.layout),
+                Detail::Facts => QueryRow::entry(row.get(), &self.layout),
                 Detail::Whole => Entry::of(row.get(), &self.layout),
             })
         })
@@ -170,7 +170,7 @@ impl HistoryReader for CosmosReader {
     fn matching<'a>(&'a self, range: HashRange, predicate: &'a str, params: &'a [Param]) -> PageStream<'a, Match> {
         let sql = format!("{} AND {}", select(&self.layout), predicate::of_records(predicate));
         rows_in(&self.container, sql, params.to_vec(), range, |row| {
-            Ok(Match { entry: Row::entry(row.get(), &self.layout), undecided: is_packed(row.get()) })
+            Ok(Match { entry: QueryRow::entry(row.get(), &self.layout), undecided: is_packed(row.get()) })
         })
     }
 
@@ -188,19 +188,19 @@ impl HistoryReader for CosmosReader {
         .boxed()
     }
 
-    fn end(&self, which: Which) -> Answer<'_, Option<End>> {
+    fn end(&self, which: WhichEnd) -> Answer<'_, Option<AxisEnd>> {
         let (sql, params) = match which {
-            Which::Oldest => (OLDEST, Vec::new()),
-            Which::OldestOfAll => (OLDEST_OF_ALL, Vec::new()),
-            Which::NewestOfAll => (NEWEST_OF_ALL, Vec::new()),
-            Which::NewestOfAllBefore(second) => (NEWEST_OF_ALL_BEFORE, vec![Param::new("before", second)]),
-            Which::OldestOf(container) => {
+            WhichEnd::Oldest => (OLDEST, Vec::new()),
+            WhichEnd::OldestOfAll => (OLDEST_OF_ALL, Vec::new()),
+            WhichEnd::NewestOfAll => (NEWEST_OF_ALL, Vec::new()),
+            WhichEnd::NewestOfAllBefore(second) => (NEWEST_OF_ALL_BEFORE, vec![Param::new("before", second)]),
+            WhichEnd::OldestOf(container) => {
                 let names = ["one", "two", "three", "four"].into_iter().zip(beginnings_of(container));
                 (OLDEST_OF, names.map(|(name, beginning)| Param::new(name, beginning)).collect())
             }
-            Which::NewestBefore(second) => (NEWEST_BEFORE, vec![Param::new("before", second)]),
-            Which::NewestPart => (NEWEST_PART, Vec::new()),
-            Which::Newest => (NEWEST, Vec::new()),
+            WhichEnd::NewestBefore(second) => (NEWEST_BEFORE, vec![Param::new("before", second)]),
+            WhichEnd::NewestPart => (NEWEST_PART, Vec::new()),
+            WhichEnd::Newest => (NEWEST, Vec::new()),
         };
         first_row(&self.container, sql, params, end)
     }

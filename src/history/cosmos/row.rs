@@ -36,7 +36,7 @@ pub(super) fn select(layout: &Layout) -> String {
 
 /// A live document's row, or the key values of a record's.
 #[derive(Deserialize)]
-pub(super) struct Row<'a> {
+pub(super) struct QueryRow<'a> {
     #[serde(borrow)]
     pub(super) id: Option<&'a RawValue>,
     #[serde(borrow, rename = "item")]
@@ -86,7 +86,7 @@ fn integer(raw: Option<&RawValue>) -> Option<i64> {
     serde_json::from_str(raw?.get()).ok()
 }
 
-impl Row<'_> {
+impl QueryRow<'_> {
     pub(super) fn key(&self, paths: usize) -> PartitionKey {
         let part = |raw: Option<&RawValue>| raw.map_or(KeyValue::Undefined, KeyValue::from_raw);
         PartitionKey([self.k0, self.k1, self.k2].into_iter().take(paths).map(part).collect())
@@ -94,7 +94,7 @@ impl Row<'_> {
 
     /// Classifies the record of a row; one that cannot be parsed is named, and hides nothing but itself.
     pub(super) fn entry(text: &str, layout: &Layout) -> Entry {
-        let row: Row<'_> = match serde_json::from_str(text) {
+        let row: QueryRow<'_> = match serde_json::from_str(text) {
             Ok(row) => row,
             Err(e) => {
                 return Entry::Bad(BadRecord::new("", RecordProblem::Row(e)));
@@ -166,7 +166,7 @@ mod tests {
             let row = format!(r#"{{"id":"a~1","item":"a","op":"upsert","ts":5,{odd},"k0":"p"}}"#);
             let paths = || KeyPaths::parse(&["/pk"]).unwrap();
             let layout = Layout::new(paths(), paths());
-            let Entry::Version(item, version) = Row::entry(&row, &layout) else { panic!("{row}") };
+            let Entry::Version(item, version) = QueryRow::entry(&row, &layout) else { panic!("{row}") };
             assert_eq!((item.id.as_str(), version.ts, version.container, version.captured), ("a", 5, None, None));
         }
     }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, future::BoxFuture};
 
 use super::{
-    container::{MemoryContainer, Shared},
+    container::{MemoryContainer, SharedAccount},
     history::MemoryHistory,
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
 /// An account with a source, its history, and any number of other containers with the source's key.
 #[derive(Debug)]
 pub struct MemoryAccount {
-    shared: Arc<Shared>,
+    shared: Arc<SharedAccount>,
     /// The live container.
     pub source: Arc<MemoryContainer>,
     /// The container of its history.
@@ -36,7 +36,7 @@ pub struct MemoryAccount {
 impl MemoryAccount {
     /// Creates the named containers with this key. The history counts as complete, deletes included.
     pub fn new(names: &Names, source: KeyPaths, changes: KeyPaths) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(SharedAccount::default());
         let make = |name: &str, number, paths| Arc::new(MemoryContainer::new(name, number, paths, shared.clone()));
         Self {
             source: make(&names.source, 1, source),

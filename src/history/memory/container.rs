@@ -21,7 +21,7 @@ use crate::{
     history::{
         live::Live,
         predicate::evaluate::Predicate,
-        reading::{End, LiveContainer},
+        reading::{AxisEnd, LiveContainer},
     },
 };
 
@@ -33,7 +33,7 @@ const PAGE: usize = 7;
 
 /// Time, etags and charges of an account.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(super) struct SharedAccount {
     /// Epoch seconds.
     pub(super) now: AtomicI64,
     /// Counts writes; etags and LSNs are made from it.
@@ -67,7 +67,7 @@ struct Stored {
 
 /// A write, as a change feed of all versions delivers it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Written {
+pub struct FeedWrite {
     /// Which item.
     pub item: ItemKey,
     /// Its text now, with system properties; `None` for a delete.
@@ -89,9 +89,9 @@ pub struct MemoryContainer {
     rid: String,
     number: u32,
     key_paths: KeyPaths,
-    shared: Arc<Shared>,
+    shared: Arc<SharedAccount>,
     items: Mutex<BTreeMap<Place, Stored>>,
-    written: Mutex<Vec<Written>>,
+    written: Mutex<Vec<FeedWrite>>,
     faults: Mutex<VecDeque<Fault>>,
 }
 
@@ -110,7 +110,7 @@ fn place(key: &PartitionKey, id: &str) -> Place {
 }
 
 impl MemoryContainer {
-    pub(super) fn new(name: &str, number: u32, key_paths: KeyPaths, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(name: &str, number: u32, key_paths: KeyPaths, shared: Arc<SharedAccount>) -> Self {
         Self {
             name: name.to_owned(),
             rid: rid(number, None),
@@ -129,7 +129,7 @@ impl MemoryContainer {
     }
 
     /// All writes so far, in order.
-    pub fn written(&self) -> Vec<Written> {
+    pub fn written(&self) -> Vec<FeedWrite> {
         locked(&self.written).clone()
     }
 
@@ -225,7 +225,7 @@ impl MemoryContainer {
             }
         };
         let created = before.is_none();
-        locked(&self.written).push(Written {
+        locked(&self.written).push(FeedWrite {
             item: ItemKey { id: id.to_owned(), partition_key: key.clone() },
             now,
             before: before.map(|item| item.text),
@@ -378,11 +378,11 @@ impl LiveContainer for MemoryContainer {
         })
     }
 
-    fn newest(&self) -> Answer<'_, Option<End>> {
+    fn newest(&self) -> Answer<'_, Option<AxisEnd>> {
         async move {
             let items = locked(&self.items);
             let newest = items.values().max_by_key(|item| item.ts);
-            Ok(newest.map(|item| End { ts: item.ts, rid: Some(item.rid.clone()) }))
+            Ok(newest.map(|item| AxisEnd { ts: item.ts, rid: Some(item.rid.clone()) }))
         }
         .boxed()
     }

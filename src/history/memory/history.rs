@@ -20,7 +20,7 @@ use crate::{
         History, HistoryWriter, SourceReader,
         entry::Entry,
         layout::Layout,
-        reading::{Detail, End, HistoryReader, JournalItem, Journals, Match, Which},
+        reading::{AxisEnd, Detail, HistoryReader, JournalItem, Journals, Match, WhichEnd},
         writing::write_record,
     },
 };
@@ -192,7 +192,7 @@ impl HistoryReader for MemoryHistory {
         .boxed()
     }
 
-    fn end(&self, which: Which) -> Answer<'_, Option<End>> {
+    fn end(&self, which: WhichEnd) -> Answer<'_, Option<AxisEnd>> {
         async move {
             let mut ends: Vec<(f64, String)> =
                 self.changes.texts().into_iter().filter_map(|text| Some((time_of(&text)?, text))).collect();
@@ -206,20 +206,22 @@ impl HistoryReader for MemoryHistory {
                 }
             };
             let end = match which {
-                Which::Oldest => ends.first(),
-                Which::OldestOfAll => ends.iter().find(|(_, text)| told(text)),
-                Which::NewestOfAll => ends.iter().rfind(|(_, text)| told(text)),
-                Which::NewestOfAllBefore(second) => ends.iter().rfind(|(ts, text)| *ts < second as f64 && told(text)),
-                Which::OldestOf(container) => ends.iter().find(|(_, text)| {
+                WhichEnd::Oldest => ends.first(),
+                WhichEnd::OldestOfAll => ends.iter().find(|(_, text)| told(text)),
+                WhichEnd::NewestOfAll => ends.iter().rfind(|(_, text)| told(text)),
+                WhichEnd::NewestOfAllBefore(second) => {
+                    ends.iter().rfind(|(ts, text)| *ts < second as f64 && told(text))
+                }
+                WhichEnd::OldestOf(container) => ends.iter().find(|(_, text)| {
                     parsed(text)["_change"]["rid"].as_str().and_then(container_of) == Some(container)
                 }),
-                Which::NewestBefore(second) => ends.iter().rfind(|(ts, _)| *ts < second as f64),
-                Which::NewestPart => ends.iter().rfind(|(_, text)| !parsed(text)["_change"]["partial"].is_null()),
-                Which::Newest => ends.last(),
+                WhichEnd::NewestBefore(second) => ends.iter().rfind(|(ts, _)| *ts < second as f64),
+                WhichEnd::NewestPart => ends.iter().rfind(|(_, text)| !parsed(text)["_change"]["partial"].is_null()),
+                WhichEnd::Newest => ends.last(),
             };
             Ok(end.map(|(ts, text)| {
                 let change = parsed(text);
-                End { ts: *ts as i64, rid: change["_change"]["rid"].as_str().map(String::from) }
+                AxisEnd { ts: *ts as i64, rid: change["_change"]["rid"].as_str().map(String::from) }
             }))
         }
         .boxed()

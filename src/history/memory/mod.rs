@@ -7,6 +7,6 @@ mod history;
 
 pub use self::{
     account::MemoryAccount,
-    container::{Fault, MemoryContainer, Written},
+    container::{Fault, FeedWrite, MemoryContainer},
     history::MemoryHistory,
 };

@@ -10,7 +10,7 @@ use crate::{
     change::{Op, diff::same, raw::RawDocument, record::own_text, time::PointInTime, version::Version},
     history::{
         as_of::{AsOf, State, as_of, boundary},
-        histories::{Item, Texts},
+        histories::{Item, TextDetail},
         version::named,
     },
 };
@@ -160,9 +160,9 @@ pub async fn diff<'a>(request: &DiffRequest, cx: &AnyContext<'a>) -> Result<Diff
         (_, Side::At(at)) if *at != PointInTime::END => Matching::At(*at),
         _ => Matching::Newest,
     };
-    let documents = past.documents(&request.which, then, Texts::None, cx.progress).await?;
+    let documents = past.documents(&request.which, then, TextDetail::None, cx.progress).await?;
     let sides = (request.from.clone(), request.to.clone());
-    Ok(Diffs(documents.each(past, Texts::None, cx.progress, move |past, item| look(past, item, sides.clone()))))
+    Ok(Diffs(documents.each(past, TextDetail::None, cx.progress, move |past, item| look(past, item, sides.clone()))))
 }
 
 async fn look(past: Arc<Past<'_>>, item: Item, sides: (Side, Side)) -> Result<Comparison, LookError> {

@@ -18,7 +18,7 @@ use crate::{
     cosmos::{Param, RuLimiter},
     history::{
         AnyContext, Containers,
-        histories::{Histories, Item, Texts, histories},
+        histories::{Histories, Item, TextDetail, histories},
         live::{LiveDetail, look_at},
         odd_records,
         reading::LiveContainer,
@@ -60,7 +60,7 @@ pub enum Matching {
 }
 
 /// The selected documents.
-pub(super) struct Documents {
+pub(super) struct SelectedDocuments {
     one: Option<Item>,
     items: Vec<ItemKey>,
     /// Whether a document without versions may be known by its live one.
@@ -69,7 +69,7 @@ pub(super) struct Documents {
     pub(super) incomplete: bool,
 }
 
-impl Documents {
+impl SelectedDocuments {
     fn len(&self) -> usize {
         self.items.len() + usize::from(self.one.is_some())
     }
@@ -78,7 +78,7 @@ impl Documents {
     pub(super) fn each<'a, T: Send + 'a, F>(
         self,
         past: Arc<Past<'a>>,
-        texts: Texts,
+        texts: TextDetail,
         progress: &'a dyn Progress,
         look: impl Fn(Arc<Past<'a>>, Item) -> F + Send + Sync + 'a,
     ) -> DocumentStream<'a, T>
@@ -171,20 +171,22 @@ impl Past<'_> {
         &self,
         which: &Selection,
         matching: Matching,
-        texts: Texts,
+        texts: TextDetail,
         progress: &dyn Progress,
-    ) -> Result<Documents, LookError> {
+    ) -> Result<SelectedDocuments, LookError> {
         let or_live = !matches!(matching, Matching::Ever);
         match which {
             Selection::One { id, key } => self.one(id, key.as_ref(), or_live, texts, progress).await,
-            Selection::Items(items) => Ok(Documents { one: None, items: items.clone(), or_live, incomplete: false }),
+            Selection::Items(items) => {
+                Ok(SelectedDocuments { one: None, items: items.clone(), or_live, incomplete: false })
+            }
             Selection::Where { predicate, params } => {
                 let (items, bad) = found(&self.containers()?, predicate, params, matching, &self.pace).await?;
                 odd_records::tell(&bad, progress);
                 if let Matching::At(at) = matching {
                     self.tell_beyond(at, progress).await?;
                 }
-                Ok(Documents { one: None, items, or_live, incomplete: !bad.is_empty() })
+                Ok(SelectedDocuments { one: None, items, or_live, incomplete: !bad.is_empty() })
             }
         }
     }
@@ -224,9 +226,9 @@ impl Past<'_> {
         id: &str,
         key: Option<&PartitionKey>,
         or_live: bool,
-        texts: Texts,
+        texts: TextDetail,
         progress: &dyn Progress,
-    ) -> Result<Documents, LookError> {
+    ) -> Result<SelectedDocuments, LookError> {
         let paths = self.changes.layout().source();
         if let Some(key) = key.filter(|key| key.0.len() > paths.len()) {
             let (key, container) = (key.clone(), self.names.source.clone());
@@ -244,7 +246,7 @@ impl Past<'_> {
         }
         match one {
             Some(item) => {
-                Ok(Documents { one: Some(item), items: Vec::new(), or_live, incomplete: !found.bad.is_empty() })
+                Ok(SelectedDocuments { one: Some(item), items: Vec::new(), or_live, incomplete: !found.bad.is_empty() })
             }
             None => Err(LookError::NotInHistory { id: id.to_owned(), history: self.names.history() }),
         }

@@ -35,7 +35,7 @@ pub use self::{
     documents::{Matching, Selection, matched},
     error::LookError,
     report::{FoundDocuments, ReportLine, ReportRequest, report},
-    show::{ShowRequest, Shown, Shows, State, show},
+    show::{RequestedState, ShowRequest, Shown, Shows, show},
     versions::{FieldChange, ListedVersion, Remark, VersionLists, VersionsRequest, is_first_unknown, versions},
 };
 use super::{

@@ -10,7 +10,7 @@ use crate::{
     change::{Op, time::PointInTime, version::Version},
     history::{
         as_of::{self, AsOf, as_of},
-        histories::{Item, Texts},
+        histories::{Item, TextDetail},
         timeline::Timeline,
         version::named,
     },
@@ -22,12 +22,12 @@ pub struct ShowRequest {
     /// Which documents; for a predicate, those that matched at the moment.
     pub which: Selection,
     /// When.
-    pub at: State,
+    pub at: RequestedState,
 }
 
 /// Which state of documents is requested.
 #[derive(Debug, Clone, PartialEq)]
-pub enum State {
+pub enum RequestedState {
     /// As of a moment.
     At(PointInTime),
     /// A single version: a record's id, an LSN or an etag.
@@ -93,11 +93,13 @@ impl Shows<'_> {
 pub async fn show<'a>(request: &ShowRequest, cx: &AnyContext<'a>) -> Result<Shows<'a>, LookError> {
     let past = Arc::new(Past::open(cx).await?);
     let (at, version) = match &request.at {
-        State::At(at) => (*at, None),
-        State::Version(version) => (PointInTime::END, Some(version.clone())),
+        RequestedState::At(at) => (*at, None),
+        RequestedState::Version(version) => (PointInTime::END, Some(version.clone())),
     };
-    let documents = past.documents(&request.which, Matching::At(at), Texts::None, cx.progress).await?;
-    Ok(Shows(documents.each(past, Texts::None, cx.progress, move |past, item| look(past, item, at, version.clone()))))
+    let documents = past.documents(&request.which, Matching::At(at), TextDetail::None, cx.progress).await?;
+    Ok(Shows(
+        documents.each(past, TextDetail::None, cx.progress, move |past, item| look(past, item, at, version.clone())),
+    ))
 }
 
 async fn look(past: Arc<Past<'_>>, item: Item, at: PointInTime, version: Option<String>) -> Result<Shown, LookError> {

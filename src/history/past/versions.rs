@@ -17,7 +17,7 @@ use crate::{
     },
     history::{
         as_of::{Caveat, unseen},
-        histories::{Item, Texts},
+        histories::{Item, TextDetail},
     },
 };
 
@@ -89,7 +89,7 @@ pub struct VersionLists<'a> {
 pub async fn versions<'a>(request: VersionsRequest, cx: &AnyContext<'a>) -> Result<VersionLists<'a>, LookError> {
     let past = Arc::new(Past::open(cx).await?);
     let is_one = matches!(request.which, Selection::One { .. });
-    let texts = if is_one { Texts::OF_ONE } else { Texts::OF_MANY };
+    let texts = if is_one { TextDetail::OF_ONE } else { TextDetail::OF_MANY };
     let documents = past.documents(&request.which, Matching::Ever, texts, cx.progress).await?;
     let looks = documents.each(past.clone(), texts, cx.progress, |_, item| std::future::ready(Ok(item)));
     Ok(VersionLists { looks, past, field: request.field, is_one })

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::{
-    parse::{Function, MOST_TOKENS, Node, Operator, Parser},
+    parse::{MOST_TOKENS, Node, Operator, Parser, PredicateFunction},
     tokens::tokens,
 };
 use crate::cosmos::{Failure, Param};
@@ -38,7 +38,7 @@ pub struct Predicate {
 }
 
 /// `None` is undefined.
-pub(super) type Outcome = Option<Value>;
+pub(super) type Evaluation = Option<Value>;
 
 impl Predicate {
     /// Parses a predicate, with the values of its parameters.
@@ -82,7 +82,7 @@ impl Predicate {
 }
 
 impl Node {
-    fn evaluate(&self, document: &Value) -> Outcome {
+    fn evaluate(&self, document: &Value) -> Evaluation {
         let of = |node: &Node| node.evaluate(document);
         match self {
             Self::Value(value) => value.clone(),
@@ -142,11 +142,11 @@ impl Node {
     }
 }
 
-fn truth(value: Outcome) -> Option<bool> {
+fn truth(value: Evaluation) -> Option<bool> {
     value?.as_bool()
 }
 
-fn number(value: f64) -> Outcome {
+fn number(value: f64) -> Evaluation {
     serde_json::Number::from_f64(value).map(Value::Number)
 }
 
@@ -173,7 +173,7 @@ fn order(a: &Value, b: &Value) -> Option<Ordering> {
     }
 }
 
-fn binary(op: Operator, a: &Value, b: &Value) -> Outcome {
+fn binary(op: Operator, a: &Value, b: &Value) -> Evaluation {
     let numbers = || Some((a.as_f64()?, b.as_f64()?));
     match op {
         Operator::Equal => Some(equal(a, b).into()),
@@ -220,7 +220,7 @@ fn like(text: &str, pattern: &str) -> bool {
     pattern[p..].iter().all(|c| *c == '%')
 }
 
-fn call(function: Function, arguments: &[Outcome]) -> Outcome {
+fn call(function: PredicateFunction, arguments: &[Evaluation]) -> Evaluation {
     let value = |i: usize| arguments.get(i).and_then(Option::as_ref);
     let text = |i: usize| value(i).and_then(Value::as_str);
     let count = |i: usize| value(i).and_then(Value::as_f64);
@@ -230,45 +230,45 @@ fn call(function: Function, arguments: &[Outcome]) -> Outcome {
         Some(Value::Bool(if ignore_case { matches(&a.to_lowercase(), &b.to_lowercase()) } else { matches(a, b) }))
     };
     match function {
-        Function::IsDefined => Some(value(0).is_some().into()),
-        Function::IsType(kind) => Some(value(0).is_some_and(|value| is_of(value, kind)).into()),
-        Function::StartsWith => pair(&|a, b| a.starts_with(b)),
-        Function::EndsWith => pair(&|a, b| a.ends_with(b)),
-        Function::Contains => pair(&|a, b| a.contains(b)),
-        Function::StringEquals => pair(&|a, b| a == b),
-        Function::Lower => Some(text(0)?.to_lowercase().into()),
-        Function::Upper => Some(text(0)?.to_uppercase().into()),
-        Function::Trim => Some(text(0)?.trim().into()),
-        Function::Length => Some(text(0)?.chars().count().into()),
-        Function::ArrayLength => Some(value(0)?.as_array()?.len().into()),
-        Function::ArrayContains => {
+        PredicateFunction::IsDefined => Some(value(0).is_some().into()),
+        PredicateFunction::IsType(kind) => Some(value(0).is_some_and(|value| is_of(value, kind)).into()),
+        PredicateFunction::StartsWith => pair(&|a, b| a.starts_with(b)),
+        PredicateFunction::EndsWith => pair(&|a, b| a.ends_with(b)),
+        PredicateFunction::Contains => pair(&|a, b| a.contains(b)),
+        PredicateFunction::StringEquals => pair(&|a, b| a == b),
+        PredicateFunction::Lower => Some(text(0)?.to_lowercase().into()),
+        PredicateFunction::Upper => Some(text(0)?.to_uppercase().into()),
+        PredicateFunction::Trim => Some(text(0)?.trim().into()),
+        PredicateFunction::Length => Some(text(0)?.chars().count().into()),
+        PredicateFunction::ArrayLength => Some(value(0)?.as_array()?.len().into()),
+        PredicateFunction::ArrayContains => {
             let (array, wanted) = (value(0)?.as_array()?, value(1)?);
             let partly = value(2).and_then(Value::as_bool).unwrap_or(false);
             Some(array.iter().any(|one| equal(one, wanted) || (partly && has_part(one, wanted))).into())
         }
-        Function::Abs => number(count(0)?.abs()),
-        Function::Floor => number(count(0)?.floor()),
-        Function::Ceiling => number(count(0)?.ceil()),
-        Function::Round => number(count(0)?.round()),
-        Function::Concat => {
+        PredicateFunction::Abs => number(count(0)?.abs()),
+        PredicateFunction::Floor => number(count(0)?.floor()),
+        PredicateFunction::Ceiling => number(count(0)?.ceil()),
+        PredicateFunction::Round => number(count(0)?.round()),
+        PredicateFunction::Concat => {
             let parts: Option<Vec<&str>> = (0..arguments.len()).map(text).collect();
             Some(parts?.concat().into())
         }
-        Function::Left => Some(text(0)?.chars().take(count(1)?.max(0.0) as usize).collect::<String>().into()),
-        Function::Right => {
+        PredicateFunction::Left => Some(text(0)?.chars().take(count(1)?.max(0.0) as usize).collect::<String>().into()),
+        PredicateFunction::Right => {
             let all: Vec<char> = text(0)?.chars().collect();
             let from = all.len().saturating_sub(count(1)?.max(0.0) as usize);
             Some(all[from..].iter().collect::<String>().into())
         }
-        Function::Substring => {
+        PredicateFunction::Substring => {
             let (from, length) = (count(1)?.max(0.0) as usize, count(2)?.max(0.0) as usize);
             Some(text(0)?.chars().skip(from).take(length).collect::<String>().into())
         }
-        Function::IndexOf => {
+        PredicateFunction::IndexOf => {
             let (all, part) = (text(0)?, text(1)?);
             number(all.find(part).map_or(-1.0, |at| all[..at].chars().count() as f64))
         }
-        Function::Replace => Some(text(0)?.replace(text(1)?, text(2)?).into()),
+        PredicateFunction::Replace => Some(text(0)?.replace(text(1)?, text(2)?).into()),
     }
 }
 

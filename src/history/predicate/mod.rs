@@ -8,7 +8,7 @@ pub mod evaluate;
 mod parse;
 mod tokens;
 
-use self::tokens::{Kind, Token, tokens};
+use self::tokens::{Token, TokenKind, tokens};
 
 /// Where a record keeps what its document has under a reserved name.
 const MOVED: [(&str, &str); 7] = [
@@ -51,7 +51,8 @@ fn renamed(predicate: &str) -> String {
     let mut copied = 0;
     let mut at = 0;
     while let Some(token) = all.get(at) {
-        let is_root = token.kind == Kind::Name && token.text == "c" && all[..at].last().is_none_or(|t| t.text != ".");
+        let is_root =
+            token.kind == TokenKind::Name && token.text == "c" && all[..at].last().is_none_or(|t| t.text != ".");
         if is_root && let Some((name, used)) = member(&all[at + 1..]) {
             let last = &all[at + used];
             if let Some((_, place)) = MOVED.iter().find(|(own, _)| *own == name) {
@@ -70,8 +71,8 @@ fn renamed(predicate: &str) -> String {
 /// The member that the tokens after the root name: `.name`, `['name']` or `["name"]`; and how many tokens these are.
 fn member(rest: &[Token<'_>]) -> Option<(String, usize)> {
     match rest {
-        [dot, name, ..] if dot.text == "." && name.kind == Kind::Name => Some((name.text.to_owned(), 2)),
-        [open, name, close, ..] if open.text == "[" && name.kind == Kind::Text && close.text == "]" => {
+        [dot, name, ..] if dot.text == "." && name.kind == TokenKind::Name => Some((name.text.to_owned(), 2)),
+        [open, name, close, ..] if open.text == "[" && name.kind == TokenKind::Text && close.text == "]" => {
             Some((tokens::unquoted(name.text)?, 3))
         }
         _ => None,

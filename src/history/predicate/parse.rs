@@ -3,13 +3,13 @@
 use serde_json::Value;
 
 use super::{
-    evaluate::{Outcome, Unsupported},
-    tokens::{Kind, Token, unquoted},
+    evaluate::{Evaluation, Unsupported},
+    tokens::{Token, TokenKind, unquoted},
 };
 
 #[derive(Debug)]
 pub(super) enum Node {
-    Value(Outcome),
+    Value(Evaluation),
     Document,
     Member(Box<Node>, Box<Node>),
     Not(Box<Node>),
@@ -18,7 +18,7 @@ pub(super) enum Node {
     In(Box<Node>, Vec<Node>),
     Between(Box<Node>, Box<Node>, Box<Node>),
     Choice(Box<Node>, Box<Node>, Box<Node>),
-    Call(Function, Vec<Node>),
+    Call(PredicateFunction, Vec<Node>),
     Array(Vec<Node>),
 }
 
@@ -43,7 +43,7 @@ pub(super) enum Operator {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Function {
+pub(super) enum PredicateFunction {
     IsDefined,
     IsType(&'static str),
     StartsWith,
@@ -68,36 +68,36 @@ pub(super) enum Function {
     Replace,
 }
 
-const FUNCTIONS: [(&str, Function); 29] = [
-    ("IS_DEFINED", Function::IsDefined),
-    ("IS_NULL", Function::IsType("null")),
-    ("IS_BOOL", Function::IsType("bool")),
-    ("IS_NUMBER", Function::IsType("number")),
-    ("IS_STRING", Function::IsType("string")),
-    ("IS_ARRAY", Function::IsType("array")),
-    ("IS_OBJECT", Function::IsType("object")),
-    ("IS_PRIMITIVE", Function::IsType("primitive")),
-    ("STARTSWITH", Function::StartsWith),
-    ("ENDSWITH", Function::EndsWith),
-    ("CONTAINS", Function::Contains),
-    ("STRINGEQUALS", Function::StringEquals),
-    ("STRING_EQUALS", Function::StringEquals),
-    ("LOWER", Function::Lower),
-    ("UPPER", Function::Upper),
-    ("TRIM", Function::Trim),
-    ("LENGTH", Function::Length),
-    ("ARRAY_LENGTH", Function::ArrayLength),
-    ("ARRAY_CONTAINS", Function::ArrayContains),
-    ("ABS", Function::Abs),
-    ("FLOOR", Function::Floor),
-    ("CEILING", Function::Ceiling),
-    ("ROUND", Function::Round),
-    ("CONCAT", Function::Concat),
-    ("LEFT", Function::Left),
-    ("RIGHT", Function::Right),
-    ("SUBSTRING", Function::Substring),
-    ("INDEX_OF", Function::IndexOf),
-    ("REPLACE", Function::Replace),
+const FUNCTIONS: [(&str, PredicateFunction); 29] = [
+    ("IS_DEFINED", PredicateFunction::IsDefined),
+    ("IS_NULL", PredicateFunction::IsType("null")),
+    ("IS_BOOL", PredicateFunction::IsType("bool")),
+    ("IS_NUMBER", PredicateFunction::IsType("number")),
+    ("IS_STRING", PredicateFunction::IsType("string")),
+    ("IS_ARRAY", PredicateFunction::IsType("array")),
+    ("IS_OBJECT", PredicateFunction::IsType("object")),
+    ("IS_PRIMITIVE", PredicateFunction::IsType("primitive")),
+    ("STARTSWITH", PredicateFunction::StartsWith),
+    ("ENDSWITH", PredicateFunction::EndsWith),
+    ("CONTAINS", PredicateFunction::Contains),
+    ("STRINGEQUALS", PredicateFunction::StringEquals),
+    ("STRING_EQUALS", PredicateFunction::StringEquals),
+    ("LOWER", PredicateFunction::Lower),
+    ("UPPER", PredicateFunction::Upper),
+    ("TRIM", PredicateFunction::Trim),
+    ("LENGTH", PredicateFunction::Length),
+    ("ARRAY_LENGTH", PredicateFunction::ArrayLength),
+    ("ARRAY_CONTAINS", PredicateFunction::ArrayContains),
+    ("ABS", PredicateFunction::Abs),
+    ("FLOOR", PredicateFunction::Floor),
+    ("CEILING", PredicateFunction::Ceiling),
+    ("ROUND", PredicateFunction::Round),
+    ("CONCAT", PredicateFunction::Concat),
+    ("LEFT", PredicateFunction::Left),
+    ("RIGHT", PredicateFunction::Right),
+    ("SUBSTRING", PredicateFunction::Substring),
+    ("INDEX_OF", PredicateFunction::IndexOf),
+    ("REPLACE", PredicateFunction::Replace),
 ];
 
 /// The longest predicate: each operator in a row adds a level.
@@ -118,7 +118,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn is(&self, word: &str) -> bool {
-        self.peek().is_some_and(|token| token.kind != Kind::Text && token.text.eq_ignore_ascii_case(word))
+        self.peek().is_some_and(|token| token.kind != TokenKind::Text && token.text.eq_ignore_ascii_case(word))
     }
 
     pub(super) fn take(&mut self, word: &str) -> bool {
@@ -142,7 +142,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn operator(&self) -> Option<(Operator, u8)> {
-        let token = self.peek().filter(|token| matches!(token.kind, Kind::Sign | Kind::Name))?;
+        let token = self.peek().filter(|token| matches!(token.kind, TokenKind::Sign | TokenKind::Name))?;
         Some(match token.text.to_ascii_uppercase().as_str() {
             "??" => (Operator::Coalesce, 2),
             "OR" => (Operator::Or, 3),
@@ -227,7 +227,7 @@ impl<'a> Parser<'a, '_> {
         let mut node = self.primary()?;
         loop {
             if self.take(".") {
-                let name = self.peek().filter(|token| token.kind == Kind::Name).ok_or_else(|| self.odd())?;
+                let name = self.peek().filter(|token| token.kind == TokenKind::Name).ok_or_else(|| self.odd())?;
                 self.at += 1;
                 node = Node::Member(Box::new(node), Box::new(Node::Value(Some(name.text.into()))));
             } else if self.take("[") {
@@ -257,13 +257,13 @@ impl<'a> Parser<'a, '_> {
     fn primary(&mut self) -> Result<Node, Unsupported> {
         let Some(token) = self.peek() else { return Err(self.odd()) };
         let value = match token.kind {
-            Kind::Text => Some(Value::String(unquoted(token.text).ok_or_else(|| self.odd())?)),
-            Kind::Number => Some(serde_json::from_str(token.text).map_err(|_| self.odd())?),
-            Kind::Param => match (self.params)(token.text) {
+            TokenKind::Text => Some(Value::String(unquoted(token.text).ok_or_else(|| self.odd())?)),
+            TokenKind::Number => Some(serde_json::from_str(token.text).map_err(|_| self.odd())?),
+            TokenKind::Param => match (self.params)(token.text) {
                 Some(value) => Some(value.clone()),
                 None => return Err(Unsupported(format!("{} without a value", token.text))),
             },
-            Kind::Sign => {
+            TokenKind::Sign => {
                 if self.take("(") {
                     let inner = self.expression(0)?;
                     self.expect(")")?;
@@ -274,7 +274,7 @@ impl<'a> Parser<'a, '_> {
                 }
                 return Err(self.odd());
             }
-            Kind::Name => match token.text {
+            TokenKind::Name => match token.text {
                 "c" => {
                     self.at += 1;
                     return Ok(Node::Document);

@@ -2,7 +2,7 @@
 
 /// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TokenKind {
     /// An identifier or a keyword.
     Name,
     /// A parameter, with its `@`.
@@ -18,7 +18,7 @@ pub(super) enum Kind {
 /// A token and where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token<'t> {
-    pub(super) kind: Kind,
+    pub(super) kind: TokenKind,
     pub(super) text: &'t str,
     pub(super) start: usize,
 }
@@ -48,21 +48,21 @@ pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
                 while end < bytes.len() && bytes[end] != byte {
                     end += if bytes[end] == b'\\' { 2 } else { 1 };
                 }
-                (Kind::Text, (end + 1).min(bytes.len()))
+                (TokenKind::Text, (end + 1).min(bytes.len()))
             }
-            b'@' => (Kind::Param, run(start + 1, &is_name)),
+            b'@' => (TokenKind::Param, run(start + 1, &is_name)),
             b'0'..=b'9' => {
                 let mut end = run(start, &|b| b.is_ascii_digit() || b == b'.');
                 if matches!(bytes.get(end), Some(b'e' | b'E')) {
                     let sign = usize::from(matches!(bytes.get(end + 1), Some(b'+' | b'-')));
                     end = run(end + 1 + sign, &|b| b.is_ascii_digit());
                 }
-                (Kind::Number, end)
+                (TokenKind::Number, end)
             }
-            b if is_name(b) => (Kind::Name, run(start, &is_name)),
+            b if is_name(b) => (TokenKind::Name, run(start, &is_name)),
             _ => {
                 let long = SIGNS.iter().any(|sign| bytes[start..].starts_with(sign.as_bytes()));
-                (Kind::Sign, start + if long { 2 } else { 1 })
+                (TokenKind::Sign, start + if long { 2 } else { 1 })
             }
         };
         // A backslash before a character of several bytes: skip the whole character.

@@ -13,7 +13,7 @@ use crate::{
     cosmos::{Failure, RuLimiter},
     history::{
         containers::Containers,
-        histories::{Texts, histories},
+        histories::{TextDetail, histories},
         live::{LiveDetail, assumed, look_at},
     },
 };
@@ -49,8 +49,8 @@ impl Scan<'_> {
     }
 
     /// How much is read for each of this many items: together they may not exceed a piece.
-    pub(super) fn texts_of_each(&self, items: usize) -> Texts {
-        if self.has_all_texts() { Texts::UpTo(MAX_PIECE_BYTES / items.max(1)) } else { Texts::None }
+    pub(super) fn texts_of_each(&self, items: usize) -> TextDetail {
+        if self.has_all_texts() { TextDetail::UpTo(MAX_PIECE_BYTES / items.max(1)) } else { TextDetail::None }
     }
 
     /// Adds what the target has, if that is requested.
@@ -67,14 +67,14 @@ impl Scan<'_> {
     pub(super) async fn versions_of(
         &self,
         item: ItemKey,
-        texts: Texts,
+        texts: TextDetail,
     ) -> Result<(ScannedItem, Vec<BadRecord>), Failure> {
         let (found, bad) = self.item_of(item, texts).await?;
-        if bad.is_empty() || texts == Texts::None {
+        if bad.is_empty() || texts == TextDetail::None {
             return Ok((found, bad));
         }
         // One whose document cannot be read is still a version.
-        let (mut facts, _) = self.item_of(found.item, Texts::None).await?;
+        let (mut facts, _) = self.item_of(found.item, TextDetail::None).await?;
         let mut texts: HashMap<String, String> =
             found.versions.into_iter().filter_map(|version| Some((version.record_id, version.document?))).collect();
         for version in &mut facts.versions {
@@ -83,7 +83,7 @@ impl Scan<'_> {
         Ok((facts, bad))
     }
 
-    async fn item_of(&self, item: ItemKey, texts: Texts) -> Result<(ScannedItem, Vec<BadRecord>), Failure> {
+    async fn item_of(&self, item: ItemKey, texts: TextDetail) -> Result<(ScannedItem, Vec<BadRecord>), Failure> {
         let key = Some(&item.partition_key);
         let (mut items, bad) = items_of_id(self.containers, self.pace, &item.id, key, texts).await?;
         let at = items.iter().position(|found| found.item == item);
@@ -102,7 +102,7 @@ pub async fn facts_of_id(
     id: &str,
     key: Option<&PartitionKey>,
 ) -> Result<(Vec<ScannedItem>, Vec<BadRecord>), Failure> {
-    items_of_id(containers, pace, id, key, Texts::None).await
+    items_of_id(containers, pace, id, key, TextDetail::None).await
 }
 
 async fn items_of_id(
@@ -110,7 +110,7 @@ async fn items_of_id(
     pace: &RuLimiter,
     id: &str,
     key: Option<&PartitionKey>,
-    texts: Texts,
+    texts: TextDetail,
 ) -> Result<(Vec<ScannedItem>, Vec<BadRecord>), Failure> {
     let read = histories(&*containers.changes, pace, id, key, texts).await?;
     let mut found: Vec<ScannedItem> = read

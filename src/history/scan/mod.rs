@@ -24,7 +24,7 @@ use super::{
     containers::{Containers, RANGES, page},
     entry::Entry,
     gone::UnknownDelete,
-    histories::{Texts, sort},
+    histories::{TextDetail, sort},
     live::{Live, LiveDetail, LiveIndex, live_index},
 };
 use crate::{
@@ -34,7 +34,7 @@ use crate::{
         time::PointInTime,
         version::{BadRecord, Version},
     },
-    cosmos::{Failure, HashRange, PageStream, Param, RETRY_TIMEOUT, Retry, RuLimiter, Walk},
+    cosmos::{Failure, HashRange, PageStream, Param, RETRY_TIMEOUT, RangeWalk, Retry, RuLimiter},
     history::predicate::evaluate::Undecided,
 };
 
@@ -221,7 +221,7 @@ impl<'a> Scan<'a> {
             Scope::Live { .. } => self.containers.target.hash_space().is_some(),
             _ => self.containers.is_cut_by_item(),
         };
-        let walk = Walk::new(hash_range, in_pieces);
+        let walk = RangeWalk::new(hash_range, in_pieces);
         let begin = (walk, self.has_all_texts(), index);
         stream::try_unfold(begin, move |(mut walk, mut with_text, index)| async move {
             let Some(piece) = walk.next_piece() else { return Ok(None) };
@@ -351,7 +351,7 @@ impl<'a> Scan<'a> {
         }
         let items: Vec<ItemKey> = buffer.found.keys().cloned().collect();
         let looked_up: Vec<(ScannedItem, Vec<BadRecord>)> = stream::iter(items)
-            .map(|item| self.versions_of(item, Texts::None))
+            .map(|item| self.versions_of(item, TextDetail::None))
             .buffer_unordered(CONCURRENCY)
             .try_collect()
             .await?;

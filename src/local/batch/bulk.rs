@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use super::{FAILED_DEPENDENCY, Key, Kind, Operation, Outcome, answer, outcome_of};
 use crate::local::{
-    container::{Container, wrong_key},
+    container::{LocalContainer, wrong_key},
     feed::gone,
-    message::{Answer, Ask, Headers, header},
+    message::{Ask, GatewayAnswer, Headers, header},
 };
 
 /// Runs the independent writes of one request.
-pub(super) async fn bulk(container: &Container, ask: &Ask, operations: &[Operation<'_>]) -> Answer {
+pub(super) async fn bulk(container: &LocalContainer, ask: &Ask, operations: &[Operation<'_>]) -> GatewayAnswer {
     let range = Ask { headers: range_only(&ask.headers), ..Ask::new(Method::POST, &ask.path) };
     if container.range_of(&range).is_err() {
         return gone();
@@ -44,7 +44,7 @@ pub(super) async fn bulk(container: &Container, ask: &Ask, operations: &[Operati
     answer(&outcomes, session)
 }
 
-async fn carry_out(container: &Container, single: &Ask) -> Answer {
+async fn carry_out(container: &LocalContainer, single: &Ask) -> GatewayAnswer {
     if single.method == Method::GET {
         let _reading = container.read().await;
         container.emulator().execute(single).await
@@ -63,7 +63,7 @@ fn range_only(headers: &Headers) -> Headers {
 }
 
 /// Returns the operation as a separate request, and its key.
-fn bulk_request(container: &Container, operation: &Operation<'_>) -> Result<(Ask, Key), Outcome> {
+fn bulk_request(container: &LocalContainer, operation: &Operation<'_>) -> Result<(Ask, Key), Outcome> {
     let key = match &operation.partition_key {
         Some(Value::String(text)) => text.clone(),
         Some(array) => array.to_string(),

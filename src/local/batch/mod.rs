@@ -14,9 +14,9 @@ use serde_json::{Value, json, value::RawValue};
 
 use self::{apply::apply, bulk::bulk, plan::plan};
 use super::{
-    container::{Container, too_long, wrong_key},
+    container::{LocalContainer, too_long, wrong_key},
     keys::{Epk, is_too_long},
-    message::{Answer, Ask, header},
+    message::{Ask, GatewayAnswer, header},
 };
 
 const MAX_OPERATIONS: usize = 100;
@@ -60,7 +60,7 @@ struct Key {
 }
 
 impl Key {
-    fn parse(container: &Container, text: &str) -> Option<Self> {
+    fn parse(container: &LocalContainer, text: &str) -> Option<Self> {
         let values: Vec<Value> = serde_json::from_str(text).ok()?;
         let range = container.partitioning().range_of(&values)?;
         (range.min == range.max).then_some(Self { values, epk: range.min })
@@ -90,9 +90,9 @@ impl Outcome {
 }
 
 /// Runs a batch request.
-pub(super) async fn run(container: &Container, ask: &Ask) -> Answer {
+pub(super) async fn run(container: &LocalContainer, ask: &Ask) -> GatewayAnswer {
     if ask.body.first().is_some_and(|first| *first >= 0x80) {
-        return Answer::error(
+        return GatewayAnswer::error(
             501,
             None,
             "NotImplemented",
@@ -101,19 +101,19 @@ pub(super) async fn run(container: &Container, ask: &Ask) -> Answer {
     }
     let operations: Vec<Operation<'_>> = match serde_json::from_slice(&ask.body) {
         Ok(operations) => operations,
-        Err(error) => return Answer::bad_request(format!("The batch is not understood: {error}")),
+        Err(error) => return GatewayAnswer::bad_request(format!("The batch is not understood: {error}")),
     };
     if operations.is_empty() {
-        return Answer::bad_request("Batch request has no operations.");
+        return GatewayAnswer::bad_request("Batch request has no operations.");
     }
     if operations.len() > MAX_OPERATIONS {
-        return Answer::bad_request(format!(
+        return GatewayAnswer::bad_request(format!(
             "Batch request has more operations than what is supported. At most {MAX_OPERATIONS}, this one {}",
             operations.len()
         ));
     }
     if ask.body.len() > MAX_BYTES {
-        return Answer::error(413, None, "RequestEntityTooLarge", "A batch has at most 2 MB");
+        return GatewayAnswer::error(413, None, "RequestEntityTooLarge", "A batch has at most 2 MB");
     }
     if ask.headers.is_bulk() {
         return bulk(container, ask, &operations).await;
@@ -137,12 +137,12 @@ pub(super) async fn run(container: &Container, ask: &Ask) -> Answer {
 }
 
 /// The service's response while a physical partition is split or merged.
-pub(super) fn being_split() -> Answer {
-    Answer::error(410, Some(1007), "Gone", "The partition is being split or merged: try again")
+pub(super) fn being_split() -> GatewayAnswer {
+    GatewayAnswer::error(410, Some(1007), "Gone", "The partition is being split or merged: try again")
 }
 
 /// The response to a batch of which nothing was applied.
-fn refused(count: usize, at: usize, failure: Outcome) -> Answer {
+fn refused(count: usize, at: usize, failure: Outcome) -> GatewayAnswer {
     let mut failure = Some(failure);
     let outcomes: Vec<Outcome> = (0..count)
         .map(|index| {
@@ -153,7 +153,7 @@ fn refused(count: usize, at: usize, failure: Outcome) -> Answer {
     answer(&outcomes, None)
 }
 
-fn outcome_of(answer: &Answer, with_body: bool) -> Outcome {
+fn outcome_of(answer: &GatewayAnswer, with_body: bool) -> Outcome {
     let message = (!answer.is_success() && answer.status != 304)
         .then(|| serde_json::from_slice::<Value>(&answer.body).ok()?["message"].as_str().map(str::to_owned))
         .flatten();
@@ -169,7 +169,7 @@ fn outcome_of(answer: &Answer, with_body: bool) -> Outcome {
 }
 
 /// 200 when everything succeeded, 207 otherwise. Results are kept as text, so that documents stay unchanged.
-fn answer(outcomes: &[Outcome], session: Option<String>) -> Answer {
+fn answer(outcomes: &[Outcome], session: Option<String>) -> GatewayAnswer {
     let mut body = Vec::new();
     for outcome in outcomes {
         body.push(if body.is_empty() { b'[' } else { b',' });
@@ -202,7 +202,7 @@ fn answer(outcomes: &[Outcome], session: Option<String>) -> Answer {
     }
     body.push(b']');
     let failed = outcomes.iter().any(|outcome| outcome.status >= 400);
-    let mut answer = Answer::json(if failed { 207 } else { 200 }, body);
+    let mut answer = GatewayAnswer::json(if failed { 207 } else { 200 }, body);
     let charge: f64 = outcomes.iter().map(|outcome| outcome.charge).sum();
     answer.headers.set(header::CHARGE, format!("{charge:.2}"));
     if let Some(session) = session {
@@ -217,9 +217,9 @@ mod tests {
 
     #[test]
     fn a_result_has_the_status_and_headers_of_its_response() {
-        let mut throttled = Answer::error(429, Some(3200), "TooManyRequests", "slower");
+        let mut throttled = GatewayAnswer::error(429, Some(3200), "TooManyRequests", "slower");
         throttled.headers.set(header::RETRY_AFTER, "12");
-        let written = Answer::json(201, "{\"id\":\"a\"}");
+        let written = GatewayAnswer::json(201, "{\"id\":\"a\"}");
         let all = answer(&[outcome_of(&written, true), outcome_of(&throttled, true)], None);
         assert_eq!((all.status, all.headers.get(header::CHARGE)), (207, Some("2.00")));
         let results: Value = serde_json::from_slice(&all.body).unwrap();

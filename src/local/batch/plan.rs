@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Kind, MAX_BYTES, MAX_ID_BYTES, Operation, Outcome};
 use crate::local::{
-    container::{Container, check_members},
+    container::{LocalContainer, check_members},
     keys::{DocumentKey, Epk, has_only_scalars, partition_key_of, same_partition_key},
     log::WriteLog,
     message::{Ask, Target, header, json_of},
@@ -17,7 +17,7 @@ use crate::local::{
 };
 
 /// The step for an operation, once all operations are known to be possible.
-pub(super) enum Step {
+pub(super) enum BatchStep {
     Write(Ask),
     /// Nothing to write: the result is already known.
     Known(Outcome),
@@ -35,12 +35,12 @@ enum Expected {
 }
 
 pub(super) async fn plan(
-    container: &Container,
+    container: &LocalContainer,
     log: &WriteLog,
     values: &[Value],
     epk: &Epk,
     operations: &[Operation<'_>],
-) -> Result<Vec<Step>, (usize, Outcome)> {
+) -> Result<Vec<BatchStep>, (usize, Outcome)> {
     let mut expected: HashMap<String, Expected> = HashMap::new();
     let mut steps = Vec::with_capacity(operations.len());
     for (index, operation) in operations.iter().enumerate() {
@@ -54,9 +54,9 @@ pub(super) async fn plan(
 }
 
 /// Returns the first write of a batch whose unique key values belong to another document at that point.
-fn first_taken(mut trial: Trial<'_>, steps: &[Step]) -> Option<usize> {
+fn first_taken(mut trial: Trial<'_>, steps: &[BatchStep]) -> Option<usize> {
     for (index, step) in steps.iter().enumerate() {
-        let Step::Write(write) = step else { continue };
+        let BatchStep::Write(write) = step else { continue };
         if let Target::Document(_, id) = Target::of(&write.path) {
             trial.remove(&id);
         }
@@ -71,13 +71,13 @@ fn first_taken(mut trial: Trial<'_>, steps: &[Step]) -> Option<usize> {
 }
 
 async fn plan_one(
-    container: &Container,
+    container: &LocalContainer,
     log: &WriteLog,
     values: &[Value],
     epk: &Epk,
     operation: &Operation<'_>,
     expected: &mut HashMap<String, Expected>,
-) -> Result<Step, Outcome> {
+) -> Result<BatchStep, Outcome> {
     let mut sent: Option<Bytes> = operation.resource_body.map(|body| Bytes::copy_from_slice(body.get().as_bytes()));
     let carries_document = matches!(operation.operation_type, Kind::Create | Kind::Upsert | Kind::Replace);
     let body_id = match &sent {
@@ -132,7 +132,11 @@ async fn plan_one(
     let unwanted = operation.if_none_match.as_deref();
     if exists && unwanted.is_some_and(|unwanted| unwanted == "*" || Some(unwanted) == etag) {
         if kind == Kind::Read {
-            return Ok(Step::Known(Outcome { charge: 1.0, etag: etag.map(str::to_owned), ..Outcome::failed(304) }));
+            return Ok(BatchStep::Known(Outcome {
+                charge: 1.0,
+                etag: etag.map(str::to_owned),
+                ..Outcome::failed(304)
+            }));
         }
         return Err(Outcome::refused(412, "the item exists already"));
     }
@@ -143,19 +147,19 @@ async fn plan_one(
     let name = container.name();
     let step = match kind {
         Kind::Read => match &now {
-            Expected::Stored(etag, text) => Step::Known(Outcome {
+            Expected::Stored(etag, text) => BatchStep::Known(Outcome {
                 status: 200,
                 body: Some(text.clone()),
                 etag: etag.clone(),
                 charge: 1.0,
                 ..Outcome::failed(200)
             }),
-            _ => Step::ReadOwn,
+            _ => BatchStep::ReadOwn,
         },
-        Kind::Delete => Step::Write(ask(Method::DELETE, name.document(&id))),
-        Kind::Create => Step::Write(ask(Method::POST, name.documents())),
-        Kind::Upsert => Step::Write(ask(Method::POST, name.documents()).with_header(header::IS_UPSERT, "True")),
-        Kind::Replace => Step::Write(ask(Method::PUT, name.document(&id))),
+        Kind::Delete => BatchStep::Write(ask(Method::DELETE, name.document(&id))),
+        Kind::Create => BatchStep::Write(ask(Method::POST, name.documents())),
+        Kind::Upsert => BatchStep::Write(ask(Method::POST, name.documents()).with_header(header::IS_UPSERT, "True")),
+        Kind::Replace => BatchStep::Write(ask(Method::PUT, name.document(&id))),
         Kind::Patch => {
             let instructions = sent.take().ok_or_else(|| Outcome::refused(400, "a patch needs a resourceBody"))?;
             let (Expected::Stored(_, text) | Expected::Own(text)) = &now else {
@@ -171,7 +175,7 @@ async fn plan_one(
                 return Err(Outcome::refused(400, "a patch cannot change the id"));
             }
             sent = Some(patched);
-            Step::Write(ask(Method::PUT, name.document(&id)))
+            BatchStep::Write(ask(Method::PUT, name.document(&id)))
         }
     };
     match kind {
@@ -190,13 +194,13 @@ async fn plan_one(
         }
     }
     Ok(match (step, sent) {
-        (Step::Write(ask), Some(text)) if kind != Kind::Delete => Step::Write(ask.with_body(text)),
+        (BatchStep::Write(ask), Some(text)) if kind != Kind::Delete => BatchStep::Write(ask.with_body(text)),
         (step, _) => step,
     })
 }
 
 /// Applies the checks of a single write to a document; returns its id.
-fn check_document(container: &Container, values: &[Value], text: &[u8]) -> Result<String, Outcome> {
+fn check_document(container: &LocalContainer, values: &[Value], text: &[u8]) -> Result<String, Outcome> {
     if text.len() > MAX_BYTES {
         return Err(Outcome::refused(413, "an item has at most 2 MB"));
     }

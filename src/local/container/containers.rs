@@ -5,10 +5,10 @@ use std::{
     sync::{Arc, PoisonError, RwLock as SyncRwLock},
 };
 
-use super::{Container, clock::Clock};
+use super::{LocalContainer, clock::Clock};
 use crate::local::{
     emulator::Emulator,
-    message::{Answer, ContainerName},
+    message::{ContainerName, GatewayAnswer},
 };
 
 /// The containers of the account that have been used so far.
@@ -17,7 +17,7 @@ pub(in crate::local) struct Containers {
     pub(super) emulator: Arc<Emulator>,
     pub(super) clock: Arc<Clock>,
     pub(super) retained_bytes: usize,
-    open: SyncRwLock<HashMap<ContainerName, Arc<Container>>>,
+    open: SyncRwLock<HashMap<ContainerName, Arc<LocalContainer>>>,
 }
 
 impl Containers {
@@ -26,13 +26,17 @@ impl Containers {
     }
 
     /// Returns the container of this name, or the emulator's error response.
-    pub async fn get(&self, name: &ContainerName) -> Result<Arc<Container>, Answer> {
+    pub async fn get(&self, name: &ContainerName) -> Result<Arc<LocalContainer>, GatewayAnswer> {
         if let Some(found) = self.open.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Ok(Arc::clone(found));
         }
-        let opened =
-            Container::open(name.clone(), Arc::clone(&self.emulator), Arc::clone(&self.clock), self.retained_bytes)
-                .await?;
+        let opened = LocalContainer::open(
+            name.clone(),
+            Arc::clone(&self.emulator),
+            Arc::clone(&self.clock),
+            self.retained_bytes,
+        )
+        .await?;
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(open.entry(name.clone()).or_insert_with(|| Arc::new(opened))))
     }
@@ -41,7 +45,7 @@ impl Containers {
         self.open.write().unwrap_or_else(PoisonError::into_inner).retain(|name, _| !gone(name));
     }
 
-    pub fn all(&self) -> Vec<Arc<Container>> {
+    pub fn all(&self) -> Vec<Arc<LocalContainer>> {
         self.open.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }

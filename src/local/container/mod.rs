@@ -22,7 +22,7 @@ use super::{
     emulator::{Emulator, Partitioning},
     keys::EpkRange,
     log::WriteLog,
-    message::{Answer, Ask, ContainerName, Headers, header},
+    message::{Ask, ContainerName, GatewayAnswer, Headers, header},
     sql::Computed,
     unique::UniqueKeys,
 };
@@ -38,7 +38,7 @@ pub(super) use self::{
 
 /// See the module's description.
 #[derive(Debug)]
-pub(super) struct Container {
+pub(super) struct LocalContainer {
     name: ContainerName,
     rid: String,
     partitioning: Partitioning,
@@ -73,18 +73,18 @@ struct Description {
     computed_properties: Value,
 }
 
-impl Container {
+impl LocalContainer {
     async fn open(
         name: ContainerName,
         emulator: Arc<Emulator>,
         clock: Arc<Clock>,
         retained_bytes: usize,
-    ) -> Result<Self, Answer> {
+    ) -> Result<Self, GatewayAnswer> {
         let found = emulator.execute(&Ask::new(Method::GET, name.path())).await;
         if !found.is_success() {
             return Err(found);
         }
-        let unreadable = |error: String| Answer::error(500, None, "InternalServerError", error);
+        let unreadable = |error: String| GatewayAnswer::error(500, None, "InternalServerError", error);
         let description: Description =
             serde_json::from_slice(&found.body).map_err(|error| unreadable(error.to_string()))?;
         let partitioning = Partitioning::parse(&description.partition_key)
@@ -142,7 +142,7 @@ impl Container {
         Arc::clone(&self.computed.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn remember_session(&self, answer: &Answer) {
+    fn remember_session(&self, answer: &GatewayAnswer) {
         let Some(token) = answer.headers.get(header::SESSION) else { return };
         if let Some((range, _)) = token.split_once(':') {
             let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +152,7 @@ impl Container {
 
     /// Returns the headers of a response about `range` that is made here: request charge and session token.
     pub fn answer_headers(&self, range: &EpkRange) -> Headers {
-        let mut headers = Answer::json(200, Bytes::new()).headers;
+        let mut headers = GatewayAnswer::json(200, Bytes::new()).headers;
         let touched = self.ranges().into_iter().filter(|physical| physical.range.overlaps(range));
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
         let tokens: Vec<String> = touched.filter_map(|physical| sessions.get(&physical.id).cloned()).collect();

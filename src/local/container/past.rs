@@ -16,12 +16,12 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::Container;
+use super::LocalContainer;
 use crate::local::{
     guid,
     keys::{DocumentKey, partition_key_of},
     log::{Document, Put, WriteLog},
-    message::{Answer, Ask, Target, ascii_json, header, json_of},
+    message::{Ask, GatewayAnswer, Target, ascii_json, header, json_of},
     unique,
 };
 
@@ -41,7 +41,7 @@ pub(in crate::local) trait Fetch: fmt::Debug + Send + Sync {
 /// Brings a container up to date before it is read.
 pub(in crate::local) trait Refresh: fmt::Debug + Send + Sync {
     /// Adds the new versions; returns the problem when that fails.
-    fn refresh<'a>(&'a self, container: &'a Container) -> BoxFuture<'a, Result<(), String>>;
+    fn refresh<'a>(&'a self, container: &'a LocalContainer) -> BoxFuture<'a, Result<(), String>>;
 }
 
 /// The progress of the load.
@@ -102,7 +102,7 @@ impl Past {
     }
 
     /// Waits for the load; returns an error response when it does not finish in time.
-    async fn wait(&self, ask: &Ask) -> Result<(), Answer> {
+    async fn wait(&self, ask: &Ask) -> Result<(), GatewayAnswer> {
         if self.is_loaded() {
             return Ok(());
         }
@@ -115,14 +115,14 @@ impl Past {
         match ended.ok().and_then(Result::ok).as_deref() {
             Some(Loading::Done) => Ok(()),
             Some(Loading::Failed(problem)) => {
-                Err(Answer::error(503, None, "ServiceUnavailable", format!("The load was given up: {problem}")))
+                Err(GatewayAnswer::error(503, None, "ServiceUnavailable", format!("The load was given up: {problem}")))
             }
             _ => {
                 let loaded = self.loaded.load(Ordering::Relaxed);
                 let message = format!(
                     "{loaded} documents are loaded so far, and this needs all of them: ask again, or start with --partial"
                 );
-                let mut answer = Answer::error(503, None, "ServiceUnavailable", message);
+                let mut answer = GatewayAnswer::error(503, None, "ServiceUnavailable", message);
                 answer.headers.set(header::RETRY_AFTER, "5000");
                 Err(answer)
             }
@@ -131,14 +131,14 @@ impl Past {
 
     /// Answers point reads, and makes requests that need all documents wait. `None` means that the request is handled
     /// as for any other container.
-    pub async fn answer(&self, container: &Container, target: &Target, ask: &Ask) -> Option<Answer> {
+    pub async fn answer(&self, container: &LocalContainer, target: &Target, ask: &Ask) -> Option<GatewayAnswer> {
         if let Some(refresh) = &self.refresh {
             if ask.is_write() {
                 let message = "This list is kept by the account itself and cannot be changed";
-                return Some(Answer::error(403, None, "Forbidden", message));
+                return Some(GatewayAnswer::error(403, None, "Forbidden", message));
             }
             if let Err(problem) = refresh.refresh(container).await {
-                return Some(Answer::error(503, None, "ServiceUnavailable", problem));
+                return Some(GatewayAnswer::error(503, None, "ServiceUnavailable", problem));
             }
         }
         match (target, &ask.method) {
@@ -152,14 +152,14 @@ impl Past {
     }
 
     /// Adds headers to a response: the moment that it shows, and whether documents may be missing.
-    pub fn label(&self, answer: &mut Answer) {
+    pub fn label(&self, answer: &mut GatewayAnswer) {
         answer.headers.set(AT, self.at.as_str());
         if !self.is_loaded() {
             answer.headers.set(PARTIAL, "true");
         }
     }
 
-    async fn read(&self, container: &Container, id: &str, ask: &Ask) -> Answer {
+    async fn read(&self, container: &LocalContainer, id: &str, ask: &Ask) -> GatewayAnswer {
         if let Err(answer) = container.check_key(ask) {
             return *answer;
         }
@@ -177,7 +177,7 @@ impl Past {
                 Some(fetch) => {
                     let values = ask.headers.get(header::PARTITION_KEY).unwrap_or("[]");
                     if let Err(problem) = fetch.fetch(id, values).await {
-                        return Answer::error(503, None, "ServiceUnavailable", problem);
+                        return GatewayAnswer::error(503, None, "ServiceUnavailable", problem);
                     }
                 }
                 None => {
@@ -190,11 +190,11 @@ impl Past {
                 return answer;
             }
         }
-        Answer::error(404, None, "NotFound", "Entity with the specified id does not exist in the system")
+        GatewayAnswer::error(404, None, "NotFound", "Entity with the specified id does not exist in the system")
     }
 }
 
-impl Container {
+impl LocalContainer {
     /// Makes this container show the past. Nothing in it expires, whatever its description says.
     pub async fn show_past(&self, past: Arc<Past>) {
         self.write().await.set_default_ttl(None);
@@ -212,10 +212,10 @@ impl Container {
     }
 
     /// Returns a document from the log; `None` when it does not exist.
-    async fn read_document(&self, key: &DocumentKey, ask: &Ask) -> Option<Answer> {
+    async fn read_document(&self, key: &DocumentKey, ask: &Ask) -> Option<GatewayAnswer> {
         let log = self.read().await;
         let Document { text, etag, .. } = log.get(key)?;
-        let mut answer = Answer::json(200, text.clone());
+        let mut answer = GatewayAnswer::json(200, text.clone());
         if ask.headers.get("if-none-match") == Some(etag) {
             (answer.status, answer.body) = (304, Bytes::new());
         }

@@ -6,10 +6,10 @@ use axum::http::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Container, write::invalid};
+use super::{LocalContainer, write::invalid};
 use crate::local::{
     keys::{Epk, EpkRange},
-    message::{Answer, Ask, header},
+    message::{Ask, GatewayAnswer, header},
 };
 
 /// A physical partition.
@@ -41,13 +41,13 @@ struct RangeDescription {
     max_exclusive: String,
 }
 
-impl Container {
+impl LocalContainer {
     /// Returns the physical partitions in key order.
     pub fn ranges(&self) -> Vec<PhysicalRange> {
         self.ranges.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) async fn reload_ranges(&self) -> Result<(), Answer> {
+    pub(super) async fn reload_ranges(&self) -> Result<(), GatewayAnswer> {
         let answer = self.emulator.execute(&Ask::new(Method::GET, format!("{}/pkranges", self.name.path()))).await;
         let list: RangeList = serde_json::from_slice(&answer.body).map_err(|_| answer)?;
         let mut ranges: Vec<PhysicalRange> = list
@@ -65,7 +65,7 @@ impl Container {
 
     /// Runs a split or merge and reads the partitions again. Single writes continue and may get 410 meanwhile, as from
     /// the service.
-    pub async fn reshape<T>(&self, work: impl Future<Output = T>) -> Result<T, Answer> {
+    pub async fn reshape<T>(&self, work: impl Future<Output = T>) -> Result<T, GatewayAnswer> {
         let _alone = self.reshaping.write().await;
         let done = work.await;
         self.reload_ranges().await?;

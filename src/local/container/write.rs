@@ -7,13 +7,13 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Container, document_key::with_wrong_key_told, ranges::RangeError};
+use super::{LocalContainer, document_key::with_wrong_key_told, ranges::RangeError};
 use crate::change::raw::depth;
 use crate::local::{
     emulator::{is_binary, text_of},
     keys::{DocumentKey, partition_key_of, same_partition_key},
     log::{Put, WriteLog},
-    message::{Answer, Ask, MAX_LEVELS, Target, ascii_json, header, json_of},
+    message::{Ask, GatewayAnswer, MAX_LEVELS, Target, ascii_json, header, json_of},
     unique::taken,
 };
 
@@ -34,7 +34,7 @@ struct Stored {
     ttl: Option<Value>,
 }
 
-impl Container {
+impl LocalContainer {
     pub(super) async fn expire(&self, log: &mut WriteLog) {
         let now = self.clock.now();
         if log.first_due(now).is_none() {
@@ -53,7 +53,7 @@ impl Container {
         }
     }
 
-    async fn remove(&self, id: &str, partition_key: &str) -> Answer {
+    async fn remove(&self, id: &str, partition_key: &str) -> GatewayAnswer {
         let ask = Ask::new(Method::DELETE, self.name.document(id))
             .with_header(header::PARTITION_KEY, ascii_json(partition_key));
         self.emulator.execute(&ask).await
@@ -66,7 +66,7 @@ impl Container {
 
     /// Applies one point write and records it. `begin` tells whether this write is a transaction of its own; otherwise
     /// the caller has already called [`WriteLog::begin`].
-    pub async fn point_write(&self, log: &mut WriteLog, ask: &Ask, begin: bool) -> Answer {
+    pub async fn point_write(&self, log: &mut WriteLog, ask: &Ask, begin: bool) -> GatewayAnswer {
         if let Err(answer) = self.check_key(ask) {
             return *answer;
         }
@@ -81,7 +81,7 @@ impl Container {
             ask
         };
         if let Err(message) = check_members(&ask.body) {
-            return Answer::bad_request(message);
+            return GatewayAnswer::bad_request(message);
         }
         if self.is_taken(log, ask) {
             return taken();
@@ -129,7 +129,7 @@ impl Container {
         if put.key.id.len() > MAX_ID_BYTES {
             let key = Value::Array(put.partition_key).to_string();
             self.remove(&put.key.id, &key).await;
-            return Answer::bad_request(ID_LENGTH);
+            return GatewayAnswer::bad_request(ID_LENGTH);
         }
         if begin {
             log.begin();
@@ -166,9 +166,9 @@ impl Container {
     }
 
     /// Reads the stored document from a write's response.
-    pub(super) fn stored(&self, text: &Bytes) -> Result<Put, Box<Answer>> {
+    pub(super) fn stored(&self, text: &Bytes) -> Result<Put, Box<GatewayAnswer>> {
         let unreadable =
-            || Box::new(Answer::error(500, None, "InternalServerError", "the stored document is unreadable"));
+            || Box::new(GatewayAnswer::error(500, None, "InternalServerError", "the stored document is unreadable"));
         let document = json_of(text).map_err(|_| unreadable())?;
         let partition_key = partition_key_of(&document, &self.partitioning.paths);
         let epk = self.partitioning.range_of(&partition_key).ok_or_else(unreadable)?.min;
@@ -186,13 +186,15 @@ impl Container {
 
     /// Deletes every document with the partition key in the header. The service does this in the background; here it is
     /// done before the response.
-    pub async fn delete_key(&self, ask: &Ask) -> Answer {
+    pub async fn delete_key(&self, ask: &Ask) -> GatewayAnswer {
         let range = match self.range_of(ask) {
             Ok(range) if range.min == range.max => range,
             Ok(_) | Err(RangeError::Gone) => {
-                return Answer::bad_request("A delete by partition key needs the full partition key in its header");
+                return GatewayAnswer::bad_request(
+                    "A delete by partition key needs the full partition key in its header",
+                );
             }
-            Err(RangeError::Invalid(message)) => return Answer::bad_request(message),
+            Err(RangeError::Invalid(message)) => return GatewayAnswer::bad_request(message),
         };
         let Some(_shape) = self.hold_shape() else { return crate::local::batch::being_split() };
         let mut log = self.write().await;
@@ -209,16 +211,21 @@ impl Container {
             log.begin();
             log.delete(&key, self.clock.now(), false);
         }
-        let mut answer = Answer::json(200, Bytes::new());
+        let mut answer = GatewayAnswer::json(200, Bytes::new());
         answer.headers.remove("content-type");
         answer
     }
 
     /// Applies a patch. Returns the patched document as a replacement conditional on its ETag.
-    fn patched(&self, log: &WriteLog, ask: &Ask) -> Result<Ask, Box<Answer>> {
+    fn patched(&self, log: &WriteLog, ask: &Ask) -> Result<Ask, Box<GatewayAnswer>> {
         let key = self.key_of(ask)?;
         let document = log.get(&key).ok_or_else(|| {
-            Box::new(Answer::error(404, None, "NotFound", "Entity with the specified id does not exist in the system"))
+            Box::new(GatewayAnswer::error(
+                404,
+                None,
+                "NotFound",
+                "Entity with the specified id does not exist in the system",
+            ))
         })?;
         if ask.headers.get("if-match").is_some_and(|etag| etag != "*" && etag != document.etag) {
             return Err(precondition_failed("the item has changed: its _etag is another one"));
@@ -226,16 +233,16 @@ impl Container {
         match crate::local::patch::meets_condition(&document.text, &ask.body) {
             Ok(true) => {}
             Ok(false) => return Err(precondition_failed("the item does not meet the patch's condition")),
-            Err(message) => return Err(Box::new(Answer::bad_request(message))),
+            Err(message) => return Err(Box::new(GatewayAnswer::bad_request(message))),
         }
         let patched = crate::local::patch::apply(&document.text, &ask.body);
-        let patched = patched.map_err(|message| Box::new(Answer::bad_request(message)))?;
+        let patched = patched.map_err(|message| Box::new(GatewayAnswer::bad_request(message)))?;
         let after = json_of(&patched).unwrap_or_default();
         let before: Vec<Value> = serde_json::from_str(&document.partition_key).unwrap_or_default();
         if !same_partition_key(&partition_key_of(&after, &self.partitioning.paths), &before)
             || after["id"] != key.id.as_str()
         {
-            return Err(Box::new(Answer::bad_request("A patch cannot change the id or the partition key")));
+            return Err(Box::new(GatewayAnswer::bad_request("A patch cannot change the id or the partition key")));
         }
         let mut replace = ask.clone();
         replace.method = Method::PUT;
@@ -274,8 +281,8 @@ pub(in crate::local) fn check_members(body: &[u8]) -> Result<(), String> {
     }
 }
 
-fn precondition_failed(message: &str) -> Box<Answer> {
-    Box::new(Answer::error(412, None, "PreconditionFailed", message))
+fn precondition_failed(message: &str) -> Box<GatewayAnswer> {
+    Box::new(GatewayAnswer::error(412, None, "PreconditionFailed", message))
 }
 
 pub(super) fn invalid(header: &str, text: &str) -> RangeError {

@@ -16,7 +16,7 @@ use crate::{
     change::{
         edit::{quote, set},
         key::{KeyValue, PartitionKey},
-        merge::Rules,
+        merge::MergeRules,
         record::own_text,
         time::PointInTime,
     },
@@ -29,7 +29,7 @@ use crate::{
     local::trigger::Trigger,
     progress::Progress,
     restore::{
-        self, Approval, Limits, RestoreError, RunOptions, UndoRequest, Use, Which, plan::Action, plan_file::Plan,
+        self, Approval, PlanLimits, RestoreError, RunOptions, Targets, UndoRequest, Use, plan::Action, plan_file::Plan,
     },
     revert,
 };
@@ -72,7 +72,7 @@ pub struct Incident {
 type Texts = BTreeMap<String, String>;
 
 /// The environment of the incident.
-pub(super) struct Place<'a> {
+pub(super) struct IncidentPlace<'a> {
     pub names: &'a Names,
     pub cosmos: &'a Cosmos,
     pub source: &'a Container,
@@ -87,7 +87,7 @@ pub(super) struct Place<'a> {
 }
 
 /// Runs the incident, and reports each step when it is done.
-pub(super) async fn play(place: &Place<'_>) -> Result<Incident, DemoError> {
+pub(super) async fn play(place: &IncidentPlace<'_>) -> Result<Incident, DemoError> {
     let mut incident = Incident::default();
     let mut expected = place.documents().await?;
     let damaged = place.damage(&mut expected, &mut incident).await?;
@@ -100,9 +100,9 @@ pub(super) async fn play(place: &Place<'_>) -> Result<Incident, DemoError> {
     let containers = restore::open(None, &cx).await?;
     let request = revert::Request {
         filter: Some(FILTER.into()),
-        rules: Rules { bookkeeping: vec![vec!["updatedBy".into()]], ..Rules::default() },
+        rules: MergeRules { bookkeeping: vec![vec!["updatedBy".into()]], ..MergeRules::default() },
         assume_no_gaps: place.assume_no_gaps,
-        ..revert::Request::of(Which::All, from, to)
+        ..revert::Request::of(Targets::All, from, to)
     };
     let planned = revert::plan(&request, &containers, &cx).await?;
     incident.planned = planned.plan.totals.writes;
@@ -134,7 +134,7 @@ pub(super) async fn play(place: &Place<'_>) -> Result<Incident, DemoError> {
     Ok(incident)
 }
 
-impl Place<'_> {
+impl IncidentPlace<'_> {
     fn note(&self, label: &str, text: &str) {
         self.progress.note(&format!("{label:<10} {text}"));
     }
@@ -207,7 +207,7 @@ impl Place<'_> {
     }
 
     /// Shows what a plan would do, with some of the values.
-    fn show(&self, planned: &revert::Planned) -> Result<(), RestoreError> {
+    fn show(&self, planned: &revert::PlannedRevert) -> Result<(), RestoreError> {
         let totals = &planned.plan.totals;
         let count = |action| totals.count(action);
         self.note(
@@ -243,7 +243,7 @@ impl Place<'_> {
         cx: &AnyContext<'_>,
         problems: &mut Vec<String>,
     ) -> Result<usize, DemoError> {
-        let approval = Approval::of(plan, &Limits { max: DAMAGED, max_deletes: None })?;
+        let approval = Approval::of(plan, &PlanLimits { max: DAMAGED, max_deletes: None })?;
         let this = Use { run: &plan.head.id, made_now: true, texts: None };
         let options = RunOptions { force: false, concurrency: WRITERS, ru_limit: None, journal: self.journal() };
         let report = restore::apply(plan, &approval, this, &options, containers, cx).await?;

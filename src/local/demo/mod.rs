@@ -18,7 +18,7 @@ pub use self::incident::Incident;
 use super::{
     LocalCosmos, LocalError, LocalOptions,
     environment::{EnvironmentError, handler_settings, prepare, this_program},
-    trigger::{FeedMode, Trigger, TriggerError, TriggerOptions},
+    trigger::{Trigger, TriggerError, TriggerMode, TriggerOptions},
 };
 use crate::{
     change::{
@@ -47,7 +47,7 @@ pub struct Request {
     /// Number of writes: each is a randomly picked zip code, so that inserts are followed by updates.
     pub count: u64,
     /// Change feed mode.
-    pub mode: FeedMode,
+    pub mode: TriggerMode,
     /// Physical partitions, and therefore leases that are processed in parallel.
     pub partitions: u32,
     /// The seed of the random picks.
@@ -228,18 +228,18 @@ async fn story(
         lags: lags(&written, &history),
         charged,
         letters: std::fs::read_dir(folder.join(".dead-letters")).map_or(0, Iterator::count),
-        proof: prove(&written, &history, request.mode == FeedMode::AllVersions),
+        proof: prove(&written, &history, request.mode == TriggerMode::AllVersions),
         timeline: city.map(|city| (city, history.remove(city.zip).unwrap_or_default())),
     };
     drop(history);
     captured(&report);
-    let place = incident::Place {
+    let place = incident::IncidentPlace {
         names,
         cosmos,
         source: &source,
         trigger: &trigger,
         folder,
-        assume_no_gaps: request.mode == FeedMode::Latest,
+        assume_no_gaps: request.mode == TriggerMode::Latest,
         patience: request.patience,
         progress,
     };

@@ -9,12 +9,12 @@ use super::{
 };
 use crate::local::{
     list,
-    message::{Answer, Ask, ContainerName, encode_segment, header, segments},
+    message::{Ask, ContainerName, GatewayAnswer, encode_segment, header, segments},
     shelf, signature,
 };
 
 impl Gateway {
-    pub(super) async fn on_others(&self, ask: &Ask) -> Answer {
+    pub(super) async fn on_others(&self, ask: &Ask) -> GatewayAnswer {
         let segments = segments(&ask.path);
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         match (segments.as_slice(), &ask.method) {
@@ -35,7 +35,7 @@ impl Gateway {
             (["dbs", _, "colls", _, "conflicts"], &Method::POST)
                 if ask.is_query() && !names_keys(ask) && !ask.headers.is_true(CROSS_PARTITION) =>
             {
-                Answer::bad_request(NOT_CROSS_PARTITION)
+                GatewayAnswer::bad_request(NOT_CROSS_PARTITION)
             }
             (path, _) if shelf::has(path) => {
                 let parent = if path[2] == "colls" { &path[..4] } else { &path[..2] };
@@ -52,9 +52,9 @@ impl Gateway {
     }
 
     /// Returns the account's description. Every client reads it first, so a wrong key is reported here.
-    async fn account(&self, ask: &Ask) -> Answer {
+    async fn account(&self, ask: &Ask) -> GatewayAnswer {
         if !signature::allows(ask) {
-            return Answer::error(
+            return GatewayAnswer::error(
                 401,
                 None,
                 "Unauthorized",
@@ -72,7 +72,7 @@ impl Gateway {
     }
 
     /// Answers a read or a query of a list that the emulator keeps.
-    pub(super) async fn listed(&self, ask: &Ask, path: &str, member: &str, parent: &str) -> Answer {
+    pub(super) async fn listed(&self, ask: &Ask, path: &str, member: &str, parent: &str) -> GatewayAnswer {
         let all = self.emulator.execute(&Ask::new(Method::GET, path)).await;
         if !all.is_success() {
             return all;

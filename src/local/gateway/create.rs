@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Gateway, MAX_NAME};
 use crate::local::{
-    message::{Answer, Ask, ContainerName, encode_segment},
+    message::{Ask, ContainerName, GatewayAnswer, encode_segment},
     offers, sql,
 };
 
@@ -18,14 +18,14 @@ const MAX_PARTITIONS: u32 = 100;
 const MAX_LEVELS: usize = 3;
 
 impl Gateway {
-    pub(super) async fn create_database(&self, ask: &Ask) -> Answer {
+    pub(super) async fn create_database(&self, ask: &Ask) -> GatewayAnswer {
         let throughput = match offers::asked(ask) {
             Ok(throughput) => throughput,
             Err(answer) => return *answer,
         };
         let description: Value = serde_json::from_slice(&ask.body).unwrap_or_default();
         if let Err(message) = check_id(&description) {
-            return Answer::bad_request(message);
+            return GatewayAnswer::bad_request(message);
         }
         let answer = self.emulator.execute(ask).await;
         if let Some(content) = throughput.filter(|_| answer.status == 201) {
@@ -37,14 +37,14 @@ impl Gateway {
         answer
     }
 
-    pub(super) async fn create_container(&self, database: &str, ask: &Ask) -> Answer {
+    pub(super) async fn create_container(&self, database: &str, ask: &Ask) -> GatewayAnswer {
         let content = match offers::asked(ask) {
             Ok(content) => content,
             Err(answer) => return *answer,
         };
         let mut body: Value = serde_json::from_slice(&ask.body).unwrap_or_default();
         if let Err(message) = check_description(&body) {
-            return Answer::bad_request(message);
+            return GatewayAnswer::bad_request(message);
         }
         indexing(&mut body);
         let mut create = ask.clone();
@@ -57,7 +57,7 @@ impl Gateway {
         let throughput = ask.headers.get("x-ms-offer-throughput").and_then(|text| text.trim().parse().ok());
         let partitions = self.partitions.max(partitions_for(content.as_ref()));
         if let Err(error) = self.emulator.repartition(&name, partitions, throughput).await {
-            return Answer::error(500, None, "InternalServerError", error.to_string());
+            return GatewayAnswer::error(500, None, "InternalServerError", error.to_string());
         }
         // The container may have been recreated, so its description is read again.
         let now = self.emulator.execute(&Ask::new(Method::GET, name.path())).await;

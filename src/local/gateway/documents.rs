@@ -8,9 +8,9 @@ use serde_json::Value;
 use super::Gateway;
 use crate::local::{
     addresses, batch,
-    container::Container,
+    container::LocalContainer,
     feed,
-    message::{Answer, Ask, Target, header},
+    message::{Ask, GatewayAnswer, Target, header},
     sql::{self, SqlError, Statement},
 };
 
@@ -19,7 +19,12 @@ pub(super) const NOT_CROSS_PARTITION: &str = "Cross partition query is required 
     x-ms-documentdb-query-enablecrosspartition to true, or specify x-ms-documentdb-partitionkey";
 
 impl Gateway {
-    pub(super) async fn on_documents(&self, container: &Arc<Container>, target: &Target, ask: &Ask) -> Answer {
+    pub(super) async fn on_documents(
+        &self,
+        container: &Arc<LocalContainer>,
+        target: &Target,
+        ask: &Ask,
+    ) -> GatewayAnswer {
         let is_document = matches!(target, Target::Document(..));
         match ask.method {
             Method::GET if is_document => {
@@ -42,7 +47,7 @@ impl Gateway {
             Method::POST if !is_document && ask.headers.is_true(header::IS_BATCH) => {
                 detached(container, ask, |container, ask| async move { batch::run(&container, &ask).await }).await
             }
-            _ if names_script(ask) => Answer::error(
+            _ if names_script(ask) => GatewayAnswer::error(
                 501,
                 None,
                 "NotImplemented",
@@ -61,19 +66,19 @@ impl Gateway {
 }
 
 /// Runs a write to completion even if the client disconnects: the emulator and the log must agree.
-pub(super) async fn detached<F, W>(container: &Arc<Container>, ask: &Ask, write: W) -> Answer
+pub(super) async fn detached<F, W>(container: &Arc<LocalContainer>, ask: &Ask, write: W) -> GatewayAnswer
 where
-    W: FnOnce(Arc<Container>, Ask) -> F,
-    F: Future<Output = Answer> + Send + 'static,
+    W: FnOnce(Arc<LocalContainer>, Ask) -> F,
+    F: Future<Output = GatewayAnswer> + Send + 'static,
 {
     let work = write(Arc::clone(container), ask.clone());
     tokio::spawn(work)
         .await
-        .unwrap_or_else(|_| Answer::error(500, None, "InternalServerError", "the write was interrupted"))
+        .unwrap_or_else(|_| GatewayAnswer::error(500, None, "InternalServerError", "the write was interrupted"))
 }
 
 /// Returns the plan of a query.
-fn planned(container: &Container, ask: &Ask) -> Answer {
+fn planned(container: &LocalContainer, ask: &Ask) -> GatewayAnswer {
     let plan = || {
         let statement = Statement::read(&ask.body)?;
         let features = ask.headers.get("x-ms-cosmos-supported-query-features").unwrap_or_default();
@@ -82,7 +87,7 @@ fn planned(container: &Container, ask: &Ask) -> Answer {
         }
         sql::plan(&statement, container.partitioning())
     };
-    plan().map_or_else(SqlError::into_answer, |plan| Answer::json(200, plan.to_string()))
+    plan().map_or_else(SqlError::into_answer, |plan| GatewayAnswer::json(200, plan.to_string()))
 }
 
 /// Whether a query is restricted to a partition key or a range.
@@ -92,7 +97,7 @@ pub(super) fn names_keys(ask: &Ask) -> bool {
 
 /// Returns the response of the service's gateway to a cross-partition query that it does not merge itself: the client
 /// should ask for a plan and run it. Without the cross-partition header, the response says that it is needed.
-fn for_the_client(container: &Container, ask: &Ask) -> Option<Answer> {
+fn for_the_client(container: &LocalContainer, ask: &Ask) -> Option<GatewayAnswer> {
     let statement = Statement::read(&ask.body).ok()?;
     let plan = sql::plan(&statement, container.partitioning()).unwrap_or_default();
     let range = &plan["queryRanges"][0];
@@ -103,12 +108,12 @@ fn for_the_client(container: &Container, ask: &Ask) -> Option<Answer> {
         return None;
     }
     if !ask.headers.is_true(CROSS_PARTITION) {
-        return Some(Answer::bad_request(NOT_CROSS_PARTITION));
+        return Some(GatewayAnswer::bad_request(NOT_CROSS_PARTITION));
     }
     if container.ranges().len() < 2 || !sql::needs_merging(&statement) {
         return None;
     }
-    let mut answer = Answer::error(
+    let mut answer = GatewayAnswer::error(
         400,
         Some(1004),
         "BadRequest",
@@ -123,14 +128,14 @@ fn for_the_client(container: &Container, ask: &Ask) -> Option<Answer> {
 
 /// Clients resolve `.` and `..` at the end of a path, even percent-encoded, so a request for an item with that id
 /// arrives at the container. It can be recognized by its partition key, which requests about a container do not have.
-pub(super) fn way_up(target: &Target, ask: &Ask) -> Option<Answer> {
+pub(super) fn way_up(target: &Target, ask: &Ask) -> Option<GatewayAnswer> {
     let is_of_documents = match target {
         Target::Container(_) => !matches!(ask.method, Method::GET | Method::HEAD),
         Target::Documents(_) => matches!(ask.method, Method::PUT | Method::PATCH | Method::DELETE),
         _ => false,
     };
     (is_of_documents && ask.headers.get(header::PARTITION_KEY).is_some()).then(|| {
-        Answer::bad_request(
+        GatewayAnswer::bad_request(
             "This request names a partition key and no item. A client takes an item's id . or .. for a way up in the URL and \
              leaves it out; the container stays as it is. Send such an item in a batch, which has its id in the body",
         )
@@ -145,10 +150,10 @@ fn names_script(ask: &Ask) -> bool {
 }
 
 /// Reports sub-status 1024 to a client that addresses an earlier container of this name by its resource id.
-pub(super) fn of_another_container(container: &Container, ask: &Ask) -> Option<Answer> {
+pub(super) fn of_another_container(container: &LocalContainer, ask: &Ask) -> Option<GatewayAnswer> {
     let intended = ask.headers.get("x-ms-cosmos-intended-collection-rid").filter(|rid| !rid.is_empty())?;
     (intended != container.rid()).then(|| {
-        Answer::error(
+        GatewayAnswer::error(
             400,
             Some(1024),
             "BadRequest",
@@ -158,7 +163,7 @@ pub(super) fn of_another_container(container: &Container, ask: &Ask) -> Option<A
 }
 
 /// Replaces a document's resource id with its id.
-pub(super) async fn with_name(container: &Container, target: Target, ask: &mut Ask) -> Target {
+pub(super) async fn with_name(container: &LocalContainer, target: Target, ask: &mut Ask) -> Target {
     let Target::Document(name, id) = &target else { return target };
     if !addresses::could_be_document(id) {
         return target;
@@ -169,7 +174,7 @@ pub(super) async fn with_name(container: &Container, target: Target, ask: &mut A
 }
 
 /// Adds the metrics that a client asked for. Nothing is measured here, so everything is reported as one step.
-pub(super) fn metrics(ask: &Ask, answer: &mut Answer) {
+pub(super) fn metrics(ask: &Ask, answer: &mut GatewayAnswer) {
     if answer.status != 200 || !ask.is_query() {
         return;
     }

@@ -19,12 +19,12 @@ use self::{
 };
 use super::{
     addresses,
-    container::{Clock, Container, Containers},
+    container::{Clock, Containers, LocalContainer},
     emulator::Emulator,
     list,
-    message::{Answer, Ask, ContainerName, Target, encode_segment, header, segments},
+    message::{Ask, ContainerName, GatewayAnswer, Target, encode_segment, header, segments},
     offers::Offers,
-    pages::Pages,
+    pages::PageCache,
     shelf::ResourceTree,
 };
 
@@ -36,7 +36,7 @@ const MAX_NAME: usize = 255;
 pub(super) struct Gateway {
     emulator: Arc<Emulator>,
     containers: Containers,
-    pages: Pages,
+    pages: PageCache,
     offers: Offers,
     shelf: ResourceTree,
     clock: Arc<Clock>,
@@ -54,7 +54,7 @@ impl Gateway {
         Self {
             containers: Containers::new(Arc::clone(&emulator), Arc::clone(&clock), retained_bytes),
             emulator,
-            pages: Pages::default(),
+            pages: PageCache::default(),
             offers: Offers::default(),
             shelf: ResourceTree::default(),
             clock,
@@ -70,7 +70,7 @@ impl Gateway {
         charges.get(&name.to_string()).map_or(0.0, |thousandths| *thousandths as f64 / 1000.0)
     }
 
-    fn charge(&self, name: &ContainerName, answer: &Answer) {
+    fn charge(&self, name: &ContainerName, answer: &GatewayAnswer) {
         let charge = answer.headers.get("x-ms-request-charge").and_then(|text| text.parse::<f64>().ok());
         if let Some(charge) = charge.filter(|charge| *charge > 0.0) {
             let mut charges = self.charges.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,7 +91,7 @@ impl Gateway {
         &self.emulator
     }
 
-    pub async fn container(&self, name: &ContainerName) -> Result<Arc<Container>, Answer> {
+    pub async fn container(&self, name: &ContainerName) -> Result<Arc<LocalContainer>, GatewayAnswer> {
         self.containers.get(name).await
     }
 
@@ -103,15 +103,15 @@ impl Gateway {
     }
 
     /// Answers one request.
-    pub async fn handle(&self, ask: Ask) -> Answer {
+    pub async fn handle(&self, ask: Ask) -> GatewayAnswer {
         let mut answer = self.answer(ask).await;
         answer.headers.set("x-ms-activity-id", super::guid());
         answer
     }
 
-    async fn answer(&self, mut ask: Ask) -> Answer {
+    async fn answer(&self, mut ask: Ask) -> GatewayAnswer {
         if let Some(reason) = self.frozen.get().filter(|_| ask.is_write()) {
-            return Answer::error(403, None, "Forbidden", reason);
+            return GatewayAnswer::error(403, None, "Forbidden", reason);
         }
         while ask.path.len() > 1 && ask.path.ends_with('/') {
             ask.path.pop();
@@ -177,12 +177,17 @@ impl Gateway {
             (Target::Container(name), &Method::PUT) => {
                 let description: Value = serde_json::from_slice(&ask.body).unwrap_or_default();
                 if let Err(message) = check_description(&description) {
-                    return Answer::bad_request(message);
+                    return GatewayAnswer::bad_request(message);
                 }
                 let known = self.emulator.execute(&Ask::new(Method::GET, name.path())).await;
                 let known: Value = serde_json::from_slice(&known.body).unwrap_or_default();
                 if known["id"].is_string() && known["uniqueKeyPolicy"] != description["uniqueKeyPolicy"] {
-                    return Answer::error(403, None, "Forbidden", "Container unique key policy cannot be changed");
+                    return GatewayAnswer::error(
+                        403,
+                        None,
+                        "Forbidden",
+                        "Container unique key policy cannot be changed",
+                    );
                 }
                 let answer = self.emulator.execute(&ask).await;
                 if answer.is_success()

@@ -11,13 +11,13 @@ use super::loading::Loader;
 use crate::{
     causes::chain,
     change::record::{hex, own_text},
-    fork::Listed,
-    local::container::{Container, Import, Refresh},
+    fork::ForkedDocument,
+    local::container::{Import, LocalContainer, Refresh},
 };
 
 /// Lists the changes in the copies of one database.
 #[derive(Debug)]
-pub(super) struct Changed {
+pub(super) struct ForkChanges {
     /// The account that was copied.
     account: String,
     forks: Vec<Fork>,
@@ -30,13 +30,13 @@ struct Fork {
     listed: Mutex<usize>,
 }
 
-impl Changed {
+impl ForkChanges {
     pub(super) fn of<'a>(account: &str, loaders: impl Iterator<Item = &'a Arc<Loader>>) -> Self {
         let forks = loaders.map(|loader| Fork { loader: Arc::downgrade(loader), listed: Mutex::new(0) });
         Self { account: account.to_owned(), forks: forks.collect() }
     }
 
-    async fn take_in(&self, fork: &Fork, list: &Container) -> Result<(), String> {
+    async fn take_in(&self, fork: &Fork, list: &LocalContainer) -> Result<(), String> {
         let loader = fork.loader.upgrade().ok_or("the account is being closed")?;
         let mut listed = fork.listed.lock().await;
         let new = loader.container.read().await.originals_after(*listed).to_vec();
@@ -45,7 +45,7 @@ impl Changed {
             let before = before.map_err(|e| chain(&e))?;
             let pk = serde_json::from_str(&original.partition_key).map_err(|e| chain(&e))?;
             let name = json!([loader.source, original.id, pk]).to_string();
-            let text = Listed {
+            let text = ForkedDocument {
                 id: hex(&Sha256::digest(name.as_bytes())),
                 container: loader.source.clone(),
                 document_id: original.id,
@@ -64,8 +64,8 @@ impl Changed {
     }
 }
 
-impl Refresh for Changed {
-    fn refresh<'a>(&'a self, list: &'a Container) -> BoxFuture<'a, Result<(), String>> {
+impl Refresh for ForkChanges {
+    fn refresh<'a>(&'a self, list: &'a LocalContainer) -> BoxFuture<'a, Result<(), String>> {
         async move {
             for fork in &self.forks {
                 self.take_in(fork, list).await?;

@@ -33,7 +33,7 @@ use crate::{
         moment::{DocumentState, Moment},
         scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope, facts_of_id},
     },
-    local::container::{Container, Fetch, Import},
+    local::container::{Fetch, Import, LocalContainer},
     progress::ProgressStep,
 };
 
@@ -51,8 +51,8 @@ pub(super) struct Loader {
     pub(super) scope: Scope,
     pub(super) redactor: Option<Redactor>,
     pub(super) writable: bool,
-    pub(super) container: Arc<Container>,
-    pub(super) unknown: Arc<Container>,
+    pub(super) container: Arc<LocalContainer>,
+    pub(super) unknown: Arc<LocalContainer>,
     pub(super) most: u64,
     pub(super) documents: AtomicU64,
     pub(super) bytes: AtomicU64,

@@ -19,13 +19,13 @@ use serde_json::json;
 
 pub use self::request::{Loaded, PastError, PastRequest, UNKNOWN};
 use self::{
-    changed::Changed,
+    changed::ForkChanges,
     loading::{Fetching, Loader},
     request::OVERHEAD,
 };
 use super::{
     LocalCosmos, LocalError, LocalOptions,
-    container::{Container, Fetch, Loading, Past},
+    container::{Fetch, Loading, LocalContainer, Past},
     message::ContainerName,
 };
 use crate::{
@@ -178,7 +178,7 @@ impl PastAccount {
     }
 }
 
-async fn opened(local: &LocalCosmos, database: &str, name: &str) -> Result<Arc<Container>, LocalError> {
+async fn opened(local: &LocalCosmos, database: &str, name: &str) -> Result<Arc<LocalContainer>, LocalError> {
     let name = ContainerName::new(database, name);
     let opened = local.gateway.container(&name).await;
     opened.map_err(|answer| LocalError::refused(format!("open {name}"), &answer))
@@ -195,7 +195,7 @@ async fn keep_changed(local: &LocalCosmos, loaders: &[Arc<Loader>], account: &st
     for loader in loaders {
         let own = loaders.iter().filter(|other| other.database == loader.database);
         create_list(local, &loader.database, CHANGED).await?;
-        let past = Past::kept(loader.at.to_string(), Some(Arc::new(Changed::of(account, own))));
+        let past = Past::kept(loader.at.to_string(), Some(Arc::new(ForkChanges::of(account, own))));
         // The list of a database is shared by all of its containers.
         opened(local, &loader.database, CHANGED).await?.show_past(Arc::new(past)).await;
     }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::SqlError;
-use super::ast::{Expr, Named, Query, Select};
-use super::eval::{Row, Scope, boolean, eval as value_of, number, total_order};
+use super::ast::{Expr, NamedExpr, Query, Select};
+use super::eval::{NameScope, Row, boolean, eval as value_of, number, total_order};
 
 const AGGREGATES: &[&str] = &["COUNT", "COUNTIF", "SUM", "AVG", "MIN", "MAX"];
 
@@ -32,15 +32,15 @@ pub(super) fn is_grouped(query: &Query) -> bool {
         || match &query.select {
             Select::Star => false,
             Select::Value(expr) => has(expr),
-            Select::List(items) => items.iter().any(|Named { expr, .. }| has(expr)),
+            Select::List(items) => items.iter().any(|NamedExpr { expr, .. }| has(expr)),
         }
 }
 
 /// Calls `visit` in the scope of a kept row.
 pub(super) fn in_row<'e>(
     row: &'e [(String, Option<Value>)],
-    scope: &'e Scope<'e>,
-    visit: &mut dyn FnMut(&Scope<'_>) -> Result<(), SqlError>,
+    scope: &'e NameScope<'e>,
+    visit: &mut dyn FnMut(&NameScope<'_>) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
     match row.split_first() {
         None => visit(scope),
@@ -52,14 +52,14 @@ pub(super) fn eval(
     name: &str,
     arguments: &[Expr],
     group: &[Row],
-    scope: &Scope<'_>,
+    scope: &NameScope<'_>,
 ) -> Result<Option<Value>, SqlError> {
     let [argument] = arguments else {
         return Err(SqlError::Invalid(format!("{name} has one argument, not {}", arguments.len())));
     };
     let mut values = Vec::new();
     // The scope outside the group; a group's own aggregates must not see the group itself.
-    let outside = Scope { group: None, name: "", value: None, ..*scope };
+    let outside = NameScope { group: None, name: "", value: None, ..*scope };
     for row in group {
         in_row(row, &outside, &mut |scope| {
             values.extend(value_of(argument, scope)?.map(std::borrow::Cow::into_owned));

@@ -10,7 +10,7 @@ pub(super) struct Query {
     pub distinct: bool,
     pub top: Option<Expr>,
     pub select: Select,
-    pub from: Vec<Source>,
+    pub from: Vec<FromItem>,
     pub filter: Option<Expr>,
     pub group_by: Vec<Expr>,
     pub order_by: Vec<Order>,
@@ -22,12 +22,12 @@ pub(super) struct Query {
 pub(super) enum Select {
     Star,
     Value(Expr),
-    List(Vec<Named>),
+    List(Vec<NamedExpr>),
 }
 
 /// `expression AS name`; a missing name is derived.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Named {
+pub(super) struct NamedExpr {
     pub name: String,
     pub expr: Expr,
 }
@@ -40,7 +40,7 @@ pub(super) struct Order {
 
 /// One input of FROM or JOIN.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Source {
+pub(super) struct FromItem {
     pub alias: String,
     pub from: From,
     /// `alias IN source`: one row for each element.
@@ -263,7 +263,7 @@ impl fmt::Display for Expr {
     }
 }
 
-impl fmt::Display for Named {
+impl fmt::Display for NamedExpr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} AS {}", self.expr, self.name)
     }
@@ -275,7 +275,7 @@ impl fmt::Display for Order {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for FromItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let alias = &self.alias;
         match (&self.from, self.each) {

@@ -8,23 +8,23 @@ use serde_json::{Map, Number, Value};
 use super::ast::{Binary, Expr, Unary};
 use super::{SqlError, aggregate, functions, run};
 
-pub(super) type Found<'e> = Option<Cow<'e, Value>>;
+pub(super) type Evaluated<'e> = Option<Cow<'e, Value>>;
 
 /// A retained row: the values of all inputs.
 pub(super) type Row = Vec<(String, Option<Value>)>;
 
 /// The names that are visible to an expression: the innermost input and those around it.
 #[derive(Clone, Copy)]
-pub(super) struct Scope<'e> {
+pub(super) struct NameScope<'e> {
     pub parameters: &'e [(String, Value)],
     pub name: &'e str,
     pub value: Option<&'e Value>,
-    pub outer: Option<&'e Scope<'e>>,
+    pub outer: Option<&'e NameScope<'e>>,
     /// The rows that aggregates work on.
     pub group: Option<&'e [Row]>,
 }
 
-impl<'e> Scope<'e> {
+impl<'e> NameScope<'e> {
     pub fn root(parameters: &'e [(String, Value)]) -> Self {
         Self { parameters, name: "", value: None, outer: None, group: None }
     }
@@ -51,11 +51,11 @@ impl<'e> Scope<'e> {
     }
 }
 
-fn owned<'e>(value: impl Into<Value>) -> Found<'e> {
+fn owned<'e>(value: impl Into<Value>) -> Evaluated<'e> {
     Some(Cow::Owned(value.into()))
 }
 
-pub(super) fn eval<'e>(expr: &'e Expr, scope: &'e Scope<'e>) -> Result<Found<'e>, SqlError> {
+pub(super) fn eval<'e>(expr: &'e Expr, scope: &'e NameScope<'e>) -> Result<Evaluated<'e>, SqlError> {
     Ok(match expr {
         Expr::Undefined => None,
         Expr::Literal(value) => Some(Cow::Borrowed(value)),
@@ -155,7 +155,7 @@ pub(super) fn eval<'e>(expr: &'e Expr, scope: &'e Scope<'e>) -> Result<Found<'e>
 
 /// AND when `neutral` is true, OR when it is false. An operand with the opposite value decides the result, even if
 /// others are undefined.
-fn every<'e>(items: &'e [Expr], neutral: bool, scope: &'e Scope<'e>) -> Result<Found<'e>, SqlError> {
+fn every<'e>(items: &'e [Expr], neutral: bool, scope: &'e NameScope<'e>) -> Result<Evaluated<'e>, SqlError> {
     let mut all_known = true;
     for item in items {
         match boolean(eval(item, scope)?.as_deref()) {
@@ -171,7 +171,7 @@ pub(super) fn boolean(value: Option<&Value>) -> Option<bool> {
     value.and_then(Value::as_bool)
 }
 
-fn member<'e>(of: Found<'e>, name: Option<&Value>) -> Found<'e> {
+fn member<'e>(of: Evaluated<'e>, name: Option<&Value>) -> Evaluated<'e> {
     match (of?, name?) {
         (Cow::Borrowed(Value::Object(object)), Value::String(name)) => object.get(name).map(Cow::Borrowed),
         (Cow::Borrowed(Value::Array(array)), Value::Number(index)) => array.get(index_of(index)?).map(Cow::Borrowed),
@@ -199,7 +199,7 @@ pub(super) fn number(value: f64) -> Option<Value> {
     Number::from_f64(value).map(Value::Number)
 }
 
-fn unary<'e>(operator: Unary, of: Option<&Value>) -> Found<'e> {
+fn unary<'e>(operator: Unary, of: Option<&Value>) -> Evaluated<'e> {
     match operator {
         Unary::Not => boolean(of).and_then(|value| owned(!value)),
         Unary::Minus => match of?.as_i64().and_then(i64::checked_neg) {

@@ -5,10 +5,10 @@ use std::cmp::Ordering;
 use serde_json::{Map, Value};
 
 use super::SqlError;
-use super::eval::{Found, compare_numbers, equal, number};
+use super::eval::{Evaluated, compare_numbers, equal, number};
 
 /// Calls a function by its upper-case name.
-pub(super) fn call(name: &str, arguments: &[Found<'_>]) -> Result<Option<Value>, SqlError> {
+pub(super) fn call(name: &str, arguments: &[Evaluated<'_>]) -> Result<Option<Value>, SqlError> {
     let at = |index: usize| arguments.get(index).and_then(|value| value.as_deref());
     let text = |index: usize| at(index).and_then(Value::as_str);
     let float = |index: usize| at(index).and_then(Value::as_f64);
@@ -104,7 +104,7 @@ pub(super) fn call(name: &str, arguments: &[Found<'_>]) -> Result<Option<Value>,
             array.iter().any(|item| if partial { has_all(item, wanted) } else { equal(item, wanted) }).into()
         }),
         "ARRAY_CONTAINS_ANY" | "ARRAY_CONTAINS_ALL" => at(0).and_then(Value::as_array).map(|array| {
-            let has = |wanted: &Found<'_>| {
+            let has = |wanted: &Evaluated<'_>| {
                 wanted.as_deref().is_some_and(|wanted| array.iter().any(|item| equal(item, wanted)))
             };
             let wanted = &arguments[1..];

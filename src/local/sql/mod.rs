@@ -19,7 +19,7 @@ pub(super) use computed::{Computed, check as check_computed};
 pub(super) use plan::{is_count, missing_feature, needs_merging, plan};
 pub(super) use run::run;
 
-use super::message::Answer;
+use super::message::GatewayAnswer;
 
 /// A query in the SDKs' format.
 #[derive(Debug)]
@@ -38,11 +38,11 @@ pub(super) enum SqlError {
 }
 
 impl SqlError {
-    pub fn into_answer(self) -> Answer {
+    pub fn into_answer(self) -> GatewayAnswer {
         match self {
-            Self::Invalid(message) => Answer::bad_request(format!("Syntax error or invalid query: {message}")),
+            Self::Invalid(message) => GatewayAnswer::bad_request(format!("Syntax error or invalid query: {message}")),
             Self::Unsupported(what) => {
-                Answer::bad_request(format!("The local account does not evaluate this query: {what}"))
+                GatewayAnswer::bad_request(format!("The local account does not evaluate this query: {what}"))
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::ast::{Binary, Expr, Named, Query, Select};
-use super::eval::{Scope, eval};
+use super::ast::{Binary, Expr, NamedExpr, Query, Select};
+use super::eval::{NameScope, eval};
 use super::{SqlError, Statement, aggregate};
 use crate::local::emulator::Partitioning;
 
@@ -13,7 +13,7 @@ const FILTER: &str = "{documentdb-formattableorderbyquery-filter}";
 /// Builds the service's response to a query plan request.
 pub(in crate::local) fn plan(statement: &Statement, partitioning: &Partitioning) -> Result<Value, SqlError> {
     let query = &statement.query;
-    let scope = Scope::root(&statement.parameters);
+    let scope = NameScope::root(&statement.parameters);
     let count = |expr: &Option<Expr>| match expr {
         None => Ok(None),
         Some(expr) => {
@@ -155,9 +155,9 @@ impl Parts {
         }
     }
 
-    fn list(&mut self, items: &[Named], has_groups: bool) -> Result<Expr, SqlError> {
+    fn list(&mut self, items: &[NamedExpr], has_groups: bool) -> Result<Expr, SqlError> {
         let mut members = Vec::new();
-        for Named { name, expr } in items {
+        for NamedExpr { name, expr } in items {
             let found = aggregated(expr)?;
             if found.is_none() && !has_groups {
                 return Err(SqlError::Invalid(format!("{name} is neither aggregated nor grouped by")));
@@ -171,8 +171,8 @@ impl Parts {
     }
 }
 
-fn named(name: &str, expr: Expr) -> Named {
-    Named { name: name.to_owned(), expr }
+fn named(name: &str, expr: Expr) -> NamedExpr {
+    NamedExpr { name: name.to_owned(), expr }
 }
 
 /// Rewrites an aggregate call as `{"item": ..}` and returns the client's name for it; `None` when the expression has no
@@ -239,7 +239,7 @@ fn ordered(query: &Query, offset: Option<u64>, limit: Option<u64>) -> String {
 }
 
 /// Returns the key range of the query: a single key when the filter requires one.
-fn range(query: &Query, scope: &Scope<'_>, partitioning: &Partitioning) -> Result<Value, SqlError> {
+fn range(query: &Query, scope: &NameScope<'_>, partitioning: &Partitioning) -> Result<Value, SqlError> {
     let mut equalities: Vec<(String, &Expr)> = Vec::new();
     if let (Some(filter), Some(source)) = (&query.filter, query.from.first()) {
         conjuncts(filter, &mut |left, right| {

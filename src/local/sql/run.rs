@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::ast::{Expr, From, Query, Select, Source};
-use super::eval::{Row, Scope, boolean, eval, total_order};
+use super::ast::{Expr, From, FromItem, Query, Select};
+use super::eval::{NameScope, Row, boolean, eval, total_order};
 use super::{Computed, SqlError, Statement, aggregate};
 use crate::local::message::json_of;
 
@@ -18,7 +18,7 @@ pub(in crate::local) fn run(
     computed: &Computed,
     documents: impl Iterator<Item = Bytes>,
 ) -> Result<Vec<Bytes>, SqlError> {
-    let scope = Scope::root(&statement.parameters);
+    let scope = NameScope::root(&statement.parameters);
     let query = &statement.query;
     let mut results = Results::new(query, &scope)?;
     if query.from.is_empty() {
@@ -35,7 +35,7 @@ pub(in crate::local) fn run(
 }
 
 /// Returns the results of a subquery.
-pub(super) fn values(query: &Query, scope: &Scope<'_>) -> Result<Vec<Value>, SqlError> {
+pub(super) fn values(query: &Query, scope: &NameScope<'_>) -> Result<Vec<Value>, SqlError> {
     let mut results = Results::new(query, scope)?;
     sources(&query.from, scope, None, &mut |scope| results.row(scope, None))?;
     Ok(results.finish()?.into_iter().map(Output::into_value).collect())
@@ -43,10 +43,10 @@ pub(super) fn values(query: &Query, scope: &Scope<'_>) -> Result<Vec<Value>, Sql
 
 /// Calls `visit` for every combination of the inputs. The first input of the outermost query begins at `document`.
 fn sources(
-    from: &[Source],
-    scope: &Scope<'_>,
+    from: &[FromItem],
+    scope: &NameScope<'_>,
     document: Option<&Value>,
-    visit: &mut dyn FnMut(&Scope<'_>) -> Result<(), SqlError>,
+    visit: &mut dyn FnMut(&NameScope<'_>) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
     let Some((source, rest)) = from.split_first() else { return visit(scope) };
     let mut bind = |value: Option<&Value>| match (source.each, value) {
@@ -106,7 +106,7 @@ impl Output {
 
 struct Results<'q> {
     query: &'q Query,
-    scope: &'q Scope<'q>,
+    scope: &'q NameScope<'q>,
     is_grouped: bool,
     keep: usize,
     skip: usize,
@@ -116,7 +116,7 @@ struct Results<'q> {
 }
 
 impl<'q> Results<'q> {
-    fn new(query: &'q Query, scope: &'q Scope<'q>) -> Result<Self, SqlError> {
+    fn new(query: &'q Query, scope: &'q NameScope<'q>) -> Result<Self, SqlError> {
         if matches!(query.select, Select::Star) && query.from.len() != 1 {
             return Err(SqlError::Invalid("'SELECT *' is only valid with a single input set".into()));
         }
@@ -142,7 +142,7 @@ impl<'q> Results<'q> {
         })
     }
 
-    fn row(&mut self, scope: &Scope<'_>, text: Option<&Bytes>) -> Result<(), SqlError> {
+    fn row(&mut self, scope: &NameScope<'_>, text: Option<&Bytes>) -> Result<(), SqlError> {
         if let Some(filter) = &self.query.filter
             && boolean(eval(filter, scope)?.as_deref()) != Some(true)
         {
@@ -168,7 +168,7 @@ impl<'q> Results<'q> {
         Ok(())
     }
 
-    fn project(&self, scope: &Scope<'_>, text: Option<&Bytes>) -> Result<Option<Output>, SqlError> {
+    fn project(&self, scope: &NameScope<'_>, text: Option<&Bytes>) -> Result<Option<Output>, SqlError> {
         let is_whole = |path: &From| matches!(path, From::Path(Expr::Name(_)));
         match (&self.query.select, &self.query.from[..], text) {
             (Select::Star, [source], Some(text)) if is_whole(&source.from) && !source.each => {
@@ -234,7 +234,7 @@ impl<'q> Results<'q> {
         let query = self.query;
         let this = &*self;
         aggregate::in_row(first, self.scope, &mut |scope| {
-            let scope = Scope { group: Some(group), ..*scope };
+            let scope = NameScope { group: Some(group), ..*scope };
             let keys = query.order_by.iter().map(|order| Ok(eval(&order.expr, &scope)?.map(Cow::into_owned)));
             let keys = keys.collect::<Result<Vec<_>, SqlError>>()?;
             made = this.project(&scope, None)?.map(|output| (keys, output));
@@ -246,7 +246,7 @@ impl<'q> Results<'q> {
 }
 
 /// Returns the innermost `inputs` of a scope as a row, outermost first.
-fn kept(scope: &Scope<'_>, inputs: usize) -> Row {
+fn kept(scope: &NameScope<'_>, inputs: usize) -> Row {
     let mut row = Vec::with_capacity(inputs);
     let mut next = Some(scope);
     while let Some(scope) = next.filter(|_| row.len() < inputs) {

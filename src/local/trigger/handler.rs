@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::shared::Shared;
+use super::shared::TriggerCounters;
 
 /// How often, and for how long, readiness is checked.
 const PING_EVERY: Duration = Duration::from_millis(25);
@@ -54,7 +54,7 @@ pub(super) enum HandlerState {
 pub(super) async fn supervise(
     program: Program,
     state: watch::Sender<HandlerState>,
-    shared: std::sync::Arc<Shared>,
+    shared: std::sync::Arc<TriggerCounters>,
     mut kills: tokio::sync::mpsc::Receiver<u32>,
     stop: CancellationToken,
 ) {
@@ -116,7 +116,7 @@ async fn run_once(
     program: &Program,
     running: &mut Option<Child>,
     state: &watch::Sender<HandlerState>,
-    shared: &Shared,
+    shared: &TriggerCounters,
     kills: &mut tokio::sync::mpsc::Receiver<u32>,
     generation: u32,
 ) -> Ended {

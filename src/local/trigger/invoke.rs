@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::binding::{FunctionBinding, RetryPolicy};
 use super::handler::HandlerState;
-use super::shared::Shared;
+use super::shared::TriggerCounters;
 use crate::clock::{Clock as _, SystemClock};
 use crate::local::guid;
 
@@ -27,14 +27,14 @@ pub(super) struct Invoker {
     pub client: reqwest::Client,
     pub handler: watch::Receiver<HandlerState>,
     pub kills: mpsc::Sender<u32>,
-    pub shared: Arc<Shared>,
+    pub shared: Arc<TriggerCounters>,
     pub timeout: Duration,
     pub stop: CancellationToken,
 }
 
 /// The outcome of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Delivery {
+pub(super) enum InvocationOutcome {
     Acknowledged,
     /// Failed permanently: the host continues without it.
     Lost,
@@ -59,23 +59,23 @@ pub(super) fn dotnet_time(time: DateTime<Utc>) -> String {
 
 impl Invoker {
     /// Delivers a batch, with the retries of the function's policy. `items` are JSON in the trigger's format.
-    pub async fn deliver(&self, items: &[String]) -> Delivery {
+    pub async fn deliver(&self, items: &[String]) -> InvocationOutcome {
         let documents = items;
         let array = format!("[{}]", items.join(","));
         let mut last_failure: Option<String> = None;
         for retry in 0_u32.. {
-            let Some((url, generation)) = self.ready().await else { return Delivery::Stopped };
+            let Some((url, generation)) = self.ready().await else { return InvocationOutcome::Stopped };
             let body = self.body(&array, retry, last_failure.as_deref());
             self.shared.count_invocation(retry > 0);
             let post = self.post(&url, generation, body);
-            let Some(outcome) = self.stop.run_until_cancelled(post).await else { return Delivery::Stopped };
+            let Some(outcome) = self.stop.run_until_cancelled(post).await else { return InvocationOutcome::Stopped };
             let failure = match outcome {
                 Ok(logs) => {
                     for line in logs {
                         tracing::info!(target: "handler", "{line}");
                     }
                     self.shared.count_delivered(documents.len());
-                    return Delivery::Acknowledged;
+                    return InvocationOutcome::Acknowledged;
                 }
                 Err(failure) => failure,
             };
@@ -84,16 +84,16 @@ impl Invoker {
             let Some(policy) = self.binding.retry.as_ref().filter(|policy| !is_used_up(policy, retry)) else {
                 tracing::warn!(function, documents = documents.len(), "the batch failed and is lost: {failure}");
                 self.shared.count_lost(documents.len());
-                return Delivery::Lost;
+                return InvocationOutcome::Lost;
             };
             tracing::warn!(function, documents = documents.len(), retry, "the batch failed and is retried: {failure}");
             last_failure = Some(failure);
             let wait = tokio::time::sleep(policy.delay(retry + 1));
             if self.stop.run_until_cancelled(wait).await.is_none() {
-                return Delivery::Stopped;
+                return InvocationOutcome::Stopped;
             }
         }
-        Delivery::Stopped
+        InvocationOutcome::Stopped
     }
 
     /// Waits for the handler; `None` when the trigger or the handler is stopped.

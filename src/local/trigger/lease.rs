@@ -6,10 +6,10 @@ use std::sync::Arc;
 use axum::http::Method;
 use serde_json::{Value, json};
 
-use super::binding::{FeedMode, FunctionBinding};
+use super::binding::{FunctionBinding, TriggerMode};
 use crate::clock::{Clock as _, SystemClock};
 use crate::local::LocalError;
-use crate::local::container::Container;
+use crate::local::container::LocalContainer;
 use crate::local::feed::Start;
 use crate::local::gateway::Gateway;
 use crate::local::keys::{Epk, EpkRange};
@@ -20,7 +20,7 @@ use crate::local::message::{Ask, ContainerName, header};
 #[derive(Debug)]
 pub(super) struct LeaseStore {
     gateway: Arc<Gateway>,
-    container: Arc<Container>,
+    container: Arc<LocalContainer>,
     /// The prefix of the ids of this function's leases on this container.
     prefix: String,
     /// The feed's name in the lease documents.
@@ -30,7 +30,7 @@ pub(super) struct LeaseStore {
 
 /// One lease.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Lease {
+pub(super) struct LocalLease {
     /// The id of the partition key range, which is the lease's token.
     pub token: String,
     pub range: EpkRange,
@@ -43,7 +43,7 @@ impl LeaseStore {
     pub async fn open(
         gateway: Arc<Gateway>,
         binding: &FunctionBinding,
-        source: &Container,
+        source: &LocalContainer,
     ) -> Result<Self, LocalError> {
         let name = ContainerName::new(&binding.lease_database, &binding.lease_container);
         if binding.create_lease_container && gateway.container(&name).await.is_err_and(|answer| answer.status == 404) {
@@ -66,8 +66,8 @@ impl LeaseStore {
         }
         let prefix = format!("{}127.0.0.1_{}_{}", binding.lease_prefix, source.database_rid(), source.rid());
         let mode = match binding.mode {
-            FeedMode::Latest => "Incremental Feed",
-            FeedMode::AllVersions => "Full-Fidelity Feed",
+            TriggerMode::Latest => "Incremental Feed",
+            TriggerMode::AllVersions => "Full-Fidelity Feed",
         };
         Ok(Self { gateway, container, prefix, mode, owner: crate::local::guid() })
     }
@@ -94,14 +94,14 @@ impl LeaseStore {
     }
 
     /// Reads the existing leases.
-    async fn load(&self) -> Vec<Lease> {
+    async fn load(&self) -> Vec<LocalLease> {
         let log = self.container.read().await;
         let all = PageLimit { items: usize::MAX, bytes: usize::MAX };
         let documents = log.latest_after(0, &EpkRange::full(), all).items;
         documents.iter().filter_map(|document| self.parse(&serde_json::from_slice(&document.text).ok()?)).collect()
     }
 
-    fn parse(&self, document: &Value) -> Option<Lease> {
+    fn parse(&self, document: &Value) -> Option<LocalLease> {
         let token = document["id"].as_str()?.strip_prefix(&self.prefix)?.strip_prefix("..")?;
         let range = &document["FeedRange"]["Range"];
         let range = EpkRange { min: Epk::parse(range["min"].as_str()?)?, max: Epk::parse(range["max"].as_str()?)? };
@@ -109,12 +109,12 @@ impl LeaseStore {
             Some(text) => Start::After(text.trim_matches('"').parse().ok()?),
             None => Start::Beginning,
         };
-        Some(Lease { token: token.to_owned(), range, position })
+        Some(LocalLease { token: token.to_owned(), range, position })
     }
 
     /// Aligns the leases with the source's current partitions: one for each. Leases of split or merged partitions pass
     /// to their children, with the earliest position of the parents; new leases start at `start`.
-    pub async fn reconcile(&self, source: &Container, start: FirstStart) -> Result<Vec<Lease>, LocalError> {
+    pub async fn reconcile(&self, source: &LocalContainer, start: FirstStart) -> Result<Vec<LocalLease>, LocalError> {
         let known = self.load().await;
         let mut leases = Vec::new();
         let mut made = Vec::new();
@@ -133,7 +133,7 @@ impl LeaseStore {
                 (None, FirstStart::Beginning) => Start::Beginning,
                 (None, FirstStart::Now) => Start::After(source.read().await.lsn()),
             };
-            made.push(Lease { token: range.id, range: range.range, position });
+            made.push(LocalLease { token: range.id, range: range.range, position });
         }
         for lease in &made {
             self.save(lease).await?;
@@ -152,7 +152,7 @@ impl LeaseStore {
     }
 
     /// Saves the lease: the position that was delivered and acknowledged.
-    pub async fn save(&self, lease: &Lease) -> Result<(), LocalError> {
+    pub async fn save(&self, lease: &LocalLease) -> Result<(), LocalError> {
         let id = self.id(&lease.token);
         let continuation = match lease.position {
             Start::After(lsn) => Some(format!("\"{lsn}\"")),
@@ -183,7 +183,7 @@ pub(super) enum FirstStart {
 impl FirstStart {
     /// The all-versions feed starts now, whatever the function asks for.
     pub fn of(binding: &FunctionBinding) -> Self {
-        if binding.start_from_beginning && binding.mode == FeedMode::Latest { Self::Beginning } else { Self::Now }
+        if binding.start_from_beginning && binding.mode == TriggerMode::Latest { Self::Beginning } else { Self::Now }
     }
 }
 

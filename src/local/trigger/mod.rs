@@ -31,14 +31,14 @@ use self::{
     invoke::Invoker,
     lease::{FirstStart, LeaseStore},
     rewrite::Dates,
-    shared::Shared,
-    worker::{Watched, Worker, coordinate, hold, lsn_of, wait_for_handler},
+    shared::TriggerCounters,
+    worker::{TriggerWorker, WatchedSource, coordinate, hold, lsn_of, wait_for_handler},
 };
 use super::{LocalCosmos, LocalError, message::ContainerName};
 
 pub use self::{
-    binding::{BindingError, FeedMode, FunctionBinding, RetryPolicy},
-    options::{Handler, TriggerError, TriggerOptions},
+    binding::{BindingError, FunctionBinding, RetryPolicy, TriggerMode},
+    options::{HandlerProgram, TriggerError, TriggerOptions},
     shared::TriggerStats,
 };
 
@@ -49,8 +49,8 @@ const DRAIN_CHECK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Trigger {
     /// One for each function; never empty.
-    workers: Vec<Arc<Worker>>,
-    shared: Arc<Shared>,
+    workers: Vec<Arc<TriggerWorker>>,
+    shared: Arc<TriggerCounters>,
     handler: watch::Receiver<HandlerState>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
@@ -73,7 +73,7 @@ impl Trigger {
         }
 
         let stop = CancellationToken::new();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(TriggerCounters::default());
         let (kills, killed) = mpsc::channel(16);
         let (state, handler) = watch::channel(HandlerState::Starting);
         let mut tasks = Vec::new();
@@ -82,7 +82,7 @@ impl Trigger {
                 tasks.push(tokio::spawn(handler::supervise(program, state, Arc::clone(&shared), killed, stop.clone())))
             }
             None => {
-                if let Handler::Running(url) = &options.handler {
+                if let HandlerProgram::Running(url) = &options.handler {
                     state.send_replace(HandlerState::Ready { url: url.clone(), generation: 0 });
                 }
                 tasks.push(tokio::spawn(hold(state, killed, stop.clone())));
@@ -102,9 +102,9 @@ impl Trigger {
                 binding,
             };
             let dates = if host.keeps_dates { Dates::Kept } else { Dates::Parsed(options.host_time_zone) };
-            let watched = Mutex::new(Arc::new(Watched::new(source, leases)));
+            let watched = Mutex::new(Arc::new(WatchedSource::new(source, leases)));
             let gateway = Arc::clone(&cosmos.gateway);
-            workers.push(Arc::new(Worker { gateway, watched, invoker, dates }));
+            workers.push(Arc::new(TriggerWorker { gateway, watched, invoker, dates }));
             starts.push(first);
         }
         let mut trigger = Self { workers, shared, handler: handler.clone(), stop, tasks };

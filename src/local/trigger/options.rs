@@ -6,7 +6,7 @@ use chrono::{FixedOffset, Offset as _, Utc};
 use url::Url;
 
 use super::{
-    binding::{BindingError, FeedMode, FunctionBinding, HostFile},
+    binding::{BindingError, FunctionBinding, HostFile, TriggerMode},
     handler::Program,
 };
 use crate::local::LocalError;
@@ -16,7 +16,7 @@ pub(super) const DEFAULT_MAX_ITEMS: usize = 100;
 
 /// The process that answers invocations.
 #[derive(Clone, Debug, Default)]
-pub enum Handler {
+pub enum HandlerProgram {
     /// The program in host.json; without one, this program with the argument `serve`.
     #[default]
     Default,
@@ -37,13 +37,13 @@ pub struct TriggerOptions {
     /// The function app: `host.json` and `<Function>/function.json`. Also the handler's working directory.
     pub app_root: PathBuf,
     /// The process that answers invocations.
-    pub handler: Handler,
+    pub handler: HandlerProgram,
     /// App settings: `%NAME%` in function.json refers to them, and the handler gets them in its environment.
     pub settings: Vec<(String, String)>,
     /// The only function to run, instead of those found in `app_root`.
     pub binding: Option<FunctionBinding>,
     /// Overrides the function's feed mode.
-    pub mode: Option<FeedMode>,
+    pub mode: Option<TriggerMode>,
     /// Overrides the function's delay after an empty poll.
     pub poll_delay: Option<Duration>,
     /// Overrides the function's number of documents per invocation.
@@ -59,7 +59,7 @@ impl TriggerOptions {
     pub fn new(app_root: impl Into<PathBuf>) -> Self {
         Self {
             app_root: app_root.into(),
-            handler: Handler::default(),
+            handler: HandlerProgram::default(),
             settings: Vec::new(),
             binding: None,
             mode: None,
@@ -93,14 +93,14 @@ impl TriggerOptions {
         let listed = || host.arguments.clone().unwrap_or_else(serve).into_iter().map(OsString::from).collect();
         let named = host.executable.as_ref().map(|path| self.app_root.join(path)).filter(|path| path.is_file());
         let (executable, arguments) = match (&self.handler, named) {
-            (Handler::Running(_), _) => return Ok(None),
-            (Handler::Program { executable, arguments }, _) => {
+            (HandlerProgram::Running(_), _) => return Ok(None),
+            (HandlerProgram::Program { executable, arguments }, _) => {
                 (executable.clone(), arguments.clone().unwrap_or_else(listed))
             }
-            (Handler::Default, Some(path)) => {
+            (HandlerProgram::Default, Some(path)) => {
                 (path, host.arguments.clone().unwrap_or_default().into_iter().map(OsString::from).collect())
             }
-            (Handler::Default, None) => (std::env::current_exe().map_err(TriggerError::Program)?, listed()),
+            (HandlerProgram::Default, None) => (std::env::current_exe().map_err(TriggerError::Program)?, listed()),
         };
         // The working directory differs, so a relative path would be resolved against it. A bare name is resolved
         // through PATH.

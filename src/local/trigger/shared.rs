@@ -32,7 +32,7 @@ pub struct TriggerStats {
 
 /// Counters of a running trigger.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(super) struct TriggerCounters {
     invocations: AtomicU64,
     delivered: AtomicU64,
     failures: AtomicU64,
@@ -44,7 +44,7 @@ pub(super) struct Shared {
     error: Mutex<Option<String>>,
 }
 
-impl Shared {
+impl TriggerCounters {
     pub fn count_invocation(&self, is_retry: bool) {
         self.invocations.fetch_add(1, Ordering::Relaxed);
         self.retries.fetch_add(u64::from(is_retry), Ordering::Relaxed);

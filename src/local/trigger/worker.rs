@@ -13,16 +13,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    binding::FeedMode,
+    binding::TriggerMode,
     handler::HandlerState,
-    invoke::{Delivery, Invoker},
-    lease::{FirstStart, Lease, LeaseStore, overlap},
+    invoke::{InvocationOutcome, Invoker},
+    lease::{FirstStart, LeaseStore, LocalLease, overlap},
     options::{DEFAULT_MAX_ITEMS, TriggerError},
     payload::{self, TooDeep},
     rewrite::Dates,
 };
 use crate::local::{
-    container::Container,
+    container::LocalContainer,
     feed::{PAGE_BYTES, Start},
     gateway::Gateway,
     log::PageLimit,
@@ -33,19 +33,19 @@ const REMADE_CHECK: Duration = Duration::from_millis(200);
 
 /// The watched source container and its leases.
 #[derive(Debug)]
-pub(super) struct Watched {
-    pub(super) source: Arc<Container>,
+pub(super) struct WatchedSource {
+    pub(super) source: Arc<LocalContainer>,
     pub(super) leases: LeaseStore,
     /// The lease in progress for each range, with its position.
-    pub(super) positions: Mutex<HashMap<String, Lease>>,
+    pub(super) positions: Mutex<HashMap<String, LocalLease>>,
 }
 
 /// The state that lease tasks share.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(super) struct TriggerWorker {
     pub(super) gateway: Arc<Gateway>,
     /// Replaced after the container was deleted and recreated.
-    pub(super) watched: Mutex<Arc<Watched>>,
+    pub(super) watched: Mutex<Arc<WatchedSource>>,
     pub(super) invoker: Invoker,
     pub(super) dates: Dates,
 }
@@ -73,7 +73,7 @@ pub(super) async fn wait_for_handler(mut handler: watch::Receiver<HandlerState>)
 }
 
 /// Runs one task for each lease, follows splits and merges of the source, and notices when the source is recreated.
-pub(super) async fn coordinate(worker: Arc<Worker>, first: Vec<Lease>) {
+pub(super) async fn coordinate(worker: Arc<TriggerWorker>, first: Vec<LocalLease>) {
     let stop = worker.invoker.stop.clone();
     let mut running: JoinSet<String> = JoinSet::new();
     let mut leases = first;
@@ -134,7 +134,7 @@ struct Batch {
 }
 
 /// Processes one lease until its partition is gone or the trigger is stopped; returns the lease's token.
-async fn work(worker: Arc<Worker>, watched: Arc<Watched>, mut lease: Lease) -> String {
+async fn work(worker: Arc<TriggerWorker>, watched: Arc<WatchedSource>, mut lease: LocalLease) -> String {
     let source = &watched.source;
     let binding = &worker.invoker.binding;
     let stop = &worker.invoker.stop;
@@ -181,7 +181,7 @@ async fn work(worker: Arc<Worker>, watched: Arc<Watched>, mut lease: Lease) -> S
             continue;
         }
         match worker.invoker.deliver(&batch.items).await {
-            Delivery::Acknowledged | Delivery::Lost => {
+            InvocationOutcome::Acknowledged | InvocationOutcome::Lost => {
                 lease.position = next;
                 if let Err(error) = watched.leases.save(&lease).await {
                     tracing::warn!(lease = lease.token, %error, "the checkpoint was not written");
@@ -189,37 +189,37 @@ async fn work(worker: Arc<Worker>, watched: Arc<Watched>, mut lease: Lease) -> S
                 }
                 watched.set_position(&lease);
             }
-            Delivery::Stopped => break,
+            InvocationOutcome::Stopped => break,
         }
     }
     lease.token
 }
 
-impl Watched {
-    pub(super) fn new(source: Arc<Container>, leases: LeaseStore) -> Self {
+impl WatchedSource {
+    pub(super) fn new(source: Arc<LocalContainer>, leases: LeaseStore) -> Self {
         Self { source, leases, positions: Mutex::default() }
     }
 
-    fn lock_positions(&self) -> std::sync::MutexGuard<'_, HashMap<String, Lease>> {
+    fn lock_positions(&self) -> std::sync::MutexGuard<'_, HashMap<String, LocalLease>> {
         self.positions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn positions(&self) -> Vec<Lease> {
+    pub(super) fn positions(&self) -> Vec<LocalLease> {
         self.lock_positions().values().cloned().collect()
     }
 
-    fn set_position(&self, lease: &Lease) {
+    fn set_position(&self, lease: &LocalLease) {
         self.lock_positions().insert(lease.token.clone(), lease.clone());
     }
 }
 
-impl Worker {
-    pub(super) fn watched(&self) -> Arc<Watched> {
+impl TriggerWorker {
+    pub(super) fn watched(&self) -> Arc<WatchedSource> {
         Arc::clone(&self.watched.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Returns the account's current source container if it is not the watched one.
-    async fn remade(&self) -> Option<Arc<Container>> {
+    async fn remade(&self) -> Option<Arc<LocalContainer>> {
         let watched = self.watched();
         let now = self.gateway.container(watched.source.name()).await.ok()?;
         (now.rid() != watched.source.rid()).then_some(now)
@@ -236,7 +236,7 @@ impl Worker {
                     container = %source.name(),
                     "the source container was made again: the trigger reads the new one from its beginning"
                 );
-                let watched = Arc::new(Watched::new(source, leases));
+                let watched = Arc::new(WatchedSource::new(source, leases));
                 *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
                 true
             }
@@ -249,7 +249,7 @@ impl Worker {
 
     /// Returns the leases as they should be now. An empty list means that they could not be read; the next attempt may
     /// succeed.
-    pub(super) async fn reconcile(&self, start: FirstStart) -> Vec<Lease> {
+    pub(super) async fn reconcile(&self, start: FirstStart) -> Vec<LocalLease> {
         let watched = self.watched();
         match watched.leases.reconcile(&watched.source, start).await {
             Ok(leases) => leases,
@@ -260,19 +260,19 @@ impl Worker {
         }
     }
 
-    async fn next_batch(&self, source: &Container, lease: &Lease) -> Result<Batch, Obstacle> {
+    async fn next_batch(&self, source: &LocalContainer, lease: &LocalLease) -> Result<Batch, Obstacle> {
         let items = self.invoker.binding.max_items.unwrap_or(DEFAULT_MAX_ITEMS).max(1);
         let limit = PageLimit { items, bytes: PAGE_BYTES };
         let log = source.read().await;
         let after = lease.position.lsn(&log);
         match self.invoker.binding.mode {
-            FeedMode::Latest => {
+            TriggerMode::Latest => {
                 let page = log.latest_after(after, &lease.range, limit);
                 let items = page.items.into_iter().map(|document| payload::latest(document, self.dates));
                 let items = items.collect::<Result<_, _>>().map_err(Obstacle::Unreadable)?;
                 Ok(Batch { items, up_to: page.up_to })
             }
-            FeedMode::AllVersions => {
+            TriggerMode::AllVersions => {
                 let page = log.versions_after(after, &lease.range, limit).map_err(|dropped| {
                     Obstacle::Dropped(format!(
                         "lease {}: versions up to {} are no longer kept and were not delivered",
@@ -288,13 +288,13 @@ impl Worker {
     }
 
     /// Whether the lease has undelivered changes.
-    async fn is_behind(&self, source: &Container, lease: &Lease) -> bool {
+    async fn is_behind(&self, source: &LocalContainer, lease: &LocalLease) -> bool {
         let limit = PageLimit { items: 1, bytes: 1 };
         let log = source.read().await;
         let after = lease.position.lsn(&log);
         match self.invoker.binding.mode {
-            FeedMode::Latest => !log.latest_after(after, &lease.range, limit).items.is_empty(),
-            FeedMode::AllVersions => {
+            TriggerMode::Latest => !log.latest_after(after, &lease.range, limit).items.is_empty(),
+            TriggerMode::AllVersions => {
                 log.versions_after(after, &lease.range, limit).is_ok_and(|page| !page.items.is_empty())
             }
         }

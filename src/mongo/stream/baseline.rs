@@ -7,8 +7,8 @@ use futures::StreamExt as _;
 use mongodb::raw_batch_cursor::RawBatchCursor;
 
 use super::{
-    Scope,
-    batch::Batch,
+    StreamScope,
+    batch::DocumentBatch,
     event::{EventOptions, lsn, push_bytes, push_image, push_odd},
     position::Time,
 };
@@ -30,7 +30,7 @@ pub(super) struct Baseline {
     /// The databases and collections that are left; the first one is being read.
     left: VecDeque<(String, String)>,
     cursor: Option<RawBatchCursor>,
-    batch: Option<Batch>,
+    batch: Option<DocumentBatch>,
     /// When the stream begins. A reading that is restarted has the same start, a different reading does not.
     start: Time,
     /// Whether documents of several collections may share an `_id`.
@@ -42,15 +42,15 @@ pub(super) struct Baseline {
 
 impl Baseline {
     /// Lists the collections of a scope. The stream begins at `start`, and the reading does not begin before `time`.
-    pub async fn of(mongo: &Mongo, scope: &Scope, (start, time): (Time, Time)) -> Result<Self, Failure> {
+    pub async fn of(mongo: &Mongo, scope: &StreamScope, (start, time): (Time, Time)) -> Result<Self, Failure> {
         let fail = |e: mongodb::error::Error| mongo.fail("list the collections", &e);
         let baseline = |left, is_of_several| Self { left, cursor: None, batch: None, start, is_of_several, time };
         let databases = match scope {
-            Scope::Collection { database, collection } => {
+            StreamScope::Collection { database, collection } => {
                 return Ok(baseline(VecDeque::from([(database.clone(), collection.clone())]), false));
             }
-            Scope::Database(database) => vec![database.clone()],
-            Scope::Deployment => mongo.client.list_database_names().await.map_err(fail)?,
+            StreamScope::Database(database) => vec![database.clone()],
+            StreamScope::Deployment => mongo.client.list_database_names().await.map_err(fail)?,
         };
         let mut left = VecDeque::new();
         for database in databases.iter().filter(|name| !["admin", "config", "local"].contains(&name.as_str())) {
@@ -102,7 +102,7 @@ impl Baseline {
                 }
             };
             match cursor.next().await {
-                Some(batch) => self.batch = Some(Batch::new(batch.map_err(fail)?)?),
+                Some(batch) => self.batch = Some(DocumentBatch::new(batch.map_err(fail)?)?),
                 None => {
                     self.cursor = None;
                     self.left.pop_front();

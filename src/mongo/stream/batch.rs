@@ -9,7 +9,7 @@ use super::position::{Time, time};
 use crate::cosmos::Failure;
 
 /// A batch of documents, and how far it was consumed.
-pub(super) struct Batch {
+pub(super) struct DocumentBatch {
     batch: RawBatch,
     /// Where in the answer the rest of the array of documents is.
     rest: Range<usize>,
@@ -18,7 +18,7 @@ pub(super) struct Batch {
 /// The bytes of a document's or array's length.
 const LENGTH: usize = 4;
 
-impl Batch {
+impl DocumentBatch {
     pub fn new(batch: RawBatch) -> Result<Self, Failure> {
         let array = batch.doc_slices().map_err(|e| damaged(&e.kind.to_string()))?.as_bytes();
         // The array is a slice of the answer, so the difference of the addresses is its offset.

@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bson::{RawBsonRef, RawDocument};
 use serde_json::value::RawValue;
 
-use super::position::{Position, Time, time};
+use super::position::{StreamPosition, Time, time};
 use crate::{
     bson_text::{NotADocument, fingerprint, is_same_id, push_fingerprint, push_id, push_text},
     change::{
@@ -21,7 +21,7 @@ use crate::{
 
 /// The members of an event that decide what becomes of it.
 #[derive(Default)]
-pub(super) struct Event<'a> {
+pub(super) struct StreamEvent<'a> {
     pub token: Option<&'a RawDocument>,
     operation: Option<&'a str>,
     pub time: Option<Time>,
@@ -65,7 +65,7 @@ pub(super) fn push_odd(page: &mut ChangeBuffer, event: &RawDocument, problem: &U
     });
 }
 
-impl<'a> Event<'a> {
+impl<'a> StreamEvent<'a> {
     pub fn read(raw: &'a RawDocument) -> Result<Self, UnusableEvent> {
         let mut event = Self::default();
         for element in raw {
@@ -125,7 +125,7 @@ impl<'a> Event<'a> {
         &self,
         page: &mut ChangeBuffer,
         manner: EventOptions,
-        position: &mut Position,
+        position: &mut StreamPosition,
     ) -> Result<bool, UnusableEvent> {
         let Some(op) = self.op() else { return Ok(false) };
         let number = self.time.map_or(0, |time| position.number(time));
@@ -344,7 +344,7 @@ mod tests {
     use super::*;
 
     fn version(event: &RawDocumentBuf, with_bytes: bool) -> String {
-        Event::read(event).unwrap().version_of_page(EventOptions { with_bytes, looks_up: false })
+        StreamEvent::read(event).unwrap().version_of_page(EventOptions { with_bytes, looks_up: false })
     }
 
     #[test]

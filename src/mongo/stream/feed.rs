@@ -8,11 +8,11 @@ use futures::StreamExt as _;
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 
 use super::{
-    Scope,
+    StreamScope,
     baseline::Baseline,
-    batch::Batch,
-    event::{Event, EventOptions, UnusableEvent, push_odd},
-    position::{Position, Time, time},
+    batch::DocumentBatch,
+    event::{EventOptions, StreamEvent, UnusableEvent, push_odd},
+    position::{StreamPosition, Time, time},
     ru,
 };
 use crate::{
@@ -32,9 +32,9 @@ const PAGE: usize = 4 << 20;
 
 /// The watched scope, and how it is watched.
 #[derive(Debug, Clone)]
-pub(super) struct Watched {
+pub(super) struct WatchedScope {
     pub mongo: Mongo,
-    pub scope: Scope,
+    pub scope: StreamScope,
     pub manner: EventOptions,
     pub keeps_images: bool,
     /// How long the server waits for news before it sends an empty page.
@@ -43,35 +43,35 @@ pub(super) struct Watched {
 
 /// See the module's description.
 pub(super) struct StreamFeed {
-    watched: Watched,
-    position: Position,
+    watched: WatchedScope,
+    position: StreamPosition,
     baseline: Option<Baseline>,
     cursor: Option<RawBatchCursor>,
-    batch: Option<Batch>,
+    batch: Option<DocumentBatch>,
     /// Empty pages in a row after which the caller asked whether anything is left.
     quiet: u32,
     /// The parts so far of a split event.
     parts: Option<RawDocumentBuf>,
 }
 
-impl Watched {
+impl WatchedScope {
     fn is_ru(&self) -> bool {
         self.mongo.dialect == Dialect::CosmosRu
     }
 
     /// The collection into which an event brings documents that no event reports, and the event's time.
-    fn brought_by(&self, event: &Event<'_>) -> Option<(Time, (String, String))> {
+    fn brought_by(&self, event: &StreamEvent<'_>) -> Option<(Time, (String, String))> {
         let to = event.renamed_to()?;
         let is_watched = match &self.scope {
-            Scope::Collection { database, collection } => to == (database, collection),
-            Scope::Database(database) => to.0 == database,
-            Scope::Deployment => true,
+            StreamScope::Collection { database, collection } => to == (database, collection),
+            StreamScope::Database(database) => to.0 == database,
+            StreamScope::Deployment => true,
         };
         is_watched.then_some((event.time?, (to.0.to_owned(), to.1.to_owned())))
     }
 
     /// Opens the stream at its position.
-    async fn open(&self, position: &Position) -> Result<RawBatchCursor, Failure> {
+    async fn open(&self, position: &StreamPosition) -> Result<RawBatchCursor, Failure> {
         let mut stream = Document::new();
         let look_up = if self.keeps_images { "whenAvailable" } else { "updateLookup" };
         stream.insert("fullDocument", look_up);
@@ -87,7 +87,7 @@ impl Watched {
             }
             (None, None) => {}
         }
-        if self.scope == Scope::Deployment {
+        if self.scope == StreamScope::Deployment {
             stream.insert("allChangesForCluster", true);
         }
         let mut pipeline = vec![doc! { "$changeStream": stream }];
@@ -97,11 +97,11 @@ impl Watched {
             pipeline.push(doc! { "$changeStreamSplitLargeEvent": {} });
         }
         let opened = match &self.scope {
-            Scope::Collection { database, collection } => {
+            StreamScope::Collection { database, collection } => {
                 let collection = self.mongo.database(database).collection::<Document>(collection);
                 collection.aggregate(pipeline).batch_size(BATCH).max_await_time(self.wait).batch().await
             }
-            Scope::Database(database) => {
+            StreamScope::Database(database) => {
                 self.mongo
                     .database(database)
                     .aggregate(pipeline)
@@ -110,7 +110,7 @@ impl Watched {
                     .batch()
                     .await
             }
-            Scope::Deployment => {
+            StreamScope::Deployment => {
                 self.mongo
                     .database("admin")
                     .aggregate(pipeline)
@@ -125,7 +125,7 @@ impl Watched {
 }
 
 impl StreamFeed {
-    pub fn new(watched: Watched, position: Position) -> Self {
+    pub fn new(watched: WatchedScope, position: StreamPosition) -> Self {
         Self { watched, position, baseline: None, cursor: None, batch: None, quiet: 0, parts: None }
     }
 
@@ -138,7 +138,9 @@ impl StreamFeed {
             let begun = (start, now.max(start));
             let mongo = &self.watched.mongo;
             self.baseline = Some(match (&self.position.renamed, &self.watched.scope) {
-                (Some(renamed), Scope::Database(_) | Scope::Deployment) => Baseline::of_one(renamed.clone(), begun),
+                (Some(renamed), StreamScope::Database(_) | StreamScope::Deployment) => {
+                    Baseline::of_one(renamed.clone(), begun)
+                }
                 (_, scope) => Baseline::of(mongo, scope, begun).await?,
             });
         }
@@ -184,13 +186,13 @@ impl StreamFeed {
         }
     }
 
-    fn answer(&self, next: Option<mongodb::error::Result<RawBatch>>) -> Result<Option<Batch>, Failure> {
+    fn answer(&self, next: Option<mongodb::error::Result<RawBatch>>) -> Result<Option<DocumentBatch>, Failure> {
         let batch = next.transpose().map_err(|e| self.watched.mongo.fail("read the change stream", &e))?;
-        batch.map(Batch::new).transpose()
+        batch.map(DocumentBatch::new).transpose()
     }
 
     /// Makes a page of the rest of an answer.
-    fn page(&mut self, mut batch: Batch) -> Result<FeedPage, Failure> {
+    fn page(&mut self, mut batch: DocumentBatch) -> Result<FeedPage, Failure> {
         // A document's text is a little longer than its bytes, and these are in it a second time, as base64.
         let mut page = ChangeBuffer::with_room((batch.left() * 3).min(PAGE + PAGE / 4));
         // All documents in an answer of Azure share one token, which is after the last of them.
@@ -202,7 +204,7 @@ impl StreamFeed {
                 self.end_of(&batch);
                 return Ok(FeedPage::of_sheet(page));
             };
-            let event = Event::read(raw);
+            let event = StreamEvent::read(raw);
             let several = event.as_ref().ok().and_then(|event| event.part).filter(|(_, of)| *of > 1);
             let whole;
             let (raw, event) = match several {
@@ -214,7 +216,7 @@ impl StreamFeed {
                         continue;
                     }
                     whole = self.parts.take().unwrap_or_default();
-                    (&*whole, Event::read(&whole))
+                    (&*whole, StreamEvent::read(&whole))
                 }
             };
             let brought = event.as_ref().ok().and_then(|event| self.watched.brought_by(event));
@@ -228,7 +230,7 @@ impl StreamFeed {
     }
 
     /// The whole answer was consumed.
-    fn end_of(&mut self, batch: &Batch) {
+    fn end_of(&mut self, batch: &DocumentBatch) {
         // The server's token for the end also covers the parts that have arrived so far.
         if let (Some(token), None, false) = (batch.token(), &self.parts, self.position.ended) {
             self.position.pass(token);
@@ -239,10 +241,10 @@ impl StreamFeed {
 /// Adds the change that an event is, if it is one, and advances past it.
 fn push(
     raw: &RawDocument,
-    event: Result<Event<'_>, UnusableEvent>,
+    event: Result<StreamEvent<'_>, UnusableEvent>,
     page: &mut ChangeBuffer,
     manner: EventOptions,
-    position: &mut Position,
+    position: &mut StreamPosition,
 ) {
     let begin = page.bytes();
     let event = match event {
@@ -296,7 +298,7 @@ impl Feed for StreamFeed {
         if self.parts.is_some() {
             return Ok(false);
         }
-        let Scope::Collection { database, collection } = &self.watched.scope else { return Ok(true) };
+        let StreamScope::Collection { database, collection } = &self.watched.scope else { return Ok(true) };
         let (true, Some(token)) = (self.watched.is_ru(), self.position.token()?) else { return Ok(true) };
         let now = ru::streams(&self.watched.mongo, database, collection, None).await?;
         let enough = match ru::is_up_to(&token, &now) {

@@ -18,8 +18,8 @@ use chrono::{DateTime, Utc};
 pub use self::event::delete_item;
 use self::{
     event::EventOptions,
-    feed::{StreamFeed, Watched},
-    position::{Position, time},
+    feed::{StreamFeed, WatchedScope},
+    position::{StreamPosition, time},
 };
 use super::{Dialect, Mongo, kind};
 use crate::{
@@ -34,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// The watched part of a deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
+pub enum StreamScope {
     /// One collection.
     Collection {
         /// Its database.
@@ -62,7 +62,7 @@ pub enum BadScope {
     NoDatabase,
 }
 
-impl Scope {
+impl StreamScope {
     /// The scope of these names. An empty name, such as an unset variable of a script, must not widen that.
     ///
     /// # Errors
@@ -82,9 +82,9 @@ impl Scope {
 
 /// A deployment's changes.
 #[derive(Debug)]
-pub struct Stream {
+pub struct ChangeStream {
     mongo: Mongo,
-    scope: Scope,
+    scope: StreamScope,
     key_paths: KeyPaths,
     with_bytes: bool,
     /// Whether the collection keeps what documents were after each change, so that they need not be looked up.
@@ -93,14 +93,19 @@ pub struct Stream {
     wait: Duration,
 }
 
-impl Stream {
+impl ChangeStream {
     /// Asks the server how the collection keeps its documents. With `with_bytes`, the documents' own bytes are
     /// included.
     ///
     /// # Errors
     /// When the server does not answer, or the scope cannot be watched.
-    pub async fn open(mongo: Mongo, scope: Scope, with_bytes: bool, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
-        if mongo.dialect == Dialect::CosmosRu && !matches!(scope, Scope::Collection { .. }) {
+    pub async fn open(
+        mongo: Mongo,
+        scope: StreamScope,
+        with_bytes: bool,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Failure> {
+        if mongo.dialect == Dialect::CosmosRu && !matches!(scope, StreamScope::Collection { .. }) {
             return Err(Failure::invalid(
                 "watch".into(),
                 "Azure Cosmos DB for MongoDB (RU) has change streams of collections alone: name one with --collection"
@@ -108,7 +113,7 @@ impl Stream {
             ));
         }
         let keeps_images = match &scope {
-            Scope::Collection { database, collection } if mongo.keeps_images() => {
+            StreamScope::Collection { database, collection } if mongo.keeps_images() => {
                 keeps_images(&mongo, database, collection).await?
             }
             _ => false,
@@ -138,7 +143,7 @@ impl Stream {
     }
 
     /// Where a stream without a position begins.
-    async fn beginning(&self, range: &FeedRange, start: FeedStart) -> Result<Position, Failure> {
+    async fn beginning(&self, range: &FeedRange, start: FeedStart) -> Result<StreamPosition, Failure> {
         // A position that is neither before nor after what exists now.
         let now = async || {
             let now = self.mongo.operation_time().await?.map(time);
@@ -146,7 +151,8 @@ impl Stream {
             let clock = || (seconds(PointInTime::from_epoch(self.clock.now().timestamp() - 2)), 0);
             Ok::<_, Failure>(now.map_or_else(clock, |(seconds, increment)| (seconds, increment + 1)))
         };
-        if let (Scope::Collection { database, collection }, Dialect::CosmosRu) = (&self.scope, self.mongo.dialect) {
+        if let (StreamScope::Collection { database, collection }, Dialect::CosmosRu) = (&self.scope, self.mongo.dialect)
+        {
             // The big bang, and now, which needs no clock.
             let from = match start {
                 FeedStart::Beginning => Some((0, 0)),
@@ -155,7 +161,7 @@ impl Stream {
             };
             let streams = ru::streams(&self.mongo, database, collection, from).await?;
             if let Some((_, token)) = streams.into_iter().find(|(own, _)| own == range) {
-                let mut position = Position::default();
+                let mut position = StreamPosition::default();
                 position.pass(&ru::raw(&token));
                 return Ok(position);
             }
@@ -163,14 +169,14 @@ impl Stream {
                 Some(from) => from,
                 None => now().await?,
             };
-            return Ok(Position::at(from));
+            return Ok(StreamPosition::at(from));
         }
         let start = match start {
-            FeedStart::Beginning => return Ok(Position { baseline: true, ..Position::at(now().await?) }),
+            FeedStart::Beginning => return Ok(StreamPosition { baseline: true, ..StreamPosition::at(now().await?) }),
             FeedStart::Now => now().await?,
             FeedStart::At(at) => (seconds(at), 0),
         };
-        Ok(Position::at(start))
+        Ok(StreamPosition::at(start))
     }
 }
 
@@ -180,14 +186,14 @@ impl Stream {
 /// # Errors
 /// When the token is not one of a stream.
 pub fn still_reads_since(token: &str) -> Result<Option<i64>, Failure> {
-    let position = Position::read(token)?;
+    let position = StreamPosition::read(token)?;
     Ok(position.start.filter(|_| position.baseline).map(|(seconds, _)| seconds.into()))
 }
 
 /// The second of the last change that a stream with a token has delivered: all from before it were delivered as well.
 /// `None` when there was none, or documents from before it have not all been read.
 pub fn last_of(token: &str) -> Option<i64> {
-    let position = Position::read(token).ok()?;
+    let position = StreamPosition::read(token).ok()?;
     position.last.filter(|_| !position.baseline).map(|(seconds, _)| seconds.into())
 }
 
@@ -207,12 +213,12 @@ async fn keeps_images(mongo: &Mongo, database: &str, collection: &str) -> Result
 }
 
 #[async_trait]
-impl FeedSource for Stream {
+impl FeedSource for ChangeStream {
     fn place(&self) -> String {
         match &self.scope {
-            Scope::Collection { database, collection } => place_of(&self.mongo, database, collection),
-            Scope::Database(database) => format!("{}/{database}", self.mongo.shown()),
-            Scope::Deployment => self.mongo.shown().to_owned(),
+            StreamScope::Collection { database, collection } => place_of(&self.mongo, database, collection),
+            StreamScope::Database(database) => format!("{}/{database}", self.mongo.shown()),
+            StreamScope::Deployment => self.mongo.shown().to_owned(),
         }
     }
 
@@ -230,7 +236,8 @@ impl FeedSource for Stream {
     }
 
     async fn ranges(&self) -> Result<Vec<FeedRange>, Failure> {
-        if let (Scope::Collection { database, collection }, Dialect::CosmosRu) = (&self.scope, self.mongo.dialect) {
+        if let (StreamScope::Collection { database, collection }, Dialect::CosmosRu) = (&self.scope, self.mongo.dialect)
+        {
             let streams = ru::streams(&self.mongo, database, collection, Some((0, 0))).await?;
             if !streams.is_empty() {
                 return Ok(streams.into_iter().map(|(range, _)| range).collect());
@@ -247,10 +254,10 @@ impl FeedSource for Stream {
         position: Option<&str>,
     ) -> Result<Box<dyn Feed>, Failure> {
         let position = match position {
-            Some(text) => Position::read(text)?,
+            Some(text) => StreamPosition::read(text)?,
             None => self.beginning(range, start).await?,
         };
-        let watched = Watched {
+        let watched = WatchedScope {
             mongo: self.mongo.clone(),
             scope: self.scope.clone(),
             manner: EventOptions { with_bytes: self.with_bytes, looks_up: self.looks_up() },
@@ -272,12 +279,12 @@ mod tests {
     #[test]
     fn a_name_that_is_empty_does_not_widen_what_is_watched() {
         let of = |database: Option<&str>, collection: Option<&str>| {
-            Scope::of(database.map(String::from), collection.map(String::from))
+            StreamScope::of(database.map(String::from), collection.map(String::from))
         };
-        assert_eq!(of(None, None), Ok(Scope::Deployment));
-        assert_eq!(of(Some("shop"), None), Ok(Scope::Database("shop".into())));
+        assert_eq!(of(None, None), Ok(StreamScope::Deployment));
+        assert_eq!(of(Some("shop"), None), Ok(StreamScope::Database("shop".into())));
         let (database, collection) = ("shop".into(), "orders".into());
-        assert_eq!(of(Some("shop"), Some("orders")), Ok(Scope::Collection { database, collection }));
+        assert_eq!(of(Some("shop"), Some("orders")), Ok(StreamScope::Collection { database, collection }));
         assert_eq!(of(Some(" "), Some("orders")), Err(BadScope::EmptyDatabase));
         assert_eq!(of(Some("shop"), Some("")), Err(BadScope::EmptyCollection));
         assert_eq!(of(None, Some("orders")), Err(BadScope::NoDatabase));

@@ -12,7 +12,7 @@ pub(super) type Time = (u32, u32);
 /// The position of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Position {
+pub(super) struct StreamPosition {
     /// Whether the existing documents come first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub baseline: bool,
@@ -42,7 +42,7 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-impl Position {
+impl StreamPosition {
     pub fn at(time: Time) -> Self {
         Self { start: Some(time), ..Self::default() }
     }
@@ -106,20 +106,22 @@ mod tests {
 
     #[test]
     fn a_position_is_read_as_it_was_written() {
-        let mut position = Position { baseline: true, ..Position::at((7, 1)) };
+        let mut position = StreamPosition { baseline: true, ..StreamPosition::at((7, 1)) };
         assert_eq!(position.text(), r#"{"baseline":true,"start":[7,1]}"#);
         assert_eq!((position.number((9, 1)), position.number((9, 1)), position.number((9, 2))), (0, 1, 0));
         position.pass(&rawdoc! { "_data": "8263F2A0B10000000A2B0229" });
-        let again = Position::read(&position.text()).unwrap();
+        let again = StreamPosition::read(&position.text()).unwrap();
         assert_eq!(again, position);
         assert_eq!(again.token().unwrap(), Some(doc! { "_data": "8263F2A0B10000000A2B0229" }));
         let orders = ("shop".to_owned(), "orders".to_owned());
         position.fill((9, 3), orders.clone());
-        let filling = Position::read(&position.text()).unwrap();
+        let filling = StreamPosition::read(&position.text()).unwrap();
         assert_eq!((filling.baseline, filling.start, filling.token().unwrap().is_some()), (true, Some((9, 3)), true));
         assert_eq!(filling.renamed, Some(orders));
         position.pass(&rawdoc! { "_data": "83" });
         assert_eq!((position.baseline, position.start, &position.renamed), (false, None, &None));
-        assert!(Position::read("x").is_err() && Position::read(r#"{"after":"?"}"#).unwrap().token().is_err());
+        assert!(
+            StreamPosition::read("x").is_err() && StreamPosition::read(r#"{"after":"?"}"#).unwrap().token().is_err()
+        );
     }
 }

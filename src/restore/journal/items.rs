@@ -10,19 +10,19 @@ use crate::{
     },
     cosmos::{Failure, RETRY_TIMEOUT, Retry},
     history::reading::HistoryReader,
-    restore::{apply::Outcome, plan_file::Head},
+    restore::{apply::Outcome, plan_file::PlanHead},
 };
 
 /// The content of a journal item in the history, under `_restore`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub(super) enum Entry {
+pub(super) enum JournalEntry {
     /// A part of the plan's text: whole lines.
     Part { text: String },
     /// The plan's head, written once all parts are there. Without it nothing was restored; nor with no parts, for one
     /// of several containers.
     Plan {
-        head: Box<Head>,
+        head: Box<PlanHead>,
         parts: usize,
         writes: usize,
         /// When this use of the plan began, epoch seconds; older journals do not say, and had one use per plan.
@@ -46,7 +46,7 @@ impl JournalItems<'_> {
         (key_of_other(self.changes.key_paths(), &group, &id), group, id)
     }
 
-    pub(super) async fn put(&self, name: &str, entry: &Entry) -> Result<(), Failure> {
+    pub(super) async fn put(&self, name: &str, entry: &JournalEntry) -> Result<(), Failure> {
         let (key, group, id) = self.place(name);
         let entry = serde_json::to_string(entry).unwrap_or_default();
         let body = format!("{{\"id\":{},\"{ORIGINAL_ID}\":{},\"_restore\":{entry}}}", quote(&id), quote(&group));
@@ -56,11 +56,11 @@ impl JournalItems<'_> {
             .map(drop)
     }
 
-    pub(super) async fn get(&self, name: &str) -> Result<Option<Entry>, Failure> {
+    pub(super) async fn get(&self, name: &str) -> Result<Option<JournalEntry>, Failure> {
         #[derive(Deserialize)]
         struct Item {
             #[serde(rename = "_restore")]
-            entry: Entry,
+            entry: JournalEntry,
         }
         let (key, _, id) = self.place(name);
         let Some(text) = Retry::for_at_most(RETRY_TIMEOUT).run(|| self.changes.read(&key, &id)).await? else {

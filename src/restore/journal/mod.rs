@@ -21,7 +21,7 @@ use tokio::{
     task::{JoinError, JoinHandle},
 };
 
-use self::items::{Entry, JournalItems, PLAN, part_name};
+use self::items::{JournalEntry, JournalItems, PLAN, part_name};
 pub use self::{
     items::is_head,
     past::{ListedRestore, Past, inverse, list, read},
@@ -29,7 +29,7 @@ pub use self::{
 use super::{
     apply::{Outcome, StepResult},
     plan::Step,
-    plan_file::{Head, Plan},
+    plan_file::{Plan, PlanHead},
     price::history_item_ru,
 };
 use crate::clock::Clock;
@@ -103,14 +103,14 @@ impl Journal {
             .map(|(number, text)| {
                 let book = &book;
                 async move {
-                    let entry = Entry::Part { text: text.map_err(JournalError::Plan)? };
+                    let entry = JournalEntry::Part { text: text.map_err(JournalError::Plan)? };
                     book.put(&part_name(number), &entry).await.map_err(JournalError::History)
                 }
             })
             .buffer_unordered(PARTS_IN_FLIGHT)
             .try_collect()
             .await?;
-        let entry = Entry::Plan {
+        let entry = JournalEntry::Plan {
             head: Box::new(plan.head.clone()),
             parts: written.len(),
             writes: plan.totals.writes,
@@ -123,7 +123,7 @@ impl Journal {
             let book = JournalItems { changes: &*changes, id: &run };
             while let Some(outcomes) = groups.recv().await {
                 let name = format!("outcomes-{}-{:08x}", clock.now().timestamp_millis(), rand::random::<u32>());
-                book.put(&name, &Entry::Outcomes { outcomes }).await?;
+                book.put(&name, &JournalEntry::Outcomes { outcomes }).await?;
             }
             Ok(())
         });
@@ -174,8 +174,8 @@ impl Journal {
     }
 
     /// The notes of this run so far.
-    pub fn noted(&self) -> Done {
-        Done { path: self.path.clone(), begun: self.begun, unwritten: self.unwritten.clone() }
+    pub fn noted(&self) -> RunOutcomes {
+        RunOutcomes { path: self.path.clone(), begun: self.begun, unwritten: self.unwritten.clone() }
     }
 }
 
@@ -185,13 +185,13 @@ impl Journal {
 /// # Errors
 /// When the history refuses.
 pub(super) async fn announce(
-    head: &Head,
+    head: &PlanHead,
     run: &str,
     changes: &dyn HistoryReader,
     clock: &dyn Clock,
 ) -> Result<(), JournalError> {
     let (head, applied) = (Box::new(head.clone()), Some(clock.now().timestamp()));
-    let entry = Entry::Plan { head, parts: 0, writes: 0, applied };
+    let entry = JournalEntry::Plan { head, parts: 0, writes: 0, applied };
     JournalItems { changes, id: run }.put(PLAN, &entry).await.map_err(JournalError::History)
 }
 
@@ -262,13 +262,13 @@ pub fn forecast(plan: &Plan) -> f64 {
 
 /// A run's outcomes: those in the local file, and those that it did not accept.
 #[derive(Debug, Clone)]
-pub struct Done {
+pub struct RunOutcomes {
     path: PathBuf,
     begun: u64,
     unwritten: Vec<Outcome>,
 }
 
-impl Done {
+impl RunOutcomes {
     /// The outcomes, in the order in which they arrived.
     ///
     /// # Errors
@@ -284,7 +284,7 @@ impl Done {
 }
 
 /// An array of the outcomes, read one by one.
-impl Serialize for Done {
+impl Serialize for RunOutcomes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut array = serializer.serialize_seq(None)?;
         for outcome in self.outcomes().map_err(S::Error::custom)? {

@@ -10,7 +10,7 @@ use std::{
 use futures::TryStreamExt as _;
 use serde::Deserialize;
 
-use super::items::{Entry, JournalItems, PLAN, group_id, part_name, wrong};
+use super::items::{JournalEntry, JournalItems, PLAN, group_id, part_name, wrong};
 use crate::{
     causes::chain,
     change::record,
@@ -19,7 +19,7 @@ use crate::{
     restore::{
         apply::{Outcome, StepResult},
         plan::{Action, Chosen, Step},
-        plan_file::{Draft, Head, Intake, Plan},
+        plan_file::{Draft, Intake, Plan, PlanHead},
     },
 };
 
@@ -64,16 +64,16 @@ pub async fn read(changes: &dyn HistoryReader, restore: &str) -> Result<Option<P
     let parts = match book.get(PLAN).await? {
         None => return Ok(None),
         // Nothing was begun in this one of several containers.
-        Some(Entry::Plan { head, parts: 0, .. }) => {
+        Some(JournalEntry::Plan { head, parts: 0, .. }) => {
             let plan = Draft::new(*head).and_then(Draft::seal).map_err(|e| wrong(&e.to_string()))?;
             return Ok(Some(Past { run: restore.to_owned(), plan, outcomes: BTreeMap::new(), marks: false }));
         }
-        Some(Entry::Plan { parts, .. }) => parts,
+        Some(JournalEntry::Plan { parts, .. }) => parts,
         Some(_) => return Err(wrong("the plan's item is not one")),
     };
     let mut intake = Intake::new().map_err(|e| wrong(&e.to_string()))?;
     for part in 0..parts {
-        let Some(Entry::Part { text }) = book.get(&part_name(part)).await? else {
+        let Some(JournalEntry::Part { text }) = book.get(&part_name(part)).await? else {
             return Err(wrong(&format!("part {part} of {parts} of the plan is not there")));
         };
         for line in text.lines() {
@@ -123,7 +123,7 @@ pub struct ListedRestore {
     /// Its id.
     pub id: String,
     /// Its plan's head; `None` when this program does not know its format.
-    pub head: Option<Head>,
+    pub head: Option<PlanHead>,
     /// When this use of the plan began, epoch seconds, if noted.
     pub applied: Option<i64>,
     /// Documents that were to be written; `None` when this program cannot read that.

@@ -7,7 +7,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{End, EndLine, Head, HeadLine, Plan, Totals};
+use super::{EndLine, HeadLine, Plan, PlanHead, PlanTrailer, Totals};
 use crate::{change::record, restore::plan::Step};
 
 /// Plans of at most this many steps are sorted by id and key; longer ones keep the order in which steps were found.
@@ -15,8 +15,8 @@ pub(super) const SORTED: usize = 10_000;
 
 /// A plan in progress.
 pub struct Draft {
-    head: Head,
-    out: Out,
+    head: PlanHead,
+    out: DraftFile,
     totals: Totals,
     /// Held back to be sorted, as long as they are few.
     held: Option<Vec<Step>>,
@@ -27,8 +27,8 @@ impl Draft {
     ///
     /// # Errors
     /// When no temporary file can be made.
-    pub fn new(head: Head) -> io::Result<Self> {
-        let mut out = Out::new()?;
+    pub fn new(head: PlanHead) -> io::Result<Self> {
+        let mut out = DraftFile::new()?;
         out.line(&serde_json::to_string(&HeadLine { plan: &head })?)?;
         Ok(Self { head, out, totals: Totals::default(), held: Some(Vec::new()) })
     }
@@ -66,13 +66,13 @@ impl Draft {
 }
 
 /// An unnamed temporary file, and the checksum of its content.
-pub(super) struct Out {
+pub(super) struct DraftFile {
     file: BufWriter<File>,
     hash: Sha256,
     size: u64,
 }
 
-impl Out {
+impl DraftFile {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self { file: BufWriter::new(tempfile::tempfile()?), hash: Sha256::new(), size: 0 })
     }
@@ -91,7 +91,7 @@ impl Out {
     }
 
     pub(super) fn end(mut self, steps: usize) -> io::Result<(File, u64)> {
-        let end = EndLine { end: End { steps, sha256: self.sum() } };
+        let end = EndLine { end: PlanTrailer { steps, sha256: self.sum() } };
         self.line(&serde_json::to_string(&end)?)?;
         Ok((self.file.into_inner().map_err(io::IntoInnerError::into_error)?, self.size))
     }

@@ -8,7 +8,7 @@ use crate::restore::{apply::ApplyOptions, plan::PlanTarget};
 /// The head of a plan: what it says once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Head {
+pub struct PlanHead {
     /// Format version.
     pub v: u32,
     /// Id of the restore; sorts by time.
@@ -67,7 +67,7 @@ pub struct Pair {
     pub changes: String,
 }
 
-impl Head {
+impl PlanHead {
     /// Checks that the plan was made for these containers.
     ///
     /// # Errors

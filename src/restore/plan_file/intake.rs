@@ -4,20 +4,20 @@ use std::io;
 
 use serde::Deserialize;
 
-use super::{BadPlan, EndLine, Head, HeadLine, Plan, Totals, draft::Out};
+use super::{BadPlan, EndLine, HeadLine, Plan, PlanHead, Totals, draft::DraftFile};
 use crate::restore::plan::{PLAN_VERSION, PlanTarget, Step};
 
 /// A plan that is being read: checked line by line and copied, so that exactly what was checked is used.
 pub(in crate::restore) struct Intake {
-    head: Option<Head>,
-    out: Out,
+    head: Option<PlanHead>,
+    out: DraftFile,
     totals: Totals,
     ended: bool,
 }
 
 impl Intake {
     pub(in crate::restore) fn new() -> io::Result<Self> {
-        Ok(Self { head: None, out: Out::new()?, totals: Totals::default(), ended: false })
+        Ok(Self { head: None, out: DraftFile::new()?, totals: Totals::default(), ended: false })
     }
 
     pub(in crate::restore) fn line(&mut self, line: &str, place: Option<&PlanTarget>) -> Result<(), BadPlan> {
@@ -58,7 +58,7 @@ impl Intake {
 }
 
 /// The first line. The version of the format is checked before anything else.
-fn head(line: &str) -> Result<Head, BadPlan> {
+fn head(line: &str) -> Result<PlanHead, BadPlan> {
     #[derive(Deserialize)]
     struct Version {
         v: u32,
@@ -72,7 +72,7 @@ fn head(line: &str) -> Result<Head, BadPlan> {
     if plan.v != PLAN_VERSION {
         return Err(BadPlan::Format(plan.v));
     }
-    let head = serde_json::from_str::<HeadLine<Head>>(line).map(|line| line.plan).map_err(BadPlan::Line)?;
+    let head = serde_json::from_str::<HeadLine<PlanHead>>(line).map(|line| line.plan).map_err(BadPlan::Line)?;
     // The journal's file and its items in the history are named after it: an id must not lead anywhere else.
     if [Some(&head.id), head.undoes.as_ref()].into_iter().flatten().all(|id| is_id(id)) {
         Ok(head)

@@ -20,7 +20,7 @@ pub(super) use self::intake::Intake;
 pub use self::{
     draft::Draft,
     error::BadPlan,
-    head::{Head, Pair, RevertedWrites},
+    head::{Pair, PlanHead, RevertedWrites},
 };
 use super::plan::{Action, PlanTarget, Step};
 
@@ -85,12 +85,12 @@ struct HeadLine<T> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct EndLine {
     #[serde(rename = "_end")]
-    pub(crate) end: End,
+    pub(crate) end: PlanTrailer,
 }
 
 /// The trailer of a plan: the number of steps, and the checksum of all bytes before it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct End {
+pub(crate) struct PlanTrailer {
     pub(crate) steps: usize,
     pub(crate) sha256: String,
 }
@@ -99,7 +99,7 @@ pub(crate) struct End {
 #[derive(Debug)]
 pub struct Plan {
     /// Its head.
-    pub head: Head,
+    pub head: PlanHead,
     /// The totals.
     pub totals: Totals,
     /// Its text, in an unnamed file: nobody else can change it between confirmation and use.
@@ -167,7 +167,7 @@ impl Serialize for Plan {
         #[derive(Serialize)]
         struct View<'a> {
             #[serde(flatten)]
-            head: &'a Head,
+            head: &'a PlanHead,
             steps: Steps<'a>,
         }
         struct Steps<'a>(&'a Plan);
@@ -233,7 +233,7 @@ mod tests {
     fn plan(steps: impl IntoIterator<Item = Step>) -> Plan {
         let manner = ApplyOptions { stamp: None, only: Vec::new() };
         let (v, id) = (PLAN_VERSION, "x".to_owned());
-        let head = Head {
+        let head = PlanHead {
             v,
             id,
             undoes: None,
@@ -266,7 +266,7 @@ mod tests {
     /// With the checksum that anybody can make.
     fn signed(lines: &str) -> String {
         let steps = lines.lines().count() - 1;
-        let end = End { steps, sha256: record::hex(&Sha256::digest(lines.as_bytes())) };
+        let end = PlanTrailer { steps, sha256: record::hex(&Sha256::digest(lines.as_bytes())) };
         format!("{lines}{}\n", serde_json::to_string(&EndLine { end }).unwrap())
     }
 

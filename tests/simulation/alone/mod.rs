@@ -18,7 +18,7 @@ use cosmos_rewind::{
     capture::Capture,
     change::Via,
     cli::Cli,
-    config::{Account, Settings},
+    config::{AccountSettings, Settings},
     console::{Exit, Ui},
     cosmos::{Container, Cosmos, FeedRange},
     history::CosmosHistory,
@@ -82,7 +82,7 @@ struct Run {
 fn cosmos(way: &Inside, seed: u64) -> Cosmos {
     let bulk = ["auto", "off"][seed as usize / LAYOUTS.len() % 2];
     let settings = Settings::from_pairs([("CosmosDB__accountEndpoint", way.address().as_str()), ("REWIND_BULK", bulk)]);
-    Cosmos::new(Account::from_settings(&settings).unwrap())
+    Cosmos::new(AccountSettings::from_settings(&settings).unwrap())
 }
 
 /// The handler's history and the follower's. They are separate so that neither hides what the other misses.

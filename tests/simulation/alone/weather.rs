@@ -13,7 +13,7 @@ use cosmos_rewind::{
     chance::simulated::{self, Simulated},
     clock::Clock,
     console::Exit,
-    local::{Call, Line, Partly, RequestOutcome},
+    local::{Call, Connection, Partly, RequestOutcome},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::value::RawValue;
@@ -58,7 +58,7 @@ impl Weather {
     }
 }
 
-impl Line for Weather {
+impl Connection for Weather {
     fn fate(&self, call: &Call<'_>) -> RequestOutcome {
         let mut state = self.state.lock().unwrap();
         let has = |text: &str| call.body.windows(text.len()).any(|part| part == text.as_bytes());

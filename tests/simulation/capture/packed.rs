@@ -9,13 +9,13 @@ use std::{
 };
 
 use cosmos_rewind::{
-    capture::{Capture, Limits},
+    capture::{Capture, CaptureLimits},
     chance::simulated,
     change::fidelity::Delivery,
-    config::{Account, Names, Settings},
+    config::{AccountSettings, Names, Settings},
     cosmos::Cosmos,
     history::{CosmosHistory, History as _},
-    local::{Call, Inside, Line, LocalCosmos, LocalOptions, Partly, RequestOutcome},
+    local::{Call, Connection, Inside, LocalCosmos, LocalOptions, Partly, RequestOutcome},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ const FAILURES: [(u16, u16, bool); 6] =
 #[derive(Debug)]
 struct Busy(Mutex<StdRng>);
 
-impl Line for Busy {
+impl Connection for Busy {
     fn fate(&self, call: &Call<'_>) -> RequestOutcome {
         let mut rng = self.0.lock().unwrap();
         if !call.is_bulk || rng.random_bool(0.6) {
@@ -45,10 +45,10 @@ impl Line for Busy {
 /// A process with an empty write cache.
 fn process(way: &Inside, letters: &Path) -> Capture<CosmosHistory> {
     let settings = Settings::from_pairs([("CosmosDB__accountEndpoint", way.address().as_str())]);
-    let cosmos = Cosmos::new(Account::from_settings(&settings).unwrap());
+    let cosmos = Cosmos::new(AccountSettings::from_settings(&settings).unwrap());
     let [database, source, changes, leases] = ["dev", "events", "changes", "leases"].map(String::from);
     let history = CosmosHistory::new(cosmos, Names { database, source, changes, leases });
-    let limits = Limits::new(100, 4, Duration::from_secs(30));
+    let limits = CaptureLimits::new(100, 4, Duration::from_secs(30));
     Capture { delivery: Delivery::DatesKept, ..capture_into(history, letters, limits) }
 }
 

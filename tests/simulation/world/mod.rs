@@ -6,7 +6,7 @@ mod truth;
 use std::time::Duration;
 
 use cosmos_rewind::{
-    config::{Account, Settings},
+    config::{AccountSettings, Settings},
     cosmos::{Container, Cosmos, FeedRange},
     local::trigger::{self, FunctionBinding, RetryPolicy, Trigger, TriggerOptions},
 };
@@ -77,7 +77,7 @@ impl World {
         let binding = FunctionBinding {
             poll_delay: Duration::from_millis(50),
             max_items: Some(100),
-            mode: trigger::FeedMode::AllVersions,
+            mode: trigger::TriggerMode::AllVersions,
             retry: Some(RetryPolicy {
                 max_retries: None,
                 first_delay: Duration::from_millis(50),
@@ -85,7 +85,8 @@ impl World {
             }),
             ..FunctionBinding::capture_changes(&settings)
         };
-        let handler = trigger::Handler::Program { executable: BINARY.into(), arguments: Some(vec!["serve".into()]) };
+        let handler =
+            trigger::HandlerProgram::Program { executable: BINARY.into(), arguments: Some(vec!["serve".into()]) };
         let folder = self.app.folder.path();
         let options = TriggerOptions { handler, settings, binding: Some(binding), ..TriggerOptions::new(folder) };
         self.trigger = Some(Trigger::start(&self.app.local, options).await.unwrap());
@@ -121,7 +122,7 @@ impl World {
         events["id"] = "events".into();
         assert!(self.app.local.create_container("dev", events).await.unwrap());
         let settings = Settings::from_pairs([("CosmosDB", self.app.local.connection_string())]);
-        self.app.cosmos = Cosmos::new(Account::from_settings(&settings).unwrap());
+        self.app.cosmos = Cosmos::new(AccountSettings::from_settings(&settings).unwrap());
         self.events = self.app.events().await;
         self.beginning = support::beginning(&self.events).await;
         self.start_host().await;

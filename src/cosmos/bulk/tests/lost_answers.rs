@@ -12,7 +12,7 @@ use crate::{
     cosmos::{
         Disposition, Failure,
         bulk::{
-            Done, Operation, Outcomes, Switch, Verb,
+            BulkOutcomes, Operation, OperationResult, Switch, Verb,
             carrier::{Carried, Carrier},
             routes::{Place, Route, Routes},
             sending::Sending,
@@ -103,7 +103,7 @@ impl Carrier for Unordered {
         .boxed()
     }
 
-    fn alone<'a>(&'a self, operation: Operation<'a>) -> BoxFuture<'a, Result<Done, Failure>> {
+    fn alone<'a>(&'a self, operation: Operation<'a>) -> BoxFuture<'a, Result<OperationResult, Failure>> {
         self.0.alone(operation)
     }
 
@@ -124,7 +124,8 @@ async fn results_in_another_order_say_of_no_operation_that_it_was_carried_out() 
     account.0.of.lock().unwrap().insert("doc-0".into(), [(429, 3200)].into());
     let sending = Sending { carrier: &account, routes: &routes, switch: &switch, gate: None };
     let operations = documents.upserts().into_iter().enumerate().collect();
-    let outcomes: Outcomes<Done> = sending.run(operations, 0).collect::<Vec<_>>().await.into_iter().flatten().collect();
+    let outcomes: BulkOutcomes<OperationResult> =
+        sending.run(operations, 0).collect::<Vec<_>>().await.into_iter().flatten().collect();
     assert!(outcomes.len() == 3 && outcomes.iter().all(|(_, outcome)| outcome.is_ok()), "{outcomes:?}");
     assert_eq!((account.0.items.lock().unwrap().len(), switch.is_on()), (3, false));
 }

@@ -19,7 +19,7 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use serde_json::{Value, json};
 
 use super::{
-    Done, Operation, Switch, Verb,
+    Operation, OperationResult, Switch, Verb,
     carrier::{Carried, Carrier},
     routes::{Place, Route, Routes},
     sending::Sending,
@@ -87,7 +87,7 @@ impl Account {
         self.requests.lock().unwrap().iter().map(Vec::len).collect()
     }
 
-    async fn run(&self, operations: Vec<Operation<'_>>, gate: Option<&Gate>) -> Vec<Result<Done, Failure>> {
+    async fn run(&self, operations: Vec<Operation<'_>>, gate: Option<&Gate>) -> Vec<Result<OperationResult, Failure>> {
         self.run_with(&Routes::default(), &Switch::new(true), operations, gate).await
     }
 
@@ -97,7 +97,7 @@ impl Account {
         switch: &Switch,
         operations: Vec<Operation<'_>>,
         gate: Option<&Gate>,
-    ) -> Vec<Result<Done, Failure>> {
+    ) -> Vec<Result<OperationResult, Failure>> {
         let count = operations.len();
         let sending = Sending { carrier: self, routes, switch, gate };
         let outcomes: Vec<_> = sending.run(operations.into_iter().enumerate().collect(), 0).collect().await;
@@ -163,7 +163,7 @@ impl Carrier for Account {
         .boxed()
     }
 
-    fn alone<'a>(&'a self, operation: Operation<'a>) -> BoxFuture<'a, Result<Done, Failure>> {
+    fn alone<'a>(&'a self, operation: Operation<'a>) -> BoxFuture<'a, Result<OperationResult, Failure>> {
         async move {
             tokio::task::yield_now().await;
             let (verb, body) = match &operation.verb {
@@ -178,7 +178,11 @@ impl Carrier for Account {
             let key = operation.key.to_json().to_string();
             let (code, sub, _) = self.carry_out(verb, &key, &operation.id, body.as_ref());
             if code < 300 {
-                return Ok(Done { written: Written { charge: 2.0, ..Written::default() }, text: None, packed: false });
+                return Ok(OperationResult {
+                    written: Written { charge: 2.0, ..Written::default() },
+                    text: None,
+                    packed: false,
+                });
             }
             Err(Failure::from_status("alone".into(), Status::new(code, sub), "no", None))
         }

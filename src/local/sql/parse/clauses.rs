@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use super::{
     Parser,
-    tokens::{Token, invalid},
+    tokens::{SqlToken, invalid},
 };
 use crate::local::sql::{
     SqlError,
-    ast::{Expr, From, Named, Order, Query, Select, Source},
+    ast::{Expr, From, FromItem, NamedExpr, Order, Query, Select},
 };
 
 /// Words that begin a clause or stand between operands, and therefore cannot be aliases.
@@ -67,8 +67,8 @@ impl Parser {
     /// Parses a count: a number or a parameter, and nothing after it.
     pub(super) fn count(&mut self) -> Result<Expr, SqlError> {
         let count = match self.peek() {
-            Token::Number(number) => Expr::Literal(number.clone()),
-            Token::Parameter(name) => Expr::Parameter(name.clone()),
+            SqlToken::Number(number) => Expr::Literal(number.clone()),
+            SqlToken::Parameter(name) => Expr::Parameter(name.clone()),
             _ => return Err(self.unexpected("a number or a parameter")),
         };
         self.at += 1;
@@ -82,7 +82,7 @@ impl Parser {
         let at = self.at;
         if self.word("value") {
             // A property or an alias may also have this name.
-            if !matches!(self.peek(), Token::Sign("," | "." | ")") | Token::End) && !self.is_word("from") {
+            if !matches!(self.peek(), SqlToken::Sign("," | "." | ")") | SqlToken::End) && !self.is_word("from") {
                 return Ok(Select::Value(self.expr()?));
             }
             self.at = at;
@@ -104,9 +104,9 @@ impl Parser {
                     format!("${unnamed}")
                 }
             });
-            Named { name, expr }
+            NamedExpr { name, expr }
         });
-        let named: Vec<Named> = named.collect();
+        let named: Vec<NamedExpr> = named.collect();
         for (index, item) in named.iter().enumerate() {
             if named[..index].iter().any(|earlier| earlier.name == item.name) {
                 return Err(invalid(format!("the property name {} is used twice in SELECT", item.name)));
@@ -118,7 +118,7 @@ impl Parser {
     fn alias(&mut self) -> Result<Option<String>, SqlError> {
         if self.word("as") {
             return match self.peek().clone() {
-                Token::Text(text) => {
+                SqlToken::Text(text) => {
                     self.at += 1;
                     Ok(Some(text))
                 }
@@ -126,19 +126,19 @@ impl Parser {
             };
         }
         match self.peek() {
-            Token::Word(word) if !NO_ALIAS.iter().any(|no| no.eq_ignore_ascii_case(word)) => {
+            SqlToken::Word(word) if !NO_ALIAS.iter().any(|no| no.eq_ignore_ascii_case(word)) => {
                 Ok(Some(self.identifier()?))
             }
             _ => Ok(None),
         }
     }
 
-    fn source(&mut self) -> Result<Source, SqlError> {
+    fn source(&mut self) -> Result<FromItem, SqlError> {
         let at = self.at;
-        if let Token::Word(alias) = self.peek().clone() {
+        if let SqlToken::Word(alias) = self.peek().clone() {
             self.at += 1;
             if self.word("in") {
-                return Ok(Source { alias, from: self.origin()?, each: true });
+                return Ok(FromItem { alias, from: self.origin()?, each: true });
             }
             self.at = at;
         }
@@ -148,7 +148,7 @@ impl Parser {
             (None, From::Path(path)) => last_name(path).ok_or_else(|| invalid("an input of FROM needs an alias"))?,
             (None, From::Query(_)) => String::new(),
         };
-        Ok(Source { alias, from, each: false })
+        Ok(FromItem { alias, from, each: false })
     }
 
     fn origin(&mut self) -> Result<From, SqlError> {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{
     Parser,
     clauses::{NO_ALIAS, one_or},
-    tokens::{Token, invalid, number_of},
+    tokens::{SqlToken, invalid, number_of},
 };
 use crate::local::sql::{
     SqlError,
@@ -60,24 +60,24 @@ impl Parser {
     /// Returns the operator at this position with its precedence.
     fn operator(&self) -> Option<(u8, Binary)> {
         Some(match self.peek() {
-            Token::Sign("=") => (3, Binary::Equal),
-            Token::Sign("!=" | "<>") => (3, Binary::NotEqual),
-            Token::Sign("<") => (4, Binary::Less),
-            Token::Sign("<=") => (4, Binary::LessOrEqual),
-            Token::Sign(">") => (4, Binary::Greater),
-            Token::Sign(">=") => (4, Binary::GreaterOrEqual),
-            Token::Sign("||") => (5, Binary::Concat),
-            Token::Sign("|") => (6, Binary::BitOr),
-            Token::Sign("^") => (7, Binary::BitXor),
-            Token::Sign("&") => (8, Binary::BitAnd),
-            Token::Sign("<<") => (9, Binary::ShiftLeft),
-            Token::Sign(">>") => (9, Binary::ShiftRight),
-            Token::Sign(">>>") => (9, Binary::ShiftRightZero),
-            Token::Sign("+") => (10, Binary::Add),
-            Token::Sign("-") => (10, Binary::Subtract),
-            Token::Sign("*") => (11, Binary::Multiply),
-            Token::Sign("/") => (11, Binary::Divide),
-            Token::Sign("%") => (11, Binary::Modulo),
+            SqlToken::Sign("=") => (3, Binary::Equal),
+            SqlToken::Sign("!=" | "<>") => (3, Binary::NotEqual),
+            SqlToken::Sign("<") => (4, Binary::Less),
+            SqlToken::Sign("<=") => (4, Binary::LessOrEqual),
+            SqlToken::Sign(">") => (4, Binary::Greater),
+            SqlToken::Sign(">=") => (4, Binary::GreaterOrEqual),
+            SqlToken::Sign("||") => (5, Binary::Concat),
+            SqlToken::Sign("|") => (6, Binary::BitOr),
+            SqlToken::Sign("^") => (7, Binary::BitXor),
+            SqlToken::Sign("&") => (8, Binary::BitAnd),
+            SqlToken::Sign("<<") => (9, Binary::ShiftLeft),
+            SqlToken::Sign(">>") => (9, Binary::ShiftRight),
+            SqlToken::Sign(">>>") => (9, Binary::ShiftRightZero),
+            SqlToken::Sign("+") => (10, Binary::Add),
+            SqlToken::Sign("-") => (10, Binary::Subtract),
+            SqlToken::Sign("*") => (11, Binary::Multiply),
+            SqlToken::Sign("/") => (11, Binary::Divide),
+            SqlToken::Sign("%") => (11, Binary::Modulo),
             _ => return None,
         })
     }
@@ -129,7 +129,7 @@ impl Parser {
             let mut escape = None;
             if self.word("escape") {
                 escape = match self.peek() {
-                    Token::Text(text) if text.chars().count() == 1 => text.chars().next(),
+                    SqlToken::Text(text) if text.chars().count() == 1 => text.chars().next(),
                     _ => return Err(self.unexpected("one character in quotes")),
                 };
                 self.at += 1;
@@ -163,27 +163,28 @@ impl Parser {
         let token = self.peek().clone();
         self.at += 1;
         let expr = match token {
-            Token::Text(text) => Expr::Literal(text.into()),
-            Token::Number(number) => Expr::Literal(number),
-            Token::Parameter(name) => Expr::Parameter(name),
-            Token::Sign("(") if self.is_word("select") => {
+            SqlToken::Text(text) => Expr::Literal(text.into()),
+            SqlToken::Number(number) => Expr::Literal(number),
+            SqlToken::Parameter(name) => Expr::Parameter(name),
+            SqlToken::Sign("(") if self.is_word("select") => {
                 let query = self.query()?;
                 self.need_sign(")")?;
                 Expr::Query(Box::new(query))
             }
-            Token::Sign("(") => {
+            SqlToken::Sign("(") => {
                 let expr = self.expr()?;
                 self.need_sign(")")?;
                 expr
             }
-            Token::Sign("[") => {
-                let items = if matches!(self.peek(), Token::Sign("]")) { Vec::new() } else { self.list(Self::expr)? };
+            SqlToken::Sign("[") => {
+                let items =
+                    if matches!(self.peek(), SqlToken::Sign("]")) { Vec::new() } else { self.list(Self::expr)? };
                 self.need_sign("]")?;
                 Expr::Array(items)
             }
-            Token::Sign("{") => self.object()?,
-            Token::Word(word) => self.named(word)?,
-            Token::Sign(_) | Token::End => {
+            SqlToken::Sign("{") => self.object()?,
+            SqlToken::Word(word) => self.named(word)?,
+            SqlToken::Sign(_) | SqlToken::End => {
                 self.at -= 1;
                 return Err(self.unexpected("an expression"));
             }
@@ -198,7 +199,7 @@ impl Parser {
                 self.need_sign(",")?;
             }
             let name = match self.peek().clone() {
-                Token::Text(text) => {
+                SqlToken::Text(text) => {
                     self.at += 1;
                     text
                 }
@@ -217,10 +218,10 @@ impl Parser {
             "false" => return Ok(Expr::Literal(false.into())),
             "null" => return Ok(Expr::Literal(Value::Null)),
             "undefined" => return Ok(Expr::Undefined),
-            "udf" if matches!(self.peek(), Token::Sign(".")) => {
+            "udf" if matches!(self.peek(), SqlToken::Sign(".")) => {
                 return Err(SqlError::Unsupported("user-defined functions".into()));
             }
-            "exists" | "array" if matches!(self.peek(), Token::Sign("(")) => {
+            "exists" | "array" if matches!(self.peek(), SqlToken::Sign("(")) => {
                 self.at += 1;
                 let query = Box::new(self.query()?);
                 self.need_sign(")")?;
@@ -232,7 +233,8 @@ impl Parser {
             if self.is_word("select") {
                 return Err(SqlError::Unsupported(format!("{word}(SELECT ...)")));
             }
-            let arguments = if matches!(self.peek(), Token::Sign(")")) { Vec::new() } else { self.list(Self::expr)? };
+            let arguments =
+                if matches!(self.peek(), SqlToken::Sign(")")) { Vec::new() } else { self.list(Self::expr)? };
             self.need_sign(")")?;
             let name = word.to_ascii_uppercase();
             functions::check(&name, arguments.len())?;

@@ -4,7 +4,7 @@ mod clauses;
 mod expressions;
 mod tokens;
 
-use self::tokens::{Token, invalid, tokens};
+use self::tokens::{SqlToken, invalid, tokens};
 use super::{SqlError, ast::Query};
 
 /// The maximum nesting depth; the service's own limit is of this order.
@@ -50,35 +50,35 @@ pub(super) fn parse(text: &str) -> Result<Query, SqlError> {
     let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0 };
     let query = parser.query()?;
     match parser.peek() {
-        Token::End => Ok(query),
+        SqlToken::End => Ok(query),
         _ => Err(parser.unexpected("the end of the query")),
     }
 }
 
 struct Parser {
-    tokens: Vec<Token>,
+    tokens: Vec<SqlToken>,
     at: usize,
     depth: usize,
 }
 
 impl Parser {
-    fn peek(&self) -> &Token {
-        self.tokens.get(self.at).unwrap_or(&Token::End)
+    fn peek(&self) -> &SqlToken {
+        self.tokens.get(self.at).unwrap_or(&SqlToken::End)
     }
 
     fn unexpected(&self, wanted: &str) -> SqlError {
         let found = match self.peek() {
-            Token::End => "the end".to_owned(),
-            Token::Word(word) | Token::Parameter(word) => word.clone(),
-            Token::Text(text) => format!("{text:?}"),
-            Token::Number(number) => number.to_string(),
-            Token::Sign(sign) => (*sign).to_owned(),
+            SqlToken::End => "the end".to_owned(),
+            SqlToken::Word(word) | SqlToken::Parameter(word) => word.clone(),
+            SqlToken::Text(text) => format!("{text:?}"),
+            SqlToken::Number(number) => number.to_string(),
+            SqlToken::Sign(sign) => (*sign).to_owned(),
         };
         invalid(format!("{wanted} expected, found {found}"))
     }
 
     fn is_word(&self, word: &str) -> bool {
-        matches!(self.peek(), Token::Word(found) if found.eq_ignore_ascii_case(word))
+        matches!(self.peek(), SqlToken::Word(found) if found.eq_ignore_ascii_case(word))
     }
 
     fn word(&mut self, word: &str) -> bool {
@@ -88,7 +88,7 @@ impl Parser {
     }
 
     fn sign(&mut self, sign: &str) -> bool {
-        let found = matches!(self.peek(), Token::Sign(found) if *found == sign);
+        let found = matches!(self.peek(), SqlToken::Sign(found) if *found == sign);
         self.at += usize::from(found);
         found
     }
@@ -103,7 +103,7 @@ impl Parser {
 
     fn identifier(&mut self) -> Result<String, SqlError> {
         match self.peek() {
-            Token::Word(word) => {
+            SqlToken::Word(word) => {
                 let word = word.clone();
                 self.at += 1;
                 Ok(word)

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::local::sql::SqlError;
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Token {
+pub(super) enum SqlToken {
     Word(String),
     Parameter(String),
     Text(String),
@@ -24,7 +24,7 @@ pub(super) fn invalid(message: impl Into<String>) -> SqlError {
     SqlError::Invalid(message.into())
 }
 
-pub(super) fn tokens(text: &str) -> Result<Vec<Token>, SqlError> {
+pub(super) fn tokens(text: &str) -> Result<Vec<SqlToken>, SqlError> {
     let mut found = Vec::new();
     let mut rest = text;
     loop {
@@ -36,26 +36,26 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, SqlError> {
         }
         if first == '"' || first == '\'' {
             let (value, after) = text_literal(rest, first)?;
-            found.push(Token::Text(value));
+            found.push(SqlToken::Text(value));
             rest = after;
         } else if first.is_ascii_digit() || (first == '.' && rest[1..].starts_with(|c: char| c.is_ascii_digit())) {
             let (value, after) = number(rest)?;
-            found.push(Token::Number(value));
+            found.push(SqlToken::Number(value));
             rest = after;
         } else if first == '_' || first == '@' || first.is_alphabetic() || first == '$' {
             let end = rest[first.len_utf8()..].find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'));
             let end = end.map_or(rest.len(), |end| end + first.len_utf8());
             let word = rest[..end].to_owned();
-            found.push(if first == '@' { Token::Parameter(word) } else { Token::Word(word) });
+            found.push(if first == '@' { SqlToken::Parameter(word) } else { SqlToken::Word(word) });
             rest = &rest[end..];
         } else if let Some(sign) = SIGNS.iter().find(|sign| rest.starts_with(**sign)) {
-            found.push(Token::Sign(sign));
+            found.push(SqlToken::Sign(sign));
             rest = &rest[sign.len()..];
         } else {
             return Err(invalid(format!("unexpected character {first:?}")));
         }
     }
-    found.push(Token::End);
+    found.push(SqlToken::End);
     Ok(found)
 }
 

@@ -15,7 +15,7 @@ pub(super) use self::host_file::HostFile;
 
 /// Which change feed is delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FeedMode {
+pub enum TriggerMode {
     /// The newest version of each document; deletes are invisible.
     #[default]
     Latest,
@@ -68,7 +68,7 @@ pub struct FunctionBinding {
     /// Whether to start with existing documents (latest-version mode only).
     pub start_from_beginning: bool,
     /// Which feed is read.
-    pub mode: FeedMode,
+    pub mode: TriggerMode,
     /// Without a policy, a failed batch is lost, as in Azure.
     pub retry: Option<RetryPolicy>,
 }
@@ -163,7 +163,7 @@ impl FunctionBinding {
             poll_delay: Duration::from_millis(5000),
             max_items: None,
             start_from_beginning: false,
-            mode: FeedMode::Latest,
+            mode: TriggerMode::Latest,
             retry: Some(RetryPolicy {
                 max_retries: None,
                 first_delay: Duration::from_secs(5),
@@ -214,9 +214,9 @@ impl FunctionBinding {
         let resolve = |field: &str, text: &str| resolve(field, text, settings);
         let database = resolve("databaseName", &trigger.database_name)?;
         let mode = match trigger.change_feed_mode.as_deref() {
-            None => FeedMode::Latest,
-            Some(mode) if mode.eq_ignore_ascii_case("LatestVersion") => FeedMode::Latest,
-            Some(mode) if mode.eq_ignore_ascii_case("AllVersionsAndDeletes") => FeedMode::AllVersions,
+            None => TriggerMode::Latest,
+            Some(mode) if mode.eq_ignore_ascii_case("LatestVersion") => TriggerMode::Latest,
+            Some(mode) if mode.eq_ignore_ascii_case("AllVersionsAndDeletes") => TriggerMode::AllVersions,
             Some(mode) => {
                 return Err(format!("changeFeedMode: \"{mode}\" is not LatestVersion or AllVersionsAndDeletes"));
             }
@@ -325,7 +325,7 @@ mod tests {
         assert_eq!((binding.database.as_str(), binding.container.as_str()), ("dev", "x-events-y"));
         assert_eq!(
             (binding.mode, binding.max_items, binding.start_from_beginning),
-            (FeedMode::AllVersions, Some(7), true)
+            (TriggerMode::AllVersions, Some(7), true)
         );
         let retry = binding.retry.unwrap();
         let delays: Vec<u64> = (1..=8).map(|number| retry.delay(number).as_secs()).collect();
