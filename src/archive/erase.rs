@@ -53,9 +53,8 @@ impl ArchivedEvents {
 
 impl Archive {
     /// Counts the events of these items, which may share their ids with those of another collection; with `remove` it
-    /// deletes them. A file with a single event is deleted; a file
-    /// with several is rewritten without them. A file in a folder is replaced as a whole, under the lock that a
-    /// follower respects.
+    /// deletes them. A file with a single event is deleted; one with several is rewritten without them. A file in a
+    /// folder is replaced as a whole, under the lock that a follower respects.
     ///
     /// # Errors
     /// When an entry is not an event, so that nobody can tell whose it is, or cannot be read or written.

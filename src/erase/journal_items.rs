@@ -1,6 +1,6 @@
 //! Removes every mention of one item from the journals in the history. Other runs may erase other items at the same
-//! time, or may have been killed: every write is conditional, and the item with a journal's checksum says of which items
-//! not all lines have been taken out yet.
+//! time, or may have been killed: every write is conditional, and the item with a journal's checksum says of which
+//! items not all lines have been taken out yet.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,8 @@ use crate::{
     history::reading::{HistoryReader, Journals},
 };
 
-/// The digests of the items of which a run has not taken out all lines yet; only while it works, or after it was killed.
+/// The digests of the items of which a run has not taken out all lines yet; only while it works, or after it was
+/// killed.
 const ERASING: &str = "erasing";
 /// How often a write is tried again because somebody else was quicker.
 const TRIES: u32 = 100;

@@ -58,8 +58,8 @@ pub enum UnnotedHole {
     Perhaps,
     /// Those from after this second, epoch seconds; `None` when it is unknown where they begin.
     After(Option<i64>),
-    /// Those from after the one second and from before the other, unless another follower, which stood there, goes on and
-    /// delivers them. Where they end is not known until the start is fixed.
+    /// Those from after the one second and from before the other, unless another follower, which stood there, goes on
+    /// and delivers them. Where they end is not known until the start is fixed.
     Unless {
         /// Epoch seconds.
         after: i64,
