@@ -73,25 +73,23 @@ async fn a_command_that_is_refused_one_of_its_requests_says_what_it_does_not_kno
     app.put(json!({"id": "a", "pk": "p", "n": 1})).await;
     assert_eq!(app.run(&["backfill", "--all"]).await.code, 0);
     app.put(json!({"id": "a", "pk": "p", "n": 2})).await;
-    // And whether what leases and followers tell is part of its answer.
-    let commands: &[(&[&str], bool)] = &[
-        (&["show", "--id", "a", "--pk", "p", "--at", "now"], false),
-        (&["find", "--sql", "c.n = 1"], true),
-        (&["coverage"], true),
-        (&["status"], true),
-        (&["verify", "--grace", "0s"], true),
-        (&["restore", "--all", "--at", "now", "--delete-newer", "--dry-run"], true),
+    // Part of the answer of each is what leases and followers tell.
+    let commands: &[&[&str]] = &[
+        &["find", "--sql", "c.n = 1"],
+        &["coverage"],
+        &["status"],
+        &["restore", "--all", "--at", "now", "--delete-newer", "--dry-run"],
     ];
     // How long ago something was, and what a run took, differs from run to run.
     let is_age = |word: &&str| {
         word.starts_with(|c: char| c.is_ascii_digit())
-            && (word.ends_with('s') || (word.contains('.') && word.parse::<f64>().is_ok()))
+            && (word.ends_with(['s', 'm']) || (word.contains('.') && word.parse::<f64>().is_ok()))
     };
     let said = |done: &Output| {
         let words: Vec<String> = done.stdout.split_whitespace().filter(|w| !is_age(w)).map(str::to_owned).collect();
         (done.code, words)
     };
-    for (command, asks_leases) in commands {
+    for command in commands {
         let whole = app.run(command).await;
         assert!(matches!(whole.code, 0 | 3), "{command:?}: {whole:?}");
         let mut refused = Vec::new();
@@ -99,8 +97,7 @@ async fn a_command_that_is_refused_one_of_its_requests_says_what_it_does_not_kno
             refused.extend(app.run_refused_in_turn(kind, command).await);
         }
         assert!(refused.iter().filter(|done| done.code == 1).count() > 1, "{command:?}: {refused:?}");
-        let no_leases = |done: &Output| done.stderr.contains("/leases cannot be read");
-        assert_eq!(refused.iter().any(no_leases), *asks_leases, "{command:?}: {refused:?}");
+        assert!(refused.iter().any(|done| done.stderr.contains("/leases cannot be read")), "{command:?}: {refused:?}");
         for done in refused.iter().filter(|done| done.code != 1) {
             let is_named = done.stderr.contains("403");
             assert!(is_named || said(done) == said(&whole), "{command:?}: {whole:?}\n{done:?}");

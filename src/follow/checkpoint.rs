@@ -141,6 +141,11 @@ impl Checkpoint {
         }
     }
 
+    /// Whether it captures the changes of a time itself: it began before that.
+    pub fn was_there_in(&self, time: Hole) -> bool {
+        self.gap().is_none_or(|own| time.after.is_some_and(|after| own.before <= after))
+    }
+
     /// The id under which a follower's checkpoint is kept.
     pub fn id_of(name: &str, part: Option<Shard>) -> String {
         match part {

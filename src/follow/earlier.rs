@@ -101,7 +101,7 @@ impl Earlier {
         // Others of that second may be missing.
         let newest = newest.ts.saturating_sub(1);
         if self.is_elsewhere {
-            return Ok(Some(match self.others(source, own, i64::MAX).await? {
+            return Ok(Some(match self.others(source, own, Hole { after: Some(newest), before: i64::MAX }).await? {
                 Others::GoOn => UnnotedHole::Unless { after: newest, before: None },
                 Others::Told | Others::Gone => UnnotedHole::After(Some(newest)),
             }));
@@ -130,14 +130,14 @@ impl Earlier {
         &self,
         source: &dyn FeedSource,
         own: &Checkpoint,
-        (after, before): (i64, i64),
+        gap: Hole,
     ) -> Result<Option<UnnotedHole>, Failure> {
-        Ok(match self.others(source, own, before).await? {
+        Ok(match self.others(source, own, gap).await? {
             Others::Told => None,
             Others::GoOn => own.lacking,
             Others::Gone => {
-                let start = FeedStart::At(PointInTime::from_epoch(before));
-                let hole = self.note(source, Some(after), Some(start)).await?;
+                let start = FeedStart::At(PointInTime::from_epoch(gap.before));
+                let hole = self.note(source, gap.after, Some(start)).await?;
                 warn!(follower = own.follower, %hole, "{NOBODY}");
                 None
             }
@@ -148,15 +148,15 @@ impl Earlier {
     ///
     /// # Errors
     /// When the checkpoints cannot be read.
-    pub(super) async fn is_told(&self, place: &str, own: &Checkpoint, before: i64) -> Result<bool, Failure> {
-        Ok(self.beside(place, own).await?.iter().any(|(other, _)| has_told(other, before)))
+    pub(super) async fn is_told(&self, place: &str, own: &Checkpoint, gap: Hole) -> Result<bool, Failure> {
+        Ok(self.beside(place, own, gap).await?.iter().any(|(other, _)| has_told(other, gap.before)))
     }
 
     /// What the other followers of documents elsewhere say of the changes from before a second.
-    async fn others(&self, source: &dyn FeedSource, own: &Checkpoint, before: i64) -> Result<Others, Failure> {
+    async fn others(&self, source: &dyn FeedSource, own: &Checkpoint, gap: Hole) -> Result<Others, Failure> {
         let mut said = Others::Gone;
-        for (other, ranges) in self.beside(&source.place(), own).await? {
-            if has_told(&other, before) {
+        for (other, ranges) in self.beside(&source.place(), own, gap).await? {
+            if has_told(&other, gap.before) {
                 return Ok(Others::Told);
             }
             let mut is_readable = true;
@@ -177,8 +177,13 @@ impl Earlier {
         Ok(said)
     }
 
-    /// The other followers that deliver every version of all documents of a source, with what they read.
-    async fn beside(&self, place: &str, own: &Checkpoint) -> Result<Vec<(Checkpoint, Vec<FeedRange>)>, Failure> {
+    /// The other followers that deliver every version of all documents of a source from a time, with what they read.
+    async fn beside(
+        &self,
+        place: &str,
+        own: &Checkpoint,
+        gap: Hole,
+    ) -> Result<Vec<(Checkpoint, Vec<FeedRange>)>, Failure> {
         const SQL: &str = "SELECT * FROM c WHERE STARTSWITH(c.id, 'follow.') AND c.id != @own";
         let leases = match self.account.container(&self.names.database, &self.names.leases).await {
             Err(f) if f.disposition == Disposition::NotFound => return Ok(Vec::new()),
@@ -187,7 +192,9 @@ impl Earlier {
         let history = self.names.history();
         let found = leases.query_all(SQL, &[Param::new("own", own.id.as_str())], None).await?;
         let others = found.iter().filter_map(|row| serde_json::from_str::<Checkpoint>(row.get()).ok());
-        let covering = others.filter(|other| other.covers(place, &history) && other.mode == FeedMode::AllVersions);
+        let covering = others.filter(|other| {
+            other.covers(place, &history) && other.mode == FeedMode::AllVersions && other.was_there_in(gap)
+        });
         let with_ranges = covering.filter_map(|other| {
             let ranges = other.ranges.iter().map(|range| FeedRange::parse(&range.min, &range.max));
             let ranges: Vec<FeedRange> = ranges.collect::<Result<_, _>>().ok()?;

@@ -145,10 +145,8 @@ impl Follower {
             // Saved with the start: when this ends before the note is written, the next holder writes it.
             held.checkpoint.lacking = earlier.lacks(&*self.source, &held.checkpoint).await?;
         }
-        if let (Some(earlier), Some(UnnotedHole::Unless { after, before: Some(before) })) =
-            (earlier, held.checkpoint.lacking)
-        {
-            held.checkpoint.lacking = earlier.told(&*self.source, &held.checkpoint, (after, before)).await?;
+        if let (Some(earlier), Some(gap)) = (earlier, held.checkpoint.gap()) {
+            held.checkpoint.lacking = earlier.told(&*self.source, &held.checkpoint, gap).await?;
         }
         if is_new {
             self.fix_starts(held, stop).await?;
@@ -321,7 +319,7 @@ impl Follower {
     async fn forget_gap(&self, held: &mut HeldName) {
         let (Some(earlier), Some(gap)) = (self.earlier(), held.checkpoint.gap()) else { return };
         // When nobody answers, there is another time.
-        if let Ok(true) = earlier.is_told(&self.source.place(), &held.checkpoint, gap.before).await {
+        if let Ok(true) = earlier.is_told(&self.source.place(), &held.checkpoint, gap).await {
             held.checkpoint.lacking = None;
         }
     }

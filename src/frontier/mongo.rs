@@ -32,7 +32,7 @@ use crate::{
         collections::of_another,
         frontier::{Evidence, Frontier, Next, Part, PendingChange, Waiting},
         reading::HistoryReader,
-        removals,
+        removals::{self, Hole},
     },
     mongo::{ChangeStream, Mongo, MongoCollection, StreamScope, last_of, place_of, still_reads_since},
 };
@@ -241,28 +241,34 @@ impl Account for MongoAccount {
             let changes = self.history(names).await?;
             let newest = super::newest_of(&self.cosmos.container(&names.database, &names.changes).await?, None).await?;
             let mut groups: BTreeMap<Group, Option<Part>> = BTreeMap::new();
-            // What only another follower can have captured, and the last changes of those that cannot go on.
-            let (mut gaps, mut lost) = (Vec::new(), Vec::new());
+            // The times of which only another follower can have captured the changes, and up to when each does.
+            let (mut gaps, mut delivering) = (Vec::new(), Vec::new());
             for follower in followers {
                 if !follower.covers(&place, &history) {
                     continue;
                 }
-                gaps.extend(follower.gap().map(|gap| (Group::Follower(follower.follower.clone()), gap)));
+                gaps.extend(follower.gap().map(|gap| (follower.follower.clone(), gap)));
                 let part = match self.part(&follower, (newest, at)).await {
                     Ok(part) => part,
                     Err(e) => {
-                        lost.extend(follower.ranges.iter().map(|range| last_of(&range.token)).min().flatten());
                         problems.push(format!("where follower {:?} stands is not known: {e}", follower.follower));
+                        let last = follower.ranges.iter().map(|range| last_of(&range.token)).min().flatten();
+                        delivering.extend(last.map(|last| (follower, last)));
                         continue;
                     }
                 };
-                groups.insert(Group::Follower(follower.follower), part);
+                groups.insert(Group::Follower(follower.follower.clone()), part.clone());
+                // One that can go on decides itself how far the history is complete.
+                if part.is_some_and(|part| part.sees_deletes) {
+                    delivering.push((follower, i64::MAX));
+                }
             }
-            // One that can go on decides itself how far the history is complete.
-            let goes_on = |own: &Group| {
-                groups.iter().any(|(group, part)| group != own && part.as_ref().is_some_and(|part| part.sees_deletes))
+            let is_delivered = |own: &str, gap: Hole| {
+                delivering
+                    .iter()
+                    .any(|(other, last)| other.follower != own && *last >= gap.before && other.was_there_in(gap))
             };
-            gaps.retain(|(own, gap)| !goes_on(own) && !lost.iter().any(|last| *last >= gap.before));
+            gaps.retain(|(own, gap)| !is_delivered(own, *gap));
             let groups = groups.iter().map(|(group, part)| (group, part.clone())).collect();
             let part = match best(&*changes, groups, &FeedRange::full()).await? {
                 Some(part) => part,
