@@ -10,7 +10,7 @@
 //!
 //! ```no_run
 //! use cosmos_rewind::{
-//!     config::{Account, Names, Settings},
+//!     config::{AccountSettings, Names, Settings},
 //!     context::Context,
 //!     cosmos::Cosmos,
 //!     status::{self, Request},
@@ -18,7 +18,7 @@
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let settings = Settings::environment();
-//! let cosmos = Cosmos::new(Account::from_settings(&settings)?);
+//! let cosmos = Cosmos::new(AccountSettings::from_settings(&settings)?);
 //! let names = Names::from_settings(&settings, None)?;
 //! let cx = Context::new(&cosmos, &names);
 //! let report = status::read(Request { count: false, dead_letters: None, ru_limit: None, stalled_after: 300 }, cx).await?;

@@ -14,10 +14,10 @@
 //! use std::{path::Path, sync::Arc, time::Duration};
 //!
 //! use cosmos_rewind::{
-//!     config::{Account, CaptureConfig, Settings},
+//!     config::{AccountSettings, CaptureConfig, Settings},
 //!     context::Context,
 //!     cosmos::{FeedMode, FeedStart},
-//!     follow::{self, FieldRules, Metrics, Options, Request, SinkTarget, Source},
+//!     follow::{self, FieldRules, Metrics, Options, Request, SinkTarget, FollowedSource},
 //! };
 //!
 //! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
@@ -33,14 +33,14 @@
 //!     holder: "example".into(),
 //! };
 //! let request = Request {
-//!     source: Source::Container,
+//!     source: FollowedSource::Container,
 //!     options,
 //!     sinks: vec![SinkTarget::File("events.jsonl".into())],
 //!     filter: None,
 //!     fields: FieldRules::default(),
 //!     checkpoint_file: Some("checkpoint.json".into()),
 //!     config: CaptureConfig::from_settings(&settings, Path::new("."))?,
-//!     credential: Account::from_settings(&settings)?.credential,
+//!     credential: AccountSettings::from_settings(&settings)?.credential,
 //!     metrics: Arc::new(Metrics::default()),
 //! };
 //! println!("{} changes read", follow::run(request, &cx).await?.read);

@@ -12,16 +12,16 @@
 //! use cosmos_rewind::{
 //!     change::time::PointInTime,
 //!     context::Context,
-//!     restore::{self, Approval, Limits, RunOptions, Request, Use, Which},
+//!     restore::{self, Approval, PlanLimits, RunOptions, Request, Use, Targets},
 //! };
 //!
 //! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
 //! let cx = cx.any();
 //! let containers = restore::open(None, &cx).await?;
 //! let at = PointInTime::from_epoch(1_700_000_000);
-//! let plan = restore::plan(&Request::at(Which::All, at), &containers, &cx).await?.plan;
+//! let plan = restore::plan(&Request::at(Targets::All, at), &containers, &cx).await?.plan;
 //! println!("{} documents will be written", plan.totals.writes);
-//! let approval = Approval::of(&plan, &Limits { max: 100, max_deletes: None })?;
+//! let approval = Approval::of(&plan, &PlanLimits { max: 100, max_deletes: None })?;
 //! let this = Use { run: &plan.head.id, made_now: true, texts: None };
 //! let options = RunOptions { force: false, concurrency: 16, ru_limit: None, journal: "journal".into() };
 //! let report = restore::apply(&plan, &approval, this, &options, &containers, &cx).await?;

@@ -11,7 +11,7 @@
 //! use cosmos_rewind::{
 //!     change::time::PointInTime,
 //!     context::Context,
-//!     restore::{self, Approval, Limits, RunOptions, Use, Which},
+//!     restore::{self, Approval, PlanLimits, RunOptions, Use, Targets},
 //!     revert,
 //! };
 //!
@@ -21,11 +21,11 @@
 //! let (from, to) = (PointInTime::from_epoch(1_700_000_000), PointInTime::from_epoch(1_700_000_600));
 //! let request = revert::Request {
 //!     filter: Some(r#"doc.updatedBy == "job-42""#.into()),
-//!     ..revert::Request::of(Which::All, from, to)
+//!     ..revert::Request::of(Targets::All, from, to)
 //! };
 //! let planned = revert::plan(&request, &containers, &cx).await?;
 //! println!("{} documents have fields in conflict", planned.plan.totals.conflicts);
-//! let approval = Approval::of(&planned.plan, &Limits { max: 100, max_deletes: None })?;
+//! let approval = Approval::of(&planned.plan, &PlanLimits { max: 100, max_deletes: None })?;
 //! let this = Use { run: &planned.plan.head.id, made_now: true, texts: None };
 //! let options = RunOptions { force: false, concurrency: 16, ru_limit: None, journal: "journal".into() };
 //! let report = restore::apply(&planned.plan, &approval, this, &options, &containers, &cx).await?;

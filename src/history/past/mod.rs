@@ -5,13 +5,13 @@
 //! use cosmos_rewind::{
 //!     change::time::PointInTime,
 //!     context::Context,
-//!     history::past::{Selection, ShowRequest, State, show},
+//!     history::past::{Selection, ShowRequest, RequestedState, show},
 //! };
 //!
 //! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
 //! let which = Selection::One { id: "order-1".into(), key: None };
 //! let at = PointInTime::from_epoch(1_700_000_000);
-//! let mut found = show(&ShowRequest { which, at: State::At(at) }, &cx.any()).await?;
+//! let mut found = show(&ShowRequest { which, at: RequestedState::At(at) }, &cx.any()).await?;
 //! while let Some(then) = found.next().await? {
 //!     println!("{:?}: {}", then.item.key.id, then.text.as_deref().unwrap_or("no document"));
 //! }
