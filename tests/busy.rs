@@ -73,13 +73,8 @@ async fn a_command_that_is_refused_one_of_its_requests_says_what_it_does_not_kno
     app.put(json!({"id": "a", "pk": "p", "n": 1})).await;
     assert_eq!(app.run(&["backfill", "--all"]).await.code, 0);
     app.put(json!({"id": "a", "pk": "p", "n": 2})).await;
-    // Part of the answer of each is what leases and followers tell.
-    let commands: &[&[&str]] = &[
-        &["find", "--sql", "c.n = 1"],
-        &["coverage"],
-        &["status"],
-        &["restore", "--all", "--at", "now", "--delete-newer", "--dry-run"],
-    ];
+    // Both tell what leases and followers say; each run of a command takes its time.
+    let commands: &[&[&str]] = &[&["coverage"], &["restore", "--all", "--at", "now", "--delete-newer", "--dry-run"]];
     // How long ago something was, and what a run took, differs from run to run.
     let is_age = |word: &&str| {
         word.starts_with(|c: char| c.is_ascii_digit())
