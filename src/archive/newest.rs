@@ -15,7 +15,7 @@ use super::{
     file::FileKind,
     index::{Collect, CollectionEnd, Reading},
 };
-use crate::change::{knowledge::worth, order::Position};
+use crate::change::{knowledge::worth, order::Position, record::RecordFidelity};
 
 /// Whether a version can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +36,6 @@ struct Best {
     state: State,
     /// How good its text is.
     worth: u8,
-    /// Its collection, where there may be several.
-    ns: Option<Arc<str>>,
 }
 
 impl Best {
@@ -47,21 +45,12 @@ impl Best {
 }
 
 /// Stands for a document; those of two collections may share an id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct Place {
+    /// A digest of its key and id.
     item: [u8; 16],
-    ns: [u8; 16],
-}
-
-fn digest_of(parts: &[&str]) -> [u8; 16] {
-    let mut digest = Sha256::new();
-    for part in parts {
-        digest.update(part.as_bytes());
-        digest.update([0]);
-    }
-    let mut short = [0; 16];
-    short.copy_from_slice(&digest.finalize()[..16]);
-    short
+    /// Its collection, where there may be several.
+    ns: Option<Arc<str>>,
 }
 
 #[derive(Default)]
@@ -86,11 +75,14 @@ impl Index {
 
     /// Collections that have documents with the same id now: a container would take one for the other.
     fn mixed_up(&self) -> Option<Damage> {
-        let mut owners: HashMap<[u8; 16], &Best> = HashMap::new();
+        if self.collections.is_empty() {
+            return None;
+        }
+        let mut owners: HashMap<[u8; 16], &Place> = HashMap::new();
         let mut names: BTreeSet<&str> = BTreeSet::new();
-        for (place, best) in self.items.iter().filter(|(_, best)| best.state != State::Gone) {
-            if let Some(other) = owners.insert(place.item, best) {
-                names.extend([best, other].into_iter().filter_map(|best| best.ns.as_deref()));
+        for (place, _) in self.items.iter().filter(|(_, best)| best.state != State::Gone) {
+            if let Some(other) = owners.insert(place.item, place) {
+                names.extend([place, other].into_iter().filter_map(|place| place.ns.as_deref()));
             }
         }
         let names: Vec<&str> = names.into_iter().collect();
@@ -99,8 +91,8 @@ impl Index {
 
     /// Documents that were in a collection when it ended are gone.
     fn ended(&mut self) {
-        for best in self.items.values_mut() {
-            let mut ends = self.ends.iter().filter(|end| best.ns.as_ref() == Some(&end.ns));
+        for (place, best) in &mut self.items {
+            let mut ends = self.ends.iter().filter(|end| place.ns.as_ref() == Some(&end.ns));
             if ends.any(|end| best.position() < end.position()) {
                 best.state = State::Gone;
             }
@@ -114,23 +106,26 @@ impl Collect for Index {
         if self.at.is_some_and(|at| ts > at) {
             return Ok(());
         }
-        let state = match (head.op.is_tombstone(), head.partial.is_some()) {
-            _ if head.lacks_text() => State::Unknown,
-            (true, _) => State::Gone,
-            (false, true) => State::Partial,
-            (false, false) => State::Document,
+        let fidelity = head.fidelity();
+        let state = match fidelity {
+            _ if head.op.is_tombstone() => State::Gone,
+            RecordFidelity::Absent => State::Unknown,
+            RecordFidelity::Partial => State::Partial,
+            _ => State::Document,
         };
         self.newest = self.newest.max(ts);
-        let place = Place {
-            item: digest_of(&[head.pk.get(), &head.id]),
-            ns: digest_of(&[head.ns.as_deref().unwrap_or_default()]),
-        };
+        let mut digest = Sha256::new();
+        digest.update(head.pk.get().as_bytes());
+        digest.update([0]);
+        digest.update(head.id.as_bytes());
+        let mut item = [0; 16];
+        item.copy_from_slice(&digest.finalize()[..16]);
+        let place = Place { item, ns: head.ns.as_deref().map(|ns| self.collection(ns)) };
         let seen = Position { ts, lsn: head.lsn, record_id: &head.version };
-        let worth = worth(head.fidelity());
+        let worth = worth(fidelity);
         if self.items.get(&place).is_none_or(|best| (best.position(), best.worth) < (seen, worth)) {
             let wanted = WantedEvent { file: file.clone(), line, version: head.version.as_ref().into() };
-            let ns = head.ns.as_deref().map(|ns| self.collection(ns));
-            self.items.insert(place, Best { ts, lsn: head.lsn, place: wanted, state, worth, ns });
+            self.items.insert(place, Best { ts, lsn: head.lsn, place: wanted, state, worth });
         }
         Ok(())
     }

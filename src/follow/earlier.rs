@@ -56,9 +56,15 @@ fn last_of(_: &str) -> Option<i64> {
     None
 }
 
+/// The second of the last change that a follower of documents elsewhere has delivered from each of its ranges, as far as
+/// its positions say: all from before it were delivered as well.
+pub fn delivered_until(follower: &Checkpoint) -> Option<i64> {
+    follower.ranges.iter().map(|position| last_of(&position.token)).min().flatten()
+}
+
 /// Whether a follower has delivered everything from before a second.
 fn has_told(other: &Checkpoint, before: i64) -> bool {
-    other.ranges.iter().all(|position| last_of(&position.token).is_some_and(|last| last >= before))
+    delivered_until(other).is_some_and(|last| last >= before)
 }
 
 /// The checkpoint of a follower that writes a history from another source.

@@ -71,7 +71,7 @@ mod values;
 
 pub use bad_filter::BadFilter;
 pub use checkpoint::{BadRange, Checkpoint, Mismatch, RangePosition, UnnotedHole};
-pub use earlier::Earlier;
+pub use earlier::{Earlier, delivered_until};
 pub use error::FollowError;
 pub use event::{Event, EventError};
 pub use fence::Fence;

@@ -26,7 +26,7 @@ use crate::{
         Answer, Cosmos, Failure, FeedMode, FeedRange, FeedSource as _, FeedStart, RETRY_TIMEOUT, Retry, RuLimiter,
         RuMeter,
     },
-    follow::Checkpoint,
+    follow::{Checkpoint, delivered_until},
     history::{
         Account, Containers, CosmosReader,
         collections::of_another,
@@ -34,7 +34,7 @@ use crate::{
         reading::HistoryReader,
         removals::{self, Hole},
     },
-    mongo::{ChangeStream, Mongo, MongoCollection, StreamScope, last_of, place_of, still_reads_since},
+    mongo::{ChangeStream, Mongo, MongoCollection, StreamScope, place_of, still_reads_since},
 };
 
 /// A collection and the account of its history.
@@ -252,8 +252,7 @@ impl Account for MongoAccount {
                     Ok(part) => part,
                     Err(e) => {
                         problems.push(format!("where follower {:?} stands is not known: {e}", follower.follower));
-                        let last = follower.ranges.iter().map(|range| last_of(&range.token)).min().flatten();
-                        delivering.extend(last.map(|last| (follower, last)));
+                        delivering.extend(delivered_until(&follower).map(|last| (follower, last)));
                         continue;
                     }
                 };

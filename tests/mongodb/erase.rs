@@ -5,7 +5,7 @@ use bson::{Document, doc};
 use super::{
     Work,
     back::{Back, orders},
-    client, each, text,
+    client, each,
 };
 use crate::support::mongo_server::MongoServer;
 
@@ -35,12 +35,7 @@ async fn in_an_archive_of_several_collections_only_the_documents_own_events_are_
     let others = client(&back.source).await.database("shop").collection::<Document>("others");
     orders.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
     others.insert_one(doc! { "_id": "a", "n": 2 }).await.unwrap();
-    std::fs::create_dir(back.path("archive")).unwrap();
-    let (archive, file) = (text(&back.path("archive")), text(&back.path("checkpoint.json")));
-    let sink = format!("file:{archive}/events.jsonl");
-    let to = ["--from", "beginning", "--until-caught-up", "--checkpoint-file", &file, "--sink", &sink];
-    let args = [&["follow", "--source", &back.source, "--database", "shop"][..], &to].concat();
-    assert_eq!(back.run_plain(&args).await.code, 0);
+    let archive = back.archive_database().await;
     back.capture().await;
     back.ends(0, &["erase", "--id", "a", "--pk", "a", "--archive", &archive, "--yes"]).await;
     let events = Work::events_in(&back.path("archive").join("events.jsonl"));

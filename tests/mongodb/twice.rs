@@ -8,6 +8,19 @@ use super::{
 };
 use crate::support::mongo_server::MongoServer;
 
+impl Back {
+    /// Follows the whole database into an archive, from its checkpoint on. Returns the archive's folder.
+    pub(super) async fn archive_database(&self) -> String {
+        std::fs::create_dir_all(self.path("archive")).unwrap();
+        let (archive, file) = (text(&self.path("archive")), text(&self.path("checkpoint.json")));
+        let sink = format!("file:{archive}/events.jsonl");
+        let to = ["--from", "beginning", "--until-caught-up", "--checkpoint-file", &file, "--sink", &sink];
+        let args = [&["follow", "--source", &self.source, "--database", "shop"][..], &to].concat();
+        assert_eq!(self.run_plain(&args).await.code, 0);
+        archive
+    }
+}
+
 /// Two followers may archive one collection in one folder, one of them without some fields. Which file is read first is
 /// not known; a part must not be put back for the whole, nor hide it.
 #[tokio::test]
@@ -53,22 +66,14 @@ async fn documents_of_two_collections_with_one_id_are_not_loaded_into_one_contai
     let others = client(&back.source).await.database("shop").collection::<Document>("others");
     orders.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
     others.insert_one(doc! { "_id": "a", "n": 2 }).await.unwrap();
-    std::fs::create_dir(back.path("archive")).unwrap();
-    let (archive, file) = (text(&back.path("archive")), text(&back.path("checkpoint.json")));
-    let sink = format!("file:{archive}/events.jsonl");
-    let follow = async || {
-        let to = ["--from", "beginning", "--until-caught-up", "--checkpoint-file", &file, "--sink", &sink];
-        let args = [&["follow", "--source", &back.source, "--database", "shop"][..], &to].concat();
-        assert_eq!(back.run_plain(&args).await.code, 0);
-    };
-    follow().await;
+    let archive = back.archive_database().await;
     let load = ["load", "--archive", &archive];
     let refused = back.run_plain(&load).await;
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.stderr.contains("shop.orders, shop.others"), "{refused:?}");
     // The document of the collection that is still there is not taken for one of the other, which is gone.
     others.drop().await.unwrap();
-    follow().await;
+    back.archive_database().await;
     let loaded = back.run_plain(&load).await;
     assert!(loaded.code == 0 && loaded.stdout.contains("created    1"), "{loaded:?}");
 }
