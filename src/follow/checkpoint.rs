@@ -3,10 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    cosmos::{FeedMode, FeedRange, Shard},
-    history::removals::Hole,
-};
+use crate::cosmos::{FeedMode, FeedRange, Shard};
 
 /// Version of this format.
 const VERSION: u32 = 1;
@@ -46,6 +43,10 @@ pub struct Checkpoint {
     /// from before the start was fixed. `None` when nothing is, or the history says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacking: Option<UnnotedHole>,
+    /// From which second on it captures every change for this history itself, epoch seconds. `None` when nobody was
+    /// before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<i64>,
     /// The position of each range; none until the start of each was fixed.
     pub ranges: Vec<RangePosition>,
 }
@@ -58,13 +59,13 @@ pub enum UnnotedHole {
     Perhaps,
     /// Those from after this second, epoch seconds; `None` when it is unknown where they begin.
     After(Option<i64>),
-    /// Those from after the one second and from before the other, unless another follower, which stood there, goes on
-    /// and delivers them. Where they end is not known until the start is fixed.
+    /// Those from after this second, unless a reader that stood there goes on and delivers them.
     Unless {
         /// Epoch seconds.
         after: i64,
-        /// Epoch seconds.
-        before: Option<i64>,
+        /// When the trigger began that stood there, epoch seconds; `None` when none did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trigger: Option<i64>,
     },
 }
 
@@ -129,21 +130,12 @@ impl Checkpoint {
     /// Whether it tells up to where a history has every change of a source: what was passed over without a note is not
     /// part of that.
     pub fn covers(&self, source: &str, history: &str) -> bool {
-        let is_told = self.lacking.is_none() || self.gap().is_some();
-        self.source == source && self.history.as_deref() == Some(history) && is_told
+        self.source == source && self.history.as_deref() == Some(history) && self.lacking.is_none()
     }
 
-    /// The time before its start, which only another follower can have captured.
-    pub fn gap(&self) -> Option<Hole> {
-        match self.lacking {
-            Some(UnnotedHole::Unless { after, before: Some(before) }) => Some(Hole { after: Some(after), before }),
-            _ => None,
-        }
-    }
-
-    /// Whether it captures the changes of a time itself: it began before that.
-    pub fn was_there_in(&self, time: Hole) -> bool {
-        self.gap().is_none_or(|own| time.after.is_some_and(|after| own.before <= after))
+    /// Whether it captures the changes from after a second itself: it began before that.
+    pub fn was_there_after(&self, second: i64) -> bool {
+        self.began.is_none_or(|began| began <= second.saturating_add(1))
     }
 
     /// The id under which a follower's checkpoint is kept.
@@ -171,6 +163,7 @@ impl Checkpoint {
             saved: now,
             history: None,
             lacking: None,
+            began: None,
             ranges: Vec::new(),
         }
     }
@@ -191,7 +184,7 @@ impl Checkpoint {
         let is_new = self.history != wanted.history;
         let known = self.lacking.filter(|lacking| !is_new || !matches!(lacking, UnnotedHole::Unless { .. }));
         let lacking = known.or(is_new.then_some(UnnotedHole::Perhaps)).filter(|_| is_whole);
-        Ok(Self { history: wanted.history.clone(), lacking, ..self })
+        Ok(Self { history: wanted.history.clone(), lacking, began: self.began.filter(|_| !is_new), ..self })
     }
 
     fn fits(&self, wanted: &Self) -> Result<(), Mismatch> {
@@ -283,14 +276,13 @@ mod tests {
         assert_eq!(to(Some("dev/changes"), &noted).lacking, None);
         assert_eq!(to(Some("dev/others"), &noted).lacking, Some(UnnotedHole::Perhaps));
         // What another follower of this history was to deliver is not its matter in another one.
-        let unless = |before| Checkpoint { lacking: Some(UnnotedHole::Unless { after: 7, before }), ..noted.clone() };
-        let beside = unless(Some(9));
-        assert_eq!(
-            (to(Some("dev/changes"), &beside).lacking, beside.gap()),
-            (beside.lacking, Some(Hole { after: Some(7), before: 9 }))
-        );
-        assert_eq!(to(Some("dev/others"), &beside).lacking, Some(UnnotedHole::Perhaps));
-        assert!(beside.covers(&beside.source, "dev/changes") && !unless(None).covers(&beside.source, "dev/changes"));
+        let unless = UnnotedHole::Unless { after: 7, trigger: None };
+        let beside = Checkpoint { lacking: Some(unless), began: Some(9), ..noted.clone() };
+        assert_eq!(to(Some("dev/changes"), &beside).lacking, Some(unless));
+        let elsewhere = to(Some("dev/others"), &beside);
+        assert_eq!((elsewhere.lacking, elsewhere.began), (Some(UnnotedHole::Perhaps), None));
+        assert!(noted.covers(&noted.source, "dev/changes") && !beside.covers(&beside.source, "dev/changes"));
+        assert!(noted.was_there_after(7) && !beside.was_there_after(7) && beside.was_there_after(8));
         // Nothing was read before the first start.
         assert_eq!(to(Some("dev/changes"), &checkpoint(FeedMode::AllVersions, None)).lacking, None);
     }

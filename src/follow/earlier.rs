@@ -1,7 +1,7 @@
 //! The state of a history when a follower begins to deliver to it: whether anything is missing in between.
 
 use serde::Deserialize;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{Checkpoint, UnnotedHole};
 use crate::{
@@ -13,9 +13,9 @@ use crate::{
     },
     history::{
         Account as _,
-        frontier::Evidence,
+        frontier::{Evidence, Fate, Frontier},
         reading::WhichEnd,
-        removals::{self, Hole},
+        removals::{self, Gap, Hole},
     },
 };
 
@@ -31,19 +31,8 @@ pub struct Earlier {
 }
 
 /// What is said of a hole.
-pub(super) const NOBODY: &str =
+const NOBODY: &str =
     "in this time nobody captured every version of all documents; commands that ask about a moment in it say so";
-
-/// What the other followers of a history say of a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Others {
-    /// One has delivered everything of it.
-    Told,
-    /// One stands before its end, and can go on.
-    GoOn,
-    /// None has, or can.
-    Gone,
-}
 
 /// The second of the last change that a follower at a position elsewhere delivered, as far as the position says.
 #[cfg(feature = "mongodb")]
@@ -62,9 +51,9 @@ pub fn delivered_until(follower: &Checkpoint) -> Option<i64> {
     follower.ranges.iter().map(|position| last_of(&position.token)).min().flatten()
 }
 
-/// Whether a follower has delivered everything from before a second.
-fn has_told(other: &Checkpoint, before: i64) -> bool {
-    delivered_until(other).is_some_and(|last| last >= before)
+/// Whether a follower of documents elsewhere has delivered all changes of a gap.
+fn has_delivered(follower: &Checkpoint, gap: &Gap) -> bool {
+    delivered_until(follower).is_some_and(|last| last >= gap.before)
 }
 
 /// The checkpoint of a follower that writes a history from another source.
@@ -90,16 +79,12 @@ pub(super) async fn other_source(leases: &Container, history: &str, source: &str
 }
 
 impl Earlier {
-    /// Returns the hole that begins when a follower begins to write the history: every version was captured once, and
-    /// no reader goes on with that. `None` when nothing is.
+    /// Returns what the history may lack when a follower begins to write it: every version was captured once, and no
+    /// reader goes on with that, or others are to deliver what is from before its start. `None` when nothing is.
     ///
     /// # Errors
     /// When source or history cannot be read.
-    pub(super) async fn lacks(
-        &self,
-        source: &dyn FeedSource,
-        own: &Checkpoint,
-    ) -> Result<Option<UnnotedHole>, Failure> {
+    pub(super) async fn lacks(&self, source: &dyn FeedSource) -> Result<Option<UnnotedHole>, Failure> {
         let history = self.account.history(&self.names).await?;
         let newest = Retry::for_at_most(RETRY_TIMEOUT).run(|| history.end(WhichEnd::NewestOfAll)).await?;
         // Nobody takes a history for complete that has no change from a feed of every version.
@@ -107,68 +92,105 @@ impl Earlier {
         // Others of that second may be missing.
         let newest = newest.ts.saturating_sub(1);
         if self.is_elsewhere {
-            return Ok(Some(match self.others(source, own, Hole { after: Some(newest), before: i64::MAX }).await? {
-                Others::GoOn => UnnotedHole::Unless { after: newest, before: None },
-                Others::Told | Others::Gone => UnnotedHole::After(Some(newest)),
+            let gap = Gap { after: newest, before: i64::MAX, trigger: None };
+            return Ok(Some(match self.fate(source, &gap).await? {
+                Fate::Awaited => UnnotedHole::Unless { after: newest, trigger: None },
+                Fate::Delivered | Fate::Unknown | Fate::Lost => UnnotedHole::After(Some(newest)),
             }));
         }
-        let pace = RuLimiter::new(self.account.meter(), None);
-        let frontier = self.account.frontier(&self.names, None, &pace).await?;
-        // Once there is a follower that has read so far, what the trigger passed over before it began is not looked
-        // for.
-        if !frontier.blind_spots.holes.is_empty() {
-            removals::note_holes(&*history, frontier.blind_spots.holes).await?;
-        }
+        // A reader that waits for nothing has delivered what was written by then, in whole seconds.
+        let now = self.account.time().await?.timestamp().saturating_sub(1);
+        let frontier = self.frontier().await?;
         // The least of them decides, and least is a part about which nothing is known.
         let until = frontier.parts.iter().filter_map(|part| match part.evidence {
             Evidence::Reader(_) if part.sees_deletes => None,
             Evidence::Reader(_) => Some(Some(newest)),
             Evidence::NewestVersion | Evidence::None => Some(part.until.map(|until| until.seconds().min(newest))),
         });
-        Ok(until.min().map(UnnotedHole::After))
+        let lacking = match until.min() {
+            Some(until) => UnnotedHole::After(until),
+            // Readers of every version are there: what is from before its start is theirs.
+            None => {
+                let until = frontier.until().map_or(newest, PointInTime::seconds);
+                UnnotedHole::Unless { after: until.min(now), trigger: frontier.trigger }
+            }
+        };
+        // Once there is a follower that has read so far, what the trigger passed over before it began is not looked
+        // for.
+        let is_gap = |hole: &Hole| frontier.gaps.iter().any(|(gap, _)| gap.hole() == *hole);
+        let passed_over: Vec<Hole> = frontier.blind_spots.holes.iter().filter(|hole| !is_gap(hole)).copied().collect();
+        if !passed_over.is_empty() {
+            removals::note_holes(&*history, passed_over).await?;
+        }
+        Ok(Some(lacking))
     }
 
-    /// What has become of a time of which another follower was to deliver the changes, up to a second.
+    /// Notes what has become of the times before followers of this history began: another reader has delivered their
+    /// changes, or none can. A source elsewhere is only read when that is asked for: no change is lost unseen without.
     ///
     /// # Errors
-    /// When source or history cannot be read.
-    pub(super) async fn told(
+    /// When source or history cannot be read, or the history cannot be written.
+    pub(super) async fn settle(
         &self,
         source: &dyn FeedSource,
-        own: &Checkpoint,
-        gap: Hole,
-    ) -> Result<Option<UnnotedHole>, Failure> {
-        Ok(match self.others(source, own, gap).await? {
-            Others::Told => None,
-            Others::GoOn => own.lacking,
-            Others::Gone => {
-                let start = FeedStart::At(PointInTime::from_epoch(gap.before));
-                let hole = self.note(source, gap.after, Some(start)).await?;
-                warn!(follower = own.follower, %hole, "{NOBODY}");
-                None
+        follower: &str,
+        reads_elsewhere: bool,
+    ) -> Result<(), Failure> {
+        let history = self.account.history(&self.names).await?;
+        let gaps = removals::read(&*history).await?.gaps;
+        let mut fates = Vec::new();
+        if gaps.is_empty() {
+            return Ok(());
+        }
+        if self.is_elsewhere {
+            for gap in gaps {
+                let fate = if reads_elsewhere {
+                    self.fate(source, &gap).await?
+                } else if self.beside(&source.place(), &gap).await?.iter().any(|(other, _)| has_delivered(other, &gap))
+                {
+                    Fate::Delivered
+                } else {
+                    Fate::Awaited
+                };
+                fates.push((gap, fate));
             }
-        })
+        } else {
+            fates = self.frontier().await?.gaps;
+        }
+        let of =
+            |wanted| fates.iter().filter(move |(_, fate)| *fate == wanted).map(|(gap, _)| *gap).collect::<Vec<_>>();
+        let (delivered, lost) = (of(Fate::Delivered), of(Fate::Lost));
+        removals::settle(&*history, &delivered, &lost).await?;
+        for gap in lost {
+            warn!(follower, hole = %gap.hole(), "{NOBODY}");
+        }
+        Ok(())
     }
 
-    /// Whether another follower has delivered everything from before a second. Reads nothing of the source.
-    ///
-    /// # Errors
-    /// When the checkpoints cannot be read.
-    pub(super) async fn is_told(&self, place: &str, own: &Checkpoint, gap: Hole) -> Result<bool, Failure> {
-        Ok(self.beside(place, own, gap).await?.iter().any(|(other, _)| has_told(other, gap.before)))
+    /// The same while it follows: when nobody answers, there is another time.
+    pub(super) async fn try_to_settle(&self, source: &dyn FeedSource, follower: &str) {
+        if let Err(e) = self.settle(source, follower, false).await {
+            debug!(follower, reason = %e, "cannot tell yet what has become of the time before followers began");
+        }
     }
 
-    /// What the other followers of documents elsewhere say of the changes from before a second.
-    async fn others(&self, source: &dyn FeedSource, own: &Checkpoint, gap: Hole) -> Result<Others, Failure> {
-        let mut said = Others::Gone;
-        for (other, ranges) in self.beside(&source.place(), own, gap).await? {
-            if has_told(&other, gap.before) {
-                return Ok(Others::Told);
+    /// How far the history of a container in this account is complete.
+    async fn frontier(&self) -> Result<Frontier, Failure> {
+        let pace = RuLimiter::new(self.account.meter(), None);
+        self.account.frontier(&self.names, None, &pace).await
+    }
+
+    /// What has become of a gap, as the followers of documents elsewhere say that stood there.
+    async fn fate(&self, source: &dyn FeedSource, gap: &Gap) -> Result<Fate, Failure> {
+        let mut fate = Fate::Lost;
+        for (follower, ranges) in self.beside(&source.place(), gap).await? {
+            if has_delivered(&follower, gap) {
+                return Ok(Fate::Delivered);
             }
             let mut is_readable = true;
-            for (range, position) in ranges.iter().zip(&other.ranges) {
+            for (range, position) in ranges.iter().zip(&follower.ranges) {
                 let read = async || {
-                    let mut feed = source.open(range, other.mode, FeedStart::Now, Some(&position.token)).await?;
+                    let mut feed = source.open(range, follower.mode, FeedStart::Now, Some(&position.token)).await?;
                     feed.next().await.map(drop)
                 };
                 is_readable &= match Retry::for_at_most(RETRY_TIMEOUT).run(read).await {
@@ -177,29 +199,25 @@ impl Earlier {
                 };
             }
             if is_readable {
-                said = Others::GoOn;
+                fate = Fate::Awaited;
             }
         }
-        Ok(said)
+        Ok(fate)
     }
 
-    /// The other followers that deliver every version of all documents of a source from a time, with what they read.
-    async fn beside(
-        &self,
-        place: &str,
-        own: &Checkpoint,
-        gap: Hole,
-    ) -> Result<Vec<(Checkpoint, Vec<FeedRange>)>, Failure> {
-        const SQL: &str = "SELECT * FROM c WHERE STARTSWITH(c.id, 'follow.') AND c.id != @own";
+    /// The followers that deliver every version of all documents of a source from after the beginning of a gap, with what
+    /// they read.
+    async fn beside(&self, place: &str, gap: &Gap) -> Result<Vec<(Checkpoint, Vec<FeedRange>)>, Failure> {
+        const SQL: &str = "SELECT * FROM c WHERE STARTSWITH(c.id, 'follow.')";
         let leases = match self.account.container(&self.names.database, &self.names.leases).await {
             Err(f) if f.disposition == Disposition::NotFound => return Ok(Vec::new()),
             leases => leases?,
         };
         let history = self.names.history();
-        let found = leases.query_all(SQL, &[Param::new("own", own.id.as_str())], None).await?;
+        let found = leases.query_all(SQL, &[], None).await?;
         let others = found.iter().filter_map(|row| serde_json::from_str::<Checkpoint>(row.get()).ok());
         let covering = others.filter(|other| {
-            other.covers(place, &history) && other.mode == FeedMode::AllVersions && other.was_there_in(gap)
+            other.covers(place, &history) && other.mode == FeedMode::AllVersions && other.was_there_after(gap.after)
         });
         let with_ranges = covering.filter_map(|other| {
             let ranges = other.ranges.iter().map(|range| FeedRange::parse(&range.min, &range.max));
@@ -209,11 +227,12 @@ impl Earlier {
         Ok(with_ranges.collect())
     }
 
-    /// The second from which on a follower that starts now reads everything.
+    /// The second from which on a follower that starts now reads everything; without a start, because it goes on from a
+    /// checkpoint, that is now.
     ///
     /// # Errors
     /// When nobody says what time it is.
-    pub(super) async fn start_of(&self, source: &dyn FeedSource, start: Option<FeedStart>) -> Result<i64, Failure> {
+    async fn start_of(&self, source: &dyn FeedSource, start: Option<FeedStart>) -> Result<i64, Failure> {
         let now = match source.now().await? {
             Some(now) => now,
             None => self.account.time().await?,
@@ -226,19 +245,36 @@ impl Earlier {
         })
     }
 
-    /// Notes in the history that changes from after a second and from before the follower's start may be missing;
-    /// without a start, because it goes on from a checkpoint, those from before now.
+    /// Says with a checkpoint from when on its follower captures every change itself, unless nobody was before it, and
+    /// notes in the history what may be missing from before that. Nothing of the checkpoint is saved yet.
     ///
     /// # Errors
     /// When the history cannot be read or written, or nobody says what time it is.
-    pub(super) async fn note(
+    pub(super) async fn note_began(
         &self,
         source: &dyn FeedSource,
-        after: Option<i64>,
+        own: &mut Checkpoint,
         start: Option<FeedStart>,
-    ) -> Result<Hole, Failure> {
-        let hole = Hole { after, before: self.start_of(source, start).await? };
-        removals::note_holes(&*self.account.history(&self.names).await?, vec![hole]).await?;
-        Ok(hole)
+    ) -> Result<(), Failure> {
+        let Some(lacking) = own.lacking else { return Ok(()) };
+        let began = match own.began {
+            Some(began) => began,
+            None => self.start_of(source, start).await?,
+        };
+        own.began = Some(began);
+        let history = self.account.history(&self.names).await?;
+        match lacking {
+            UnnotedHole::After(after) => {
+                let hole = Hole { after, before: began };
+                removals::note_holes(&*history, vec![hole]).await?;
+                warn!(follower = own.follower, %hole, "{NOBODY}");
+            }
+            UnnotedHole::Unless { after, trigger } if !own.was_there_after(after) => {
+                removals::note_gap(&*history, Gap { after, before: began, trigger }).await?;
+            }
+            UnnotedHole::Unless { .. } | UnnotedHole::Perhaps => {}
+        }
+        own.lacking = None;
+        Ok(())
     }
 }

@@ -13,13 +13,14 @@ use tracing::{info, warn};
 
 use super::{
     Checkpoint, CheckpointStore, Earlier, Fence, FollowError, Metrics, Pipeline, RangePosition, UnnotedHole,
-    earlier::NOBODY,
     options::Options,
     reader::{Positions, RangeReader},
     store::HeldName,
 };
-use crate::clock::Clock;
-use crate::cosmos::{FeedMode, FeedRange, FeedSource, FeedStart, RETRY_TIMEOUT, Retry};
+use crate::{
+    clock::Clock,
+    cosmos::{FeedMode, FeedRange, FeedSource, FeedStart, RETRY_TIMEOUT, Retry},
+};
 
 /// Pages in memory, whatever the number of ranges: at most 4 MB each on the wire.
 const PAGES: usize = 8;
@@ -143,30 +144,29 @@ impl Follower {
         let (is_new, earlier) = (held.checkpoint.ranges.is_empty(), self.earlier());
         if let Some(earlier) = earlier.filter(|_| is_new || held.checkpoint.lacking == Some(UnnotedHole::Perhaps)) {
             // Saved with the start: when this ends before the note is written, the next holder writes it.
-            held.checkpoint.lacking = earlier.lacks(&*self.source, &held.checkpoint).await?;
+            held.checkpoint.lacking = earlier.lacks(&*self.source).await?;
         }
-        if let (Some(earlier), Some(gap)) = (earlier, held.checkpoint.gap()) {
-            held.checkpoint.lacking = earlier.told(&*self.source, &held.checkpoint, gap).await?;
+        if let Some(earlier) = earlier {
+            earlier.settle(&*self.source, &self.options.name, true).await?;
         }
         if is_new {
             self.fix_starts(held, stop).await?;
         } else {
             info!(follower = self.options.name, ranges = held.checkpoint.ranges.len(), "going on from the checkpoint");
         }
-        if let (Some(earlier), Some(UnnotedHole::After(second))) = (earlier, held.checkpoint.lacking) {
-            let hole = earlier.note(&*self.source, second, is_new.then_some(self.options.start)).await?;
-            warn!(follower = self.options.name, %hole, "{NOBODY}");
-            held.checkpoint.lacking = None;
-            held.save(held.checkpoint.ranges.clone(), false).await?;
-        }
-        if let (Some(earlier), Some(UnnotedHole::Unless { after, before: None })) = (earlier, held.checkpoint.lacking) {
-            let before = earlier.start_of(&*self.source, is_new.then_some(self.options.start)).await?;
-            held.checkpoint.lacking = Some(UnnotedHole::Unless { after, before: Some(before) });
+        if let Some(earlier) = earlier.filter(|_| held.checkpoint.lacking.is_some()) {
+            let start = is_new.then_some(self.options.start);
+            earlier.note_began(&*self.source, &mut held.checkpoint, start).await?;
             held.save(held.checkpoint.ranges.clone(), false).await?;
         }
         loop {
             match self.read(held, stop).await? {
-                Term::Ended(ended) => return Ok(ended),
+                Term::Ended(ended) => {
+                    if let Some(earlier) = earlier.filter(|_| ended == Ended::CaughtUp) {
+                        earlier.try_to_settle(&*self.source, &self.options.name).await;
+                    }
+                    return Ok(ended);
+                }
                 Term::Split => info!(follower = self.options.name, "partitions were split; reading each by itself"),
             }
         }
@@ -315,15 +315,6 @@ impl Follower {
         }
     }
 
-    /// Forgets the time before its start once another follower has delivered that. The next save says so.
-    async fn forget_gap(&self, held: &mut HeldName) {
-        let (Some(earlier), Some(gap)) = (self.earlier(), held.checkpoint.gap()) else { return };
-        // When nobody answers, there is another time.
-        if let Ok(true) = earlier.is_told(&self.source.place(), &held.checkpoint, gap).await {
-            held.checkpoint.lacking = None;
-        }
-    }
-
     /// Saves checkpoints while the readers run, and with them the lease.
     async fn keep(
         &self,
@@ -357,7 +348,9 @@ impl Follower {
             }
             if looked.elapsed() >= LOOK_FOR_SPLITS && !self.options.until_caught_up {
                 looked = Instant::now();
-                self.forget_gap(held).await;
+                if let Some(earlier) = self.earlier() {
+                    earlier.try_to_settle(&*self.source, &self.options.name).await;
+                }
                 // A service that does not answer is the readers' concern.
                 if let Ok(partitions) = self.source.ranges().await
                     && held.checkpoint.refined(&partitions).is_ok_and(|ranges| ranges.len() > count)

@@ -2,6 +2,7 @@
 //! followers, by looking at what follows them in the feed; and, without any of these, from the newest version.
 
 mod account;
+mod gaps;
 pub mod leases;
 #[cfg(feature = "mongodb")]
 mod mongo;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 #[cfg(feature = "mongodb")]
 pub use self::mongo::MongoAccount;
 use self::{
+    gaps::{Gaps, Standing, may_go_on},
     leases::{Lease, leases},
     probing::{FeedReader, Group, probe},
 };
@@ -48,14 +50,19 @@ pub async fn read(
 ) -> Result<Frontier, Failure> {
     let source = &containers.source;
     let mut problems = Vec::new();
-    let (readers, leases, ranges) = readers_and_ranges(cosmos, names, source, &mut problems).await?;
+    let Readers { readers, leases, followers, ranges } =
+        readers_and_ranges(cosmos, names, source, &mut problems).await?;
+    let begun = passed_over::begun(&leases, source.rid());
+    let changes = containers.containers().changes;
+    // Read after the checkpoints: a follower's gap is noted before it counts.
+    let noted = removals::read(&*changes).await?;
+    let (mut gaps, mut has_trigger) = (Gaps::of(&noted.gaps, &followers, begun), true);
     let mut parts = Vec::with_capacity(ranges.len());
     // How far each follower of every version has read, and how many parts.
     let mut followed: BTreeMap<&Group, (PointInTime, usize)> = BTreeMap::new();
     let mut newest_anywhere = None;
-    let changes = containers.containers().changes;
     for range in ranges.iter().flat_map(|range| pieces(range, &readers)) {
-        let mut groups: BTreeMap<&Group, Option<Part>> = BTreeMap::new();
+        let mut standing = Standing::default();
         for reader in &readers {
             let Some(common) = reader.range.intersection(&range) else { continue };
             pace.wait().await;
@@ -63,36 +70,56 @@ pub async fn read(
                 Ok(part) => part,
                 Err(e) => {
                     problems.push(format!("where {} stands in feed range {common} is not known: {e}", reader.group));
+                    if may_go_on(&e) {
+                        standing.unasked.insert(&reader.group, None);
+                    }
                     None
                 }
             };
-            groups
+            standing
+                .groups
                 .entry(&reader.group)
                 .and_modify(|known| *known = joined(known.take(), probed.clone()))
                 .or_insert(probed);
         }
-        for (group, part) in &groups {
+        for (group, part) in &standing.groups {
             if let (Group::Follower(_), Some(Part { sees_deletes: true, until: Some(until), .. })) = (group, part) {
                 let (least, count) = followed.entry(group).or_insert((*until, 0));
                 (*least, *count) = ((*until).min(*least), *count + 1);
             }
         }
         // Readers work on other parts and nobody on this one: what they captured says nothing about this part.
-        let is_left_out = groups.is_empty() && !readers.is_empty();
-        parts.push(match best(&*changes, groups, &range).await? {
+        let is_left_out = standing.groups.is_empty() && !readers.is_empty();
+        let part = match best(&*changes, &standing.groups, &range).await? {
             Some(part) => part,
             None if is_left_out => by_newest(range.clone(), newest(containers, Some(&range)).await?),
-            None => by_newest(range, anywhere(containers, &mut newest_anywhere).await?),
-        });
+            None => by_newest(range.clone(), anywhere(containers, &mut newest_anywhere).await?),
+        };
+        gaps.look(&standing, &part);
+        has_trigger &= standing.has_trigger();
+        parts.push(part);
     }
     let whole = followed.into_values().filter(|(_, count)| *count == parts.len()).map(|(until, _)| until).max();
     let ranges: Vec<FeedRange> = parts.iter().map(|part| part.range.clone()).collect();
-    let removed = removals::read(&*changes).await?;
-    let mut blind_spots = removals::blind_spots_of(&removed, &*changes).await?;
+    let mut blind_spots = removals::blind_spots_of(&noted.without_gaps(), &*changes).await?;
     blind_spots.holes.extend(
-        passed_over::holes(cosmos, containers, (&leases, &removed.begun), (&ranges, whole), blind_spots.begins).await?,
+        passed_over::holes(cosmos, containers, (&leases, &noted.begun), (&ranges, whole), blind_spots.begins).await?,
     );
-    Ok(Frontier { parts, problems, blind_spots, made_again: Vec::new() })
+    let (gaps, blind) = gaps.end();
+    blind_spots.holes.extend(blind);
+    let trigger = begun.filter(|_| has_trigger);
+    Ok(Frontier { parts, problems, blind_spots, made_again: Vec::new(), gaps, trigger })
+}
+
+/// Those who bring a container's feed into a history.
+struct Readers {
+    readers: Vec<FeedReader>,
+    /// The leases of the trigger.
+    leases: Vec<Lease>,
+    /// The checkpoints of the followers that cover the history.
+    followers: Vec<Checkpoint>,
+    /// The physical partitions of the container.
+    ranges: Vec<FeedRange>,
 }
 
 /// Reads the readers of the feed, the leases of the trigger, and the physical partitions of the source.
@@ -105,27 +132,30 @@ async fn readers_and_ranges(
     names: &Names,
     source: &Container,
     problems: &mut Vec<String>,
-) -> Result<(Vec<FeedReader>, Vec<Lease>, Vec<FeedRange>), Failure> {
+) -> Result<Readers, Failure> {
     // More than one split at a time is rare.
     const MOST_READINGS: u32 = 3;
     let mut readings = 0;
     loop {
         readings += 1;
-        let (leases, followers) = match leases(cosmos.container(&names.database, &names.leases).await).await {
+        let (leases, mut followers) = match leases(cosmos.container(&names.database, &names.leases).await).await {
             Ok(found) => found.unwrap_or_default(),
             Err(e) => {
                 problems.push(format!("the leases in {}/{} cannot be read: {e}", names.database, names.leases));
                 Default::default()
             }
         };
-        let readers = readers(source, names, &leases, followers);
+        let (place, history) = (format!("{}/{}", names.database, names.source), names.history());
+        followers.retain(|follower| follower.covers(&place, &history) && follower.rid == source.rid());
+        let readers = readers(source, &leases, &followers);
         let is_whole = readers
             .iter()
             .filter(|reader| matches!(reader.group, Group::Lease(_)))
             .all(|reader| FeedRange::full().is_covered_by(of_group(&readers, &reader.group)));
         if is_whole || readings == MOST_READINGS {
             let retry = Retry::for_at_most(RETRY_TIMEOUT);
-            return Ok((readers, leases, retry.run(|| source.feed_ranges(true)).await?));
+            let ranges = retry.run(|| source.feed_ranges(true)).await?;
+            return Ok(Readers { readers, leases, followers, ranges });
         }
     }
 }
@@ -145,7 +175,7 @@ fn pieces(range: &FeedRange, readers: &[FeedReader]) -> Vec<FeedRange> {
     range.cut_at(here().map(|reader| &reader.range))
 }
 
-fn readers(source: &Container, names: &Names, leases: &[Lease], followers: Vec<Checkpoint>) -> Vec<FeedReader> {
+fn readers(source: &Container, leases: &[Lease], followers: &[Checkpoint]) -> Vec<FeedReader> {
     let of_source = |lease: &&Lease| lease.is_of(source.rid());
     let mut readers: Vec<FeedReader> = leases
         .iter()
@@ -156,11 +186,7 @@ fn readers(source: &Container, names: &Names, leases: &[Lease], followers: Vec<C
             Some(FeedReader { group: Group::Lease(lease.group().to_owned()), range, mode, token })
         })
         .collect();
-    let (place, history) = (format!("{}/{}", names.database, names.source), names.history());
     for follower in followers {
-        if !follower.covers(&place, &history) || follower.rid != source.rid() {
-            continue;
-        }
         readers.extend(follower.ranges.iter().filter_map(|position| {
             Some(FeedReader {
                 group: Group::Follower(follower.follower.clone()),
@@ -203,7 +229,7 @@ fn joined(one: Option<Part>, other: Option<Part>) -> Option<Part> {
 /// the reader that says most reads every version, the one that stands before such a change decides.
 async fn best(
     changes: &dyn HistoryReader,
-    groups: BTreeMap<&Group, Option<Part>>,
+    groups: &BTreeMap<&Group, Option<Part>>,
     range: &FeedRange,
 ) -> Result<Option<Part>, Failure> {
     let missing = match groups.len() {
@@ -216,11 +242,11 @@ async fn best(
     for (group, part) in groups {
         match (group, part) {
             (Group::Lease(_), part) => {
-                lease = if has_lease { joined(lease, part) } else { part };
+                lease = if has_lease { joined(lease, part.clone()) } else { part.clone() };
                 has_lease = true;
             }
-            (Group::Follower(_), Some(part)) if follower.as_ref().is_none_or(|best| tells_more(&part, best)) => {
-                follower = Some(part);
+            (Group::Follower(_), Some(part)) if follower.as_ref().is_none_or(|best| tells_more(part, best)) => {
+                follower = Some(part.clone());
             }
             (Group::Follower(_), _) => {}
         }

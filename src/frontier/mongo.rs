@@ -1,9 +1,6 @@
 //! A MongoDB collection whose history is in a Cosmos DB account, as the use cases see both.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, future::BoxFuture};
@@ -11,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{
     best,
+    gaps::{Gaps, Standing},
     leases::leases,
     probing::{Group, MOST_WAITING, change_in},
 };
@@ -32,7 +30,7 @@ use crate::{
         collections::of_another,
         frontier::{Evidence, Frontier, Next, Part, PendingChange, Waiting},
         reading::HistoryReader,
-        removals::{self, Hole},
+        removals,
     },
     mongo::{ChangeStream, Mongo, MongoCollection, StreamScope, place_of, still_reads_since},
 };
@@ -240,42 +238,35 @@ impl Account for MongoAccount {
             let (place, history) = (place_of(&self.mongo, &self.database, &self.collection), names.history());
             let changes = self.history(names).await?;
             let newest = super::newest_of(&self.cosmos.container(&names.database, &names.changes).await?, None).await?;
-            let mut groups: BTreeMap<Group, Option<Part>> = BTreeMap::new();
-            // The times of which only another follower can have captured the changes, and up to when each does.
-            let (mut gaps, mut delivering) = (Vec::new(), Vec::new());
-            for follower in followers {
-                if !follower.covers(&place, &history) {
-                    continue;
-                }
-                gaps.extend(follower.gap().map(|gap| (follower.follower.clone(), gap)));
-                let part = match self.part(&follower, (newest, at)).await {
+            let followers: Vec<Checkpoint> =
+                followers.into_iter().filter(|follower| follower.covers(&place, &history)).collect();
+            let groups: Vec<Group> =
+                followers.iter().map(|follower| Group::Follower(follower.follower.clone())).collect();
+            let mut standing = Standing::default();
+            for (follower, group) in followers.iter().zip(&groups) {
+                let part = match self.part(follower, (newest, at)).await {
                     Ok(part) => part,
                     Err(e) => {
                         problems.push(format!("where follower {:?} stands is not known: {e}", follower.follower));
-                        delivering.extend(delivered_until(&follower).map(|last| (follower, last)));
+                        standing.unasked.insert(group, delivered_until(follower));
                         continue;
                     }
                 };
-                groups.insert(Group::Follower(follower.follower.clone()), part.clone());
-                // One that can go on decides itself how far the history is complete.
-                if part.is_some_and(|part| part.sees_deletes) {
-                    delivering.push((follower, i64::MAX));
-                }
+                standing.groups.insert(group, part);
             }
-            let is_delivered = |own: &str, gap: Hole| {
-                delivering
-                    .iter()
-                    .any(|(other, last)| other.follower != own && *last >= gap.before && other.was_there_in(gap))
-            };
-            gaps.retain(|(own, gap)| !is_delivered(own, *gap));
-            let groups = groups.iter().map(|(group, part)| (group, part.clone())).collect();
-            let part = match best(&*changes, groups, &FeedRange::full()).await? {
+            let part = match best(&*changes, &standing.groups, &FeedRange::full()).await? {
                 Some(part) => part,
                 None => super::by_newest(FeedRange::full(), newest),
             };
-            let mut blind_spots = removals::blind_spots(&*changes).await?;
-            blind_spots.holes.extend(gaps.into_iter().map(|(_, gap)| gap));
-            Ok(Frontier { parts: vec![part], problems, blind_spots, made_again: Vec::new() })
+            // Read after the checkpoints: a follower's gap is noted before it counts.
+            let noted = removals::read(&*changes).await?;
+            let mut gaps = Gaps::of(&noted.gaps, &followers, None);
+            gaps.look(&standing, &part);
+            let (gaps, blind) = gaps.end();
+            let mut blind_spots = removals::blind_spots_of(&noted.without_gaps(), &*changes).await?;
+            blind_spots.holes.extend(blind);
+            let parts = vec![part];
+            Ok(Frontier { parts, problems, blind_spots, made_again: Vec::new(), gaps, trigger: None })
         }
         .boxed()
     }

@@ -25,7 +25,7 @@ use crate::{
 /// When the leases in all-versions mode of a container were made, by its id; `None` when there are none, or no document
 /// says so. Nobody knows which functions write this history, and the first of them may: then nothing was passed over
 /// when the others began.
-fn begun(leases: &[Lease], source: &str) -> Option<i64> {
+pub(super) fn begun(leases: &[Lease], source: &str) -> Option<i64> {
     let groups: BTreeMap<&str, Option<i64>> =
         of_source(leases, source).map(|lease| (lease.group(), lease.begun)).collect();
     groups.into_values().min().flatten()

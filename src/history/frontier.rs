@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::{
     reading::LiveContainer,
-    removals::{BlindSpots, MadeAgain},
+    removals::{BlindSpots, Gap, MadeAgain},
 };
 use crate::{
     change::{
@@ -91,8 +91,21 @@ pub struct PendingChange {
     pub ts: i64,
 }
 
-/// How far a history is known to be complete.
-#[derive(Debug, Clone)]
+/// What has become of the changes of a [`Gap`]. Ordered: of the parts of the key space, the worst decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// A reader that stood there has delivered all of them.
+    Delivered,
+    /// A reader stands before them, and can go on.
+    Awaited,
+    /// The readers cannot be asked now.
+    Unknown,
+    /// No reader has delivered them, or can.
+    Lost,
+}
+
+/// How far a history is known to be complete; by default, nothing is known.
+#[derive(Debug, Clone, Default)]
 pub struct Frontier {
     /// The parts, in order.
     pub parts: Vec<Part>,
@@ -102,6 +115,10 @@ pub struct Frontier {
     pub blind_spots: BlindSpots,
     /// The containers so far, when there was one before today's.
     pub made_again: Vec<MadeAgain>,
+    /// The times before followers began. Those whose changes are not known to arrive are blind spots, too.
+    pub gaps: Vec<(Gap, Fate)>,
+    /// When the trigger began that delivers every version of all documents, epoch seconds; `None` when there is none.
+    pub trigger: Option<i64>,
 }
 
 /// How far the history reaches for one document.

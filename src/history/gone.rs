@@ -124,6 +124,8 @@ impl<'a> DeleteSearch<'a> {
         gone.retain_mut(|(one, why)| {
             let reach = reach(one);
             if *why == UnknownDelete::Overwritten && !reach.sees_deletes {
+                // The feed was not read in order when the moment is in a hole.
+                one.lost = reach.blind_spots.hole_at(at).map(|_| UnknownDelete::Overwritten);
                 return false;
             }
             one.lost = match reach.is_latest {

@@ -33,7 +33,6 @@ use crate::{
         live::{LiveDetail, look_at},
         odd_records,
         reading::WhichEnd as End,
-        removals::BlindSpots,
         scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope, facts_of_id},
         version::named,
     },
@@ -119,12 +118,7 @@ pub async fn plan(
     let moment = request.state.last_moment().filter(|_| from_history);
     let frontier = match moment {
         Some(moment) => reach(moment, request.wait, &limiter, cx).await?,
-        None => Frontier {
-            parts: Vec::new(),
-            problems: Vec::new(),
-            blind_spots: BlindSpots::NOTHING,
-            made_again: Vec::new(),
-        },
+        None => Frontier::default(),
     };
     let beyond = moment.is_some_and(|moment| !frontier.covers(moment));
     let head = PlanHead {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::captured::{action, next_second};
 use crate::support::{Handler as Process, TestApp, eventually};
 
-async fn trigger(app: &TestApp, handler: &Process) -> Trigger {
+pub(super) async fn trigger(app: &TestApp, handler: &Process) -> Trigger {
     let mut options = TriggerOptions::new(app.folder.path().to_owned());
     options.handler = HandlerProgram::Running(handler.url("").parse().unwrap());
     options.binding = Some(FunctionBinding::capture_changes(&[]));
@@ -38,7 +38,7 @@ async fn captured(trigger: Trigger) {
     trigger.stop().await;
 }
 
-async fn lose(app: &TestApp) {
+pub(super) async fn lose(app: &TestApp) {
     let leases = app.cosmos.container("dev", "leases").await.unwrap();
     for lease in leases.query_all("SELECT * FROM c", &[], None).await.unwrap() {
         let lease: Value = serde_json::from_str(lease.get()).unwrap();

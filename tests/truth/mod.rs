@@ -5,6 +5,7 @@ mod beside;
 mod captured;
 mod claims;
 mod counted;
+mod gaps;
 mod holes;
 mod holes_in_lives;
 mod lease_holes;

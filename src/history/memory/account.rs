@@ -126,6 +126,8 @@ impl Account for MemoryAccount {
                 problems: Vec::new(),
                 blind_spots: removals::blind_spots(&changes).await?,
                 made_again,
+                gaps: Vec::new(),
+                trigger: None,
             })
         }
         .boxed()

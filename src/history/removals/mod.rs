@@ -3,20 +3,19 @@
 //! that there was no document before, a plan would rely on a saved version that was pruned, and a version that arrives
 //! late would prove that its document is alive.
 
+mod blind_spots;
+
 use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    as_of::{AsOf, State},
-    reading::{AxisEnd, HistoryReader, WhichEnd},
-};
+pub use self::blind_spots::{BlindSpots, MadeAgain, blind_spots, blind_spots_of, doubt, made_again};
+use super::reading::HistoryReader;
 use crate::{
     change::{
         record::{ORIGINAL_ID, layout::key_of_other},
         time::PointInTime,
-        version::container_of,
     },
     cosmos::{Disposition, Failure, Items, RETRY_TIMEOUT, Retry, Status},
 };
@@ -42,6 +41,9 @@ pub struct Removals {
     /// The times in which nobody captured every version of all documents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holes: Vec<Hole>,
+    /// The times before followers began, in which others captured, and may not have delivered everything yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
     /// When the trigger began, with leases that were made anew, in order: what was written before, and was not captured
     /// by then, was passed over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -55,6 +57,26 @@ pub struct Begun {
     pub at: i64,
     /// A second by which each of them had a position, from which the trigger goes on whatever happens.
     pub until: Option<i64>,
+}
+
+/// The time before a follower began: readers that stood there were to deliver its changes. Nothing looks missing when
+/// they never do, since the history goes on with what the follower delivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Up to and including this second, epoch seconds, the history has everything.
+    pub after: i64,
+    /// From this second on the follower delivers everything.
+    pub before: i64,
+    /// When the trigger began that stood there, epoch seconds; `None` when none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<i64>,
+}
+
+impl Gap {
+    /// The time in which changes are missing when nobody delivers them.
+    pub fn hole(&self) -> Hole {
+        Hole { after: Some(self.after), before: self.before }
+    }
 }
 
 /// A time in which changes were missed: no reader of every version was there.
@@ -94,9 +116,18 @@ impl Hole {
 }
 
 impl Removals {
-    /// The times about which such a history proves nothing, but for when it begins.
+    /// The times about which such a history proves nothing, but for when it begins; as long as no reader was asked what
+    /// it still delivers.
     pub fn blind_spots(&self) -> BlindSpots {
-        BlindSpots { dropped_before: self.dropped_before, holes: self.holes.clone(), begins: None }
+        let gaps = self.gaps.iter().map(Gap::hole);
+        let holes = joined(self.holes.iter().copied().chain(gaps).collect());
+        BlindSpots { dropped_before: self.dropped_before, holes, begins: None }
+    }
+
+    /// The same for those who ask the readers what becomes of the gaps.
+    #[must_use]
+    pub fn without_gaps(&self) -> Self {
+        Self { gaps: Vec::new(), ..self.clone() }
     }
 
     /// Combines both.
@@ -109,13 +140,29 @@ impl Removals {
             }
         }
         self.begun.sort_unstable_by_key(|begun| begun.at);
+        let new = more.gaps.into_iter().filter(|gap| !self.gaps.contains(gap));
+        let new: Vec<Gap> = new.collect();
+        self.gaps.extend(new);
+        // Of too many for a small item, nobody looks any more what becomes of the first ones.
+        let too_many = self.gaps.len().saturating_sub(MOST);
+        self.holes.extend(self.gaps.drain(..too_many).map(|gap| gap.hole()));
         Self {
             at: self.at.max(more.at),
             dropped_before: self.dropped_before.max(more.dropped_before),
             pruned_before: self.pruned_before.max(more.pruned_before),
             holes: joined(self.holes),
+            gaps: self.gaps,
             begun: self.begun,
         }
+    }
+
+    /// The same once it is known what has become of some gaps: all changes of the first were delivered, and those of the
+    /// others never will be.
+    fn settled(mut self, delivered: &[Gap], lost: &[Gap]) -> Self {
+        let holes = lost.iter().filter(|gap| self.gaps.contains(gap)).map(Gap::hole);
+        self.holes = joined(self.holes.iter().copied().chain(holes).collect());
+        self.gaps.retain(|gap| !delivered.contains(gap) && !lost.contains(gap));
+        self
     }
 }
 
@@ -141,81 +188,6 @@ async fn stored(changes: &dyn Items) -> Result<Option<Item>, Failure> {
     let text = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.read(&key, ID)).await?;
     let item = text.map(|text| serde_json::from_str(&text)).transpose();
     item.map_err(|e| Failure::invalid("read history".into(), format!("the item {ID} is not understood: {e}")))
-}
-
-/// The times about which a history proves nothing, though nothing in it looks missing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlindSpots {
-    /// Documents that had been deleted before this second may have been removed with all their versions.
-    pub dropped_before: Option<i64>,
-    /// The times in which nobody captured every version of all documents.
-    pub holes: Vec<Hole>,
-    /// The first change that came from a feed of every version. What was deleted before may be in no version at all.
-    pub begins: Option<i64>,
-}
-
-/// One of the containers with a common name that a history has versions of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MadeAgain {
-    /// Its identity.
-    pub container: u64,
-    /// Its first version, epoch seconds: the container before had been deleted by then.
-    pub since: i64,
-}
-
-impl BlindSpots {
-    /// The hole that a moment lies in.
-    pub fn hole_at(&self, at: PointInTime) -> Option<&Hole> {
-        self.holes.iter().find(|hole| hole.has(at.seconds()))
-    }
-
-    /// For a store of versions that has everything there is.
-    pub const NOTHING: Self = Self { dropped_before: None, holes: Vec::new(), begins: None };
-}
-
-/// Reads the times about which a history proves nothing.
-///
-/// # Errors
-/// When the service refuses.
-pub async fn blind_spots(changes: &dyn HistoryReader) -> Result<BlindSpots, Failure> {
-    blind_spots_of(&read(changes).await?, changes).await
-}
-
-/// The same, when what was removed was read already.
-///
-/// # Errors
-/// When the service refuses.
-pub async fn blind_spots_of(removed: &Removals, changes: &dyn HistoryReader) -> Result<BlindSpots, Failure> {
-    let begins = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(WhichEnd::OldestOfAll)).await?;
-    Ok(BlindSpots { begins: begins.map(|end| end.ts), ..removed.blind_spots() })
-}
-
-/// Reads which containers a history has versions of, newest first; none when it only has those of `source`, today's, or
-/// its id is malformed. Without a source, because it is gone, none when there is only one. Each container was created
-/// after the one before was gone. So, starting from the newest version of all, the first version of each leads to the
-/// newest of the one before.
-///
-/// # Errors
-/// When the service refuses.
-pub async fn made_again(changes: &dyn HistoryReader, source: Option<&str>) -> Result<Vec<MadeAgain>, Failure> {
-    let end = async |which| Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(which)).await;
-    let of = |end: Option<AxisEnd>| container_of(&end?.rid?);
-    let mut all: Vec<MadeAgain> = Vec::new();
-    let mut next = end(WhichEnd::Newest).await?;
-    let Some(last) = source.map_or_else(|| of(next.clone()), container_of) else { return Ok(all) };
-    if of(end(WhichEnd::Oldest).await?) == Some(last) {
-        return Ok(all);
-    }
-    while let Some(container) = of(next) {
-        let Some(first) = end(WhichEnd::OldestOf(container)).await? else { break };
-        // Two containers that write at the same time do not follow each other.
-        if all.iter().any(|known| known.container == container) {
-            break;
-        }
-        all.push(MadeAgain { container, since: first.ts });
-        next = end(WhichEnd::NewestBefore(first.ts)).await?;
-    }
-    Ok(all)
 }
 
 /// Notes that records from before a second are about to be removed, and whole documents from before another, by the
@@ -251,14 +223,35 @@ pub async fn note_begun(changes: &dyn Items, begun: Begun) -> Result<(), Failure
     add(changes, Removals { begun: vec![begun], ..Removals::default() }).await
 }
 
-/// Adds to the item what it does not say yet, if anything; somebody else may be doing so at the same time.
+/// Notes the time before a follower began, by the account's clock.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn note_gap(changes: &dyn Items, gap: Gap) -> Result<(), Failure> {
+    add(changes, Removals { gaps: vec![gap], ..Removals::default() }).await
+}
+
+/// Notes what has become of gaps: all changes of the first were delivered, and those of the others never will be.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn settle(changes: &dyn Items, delivered: &[Gap], lost: &[Gap]) -> Result<(), Failure> {
+    edit(changes, |known| known.settled(delivered, lost)).await
+}
+
+/// Adds to the item what it does not say yet, if anything.
 async fn add(changes: &dyn Items, more: Removals) -> Result<(), Failure> {
+    edit(changes, |known| known.and(more.clone())).await
+}
+
+/// Edits the item, if that changes anything; somebody else may be doing so at the same time.
+async fn edit(changes: &dyn Items, edited: impl Fn(Removals) -> Removals) -> Result<(), Failure> {
     let key = key_of_other(changes.key_paths(), GROUP, ID);
     let retry = Retry::for_at_most(RETRY_TIMEOUT);
     loop {
         let known = stored(changes).await?;
         let before = known.as_ref().map(|item| item.mark.clone()).unwrap_or_default();
-        let mark = before.clone().and(more.clone());
+        let mark = edited(before.clone());
         if mark == before {
             return Ok(());
         }
@@ -278,70 +271,11 @@ async fn add(changes: &dyn Items, more: Removals) -> Result<(), Failure> {
     }
 }
 
-/// Why a document may have been different at a moment than its versions say: it may have been deleted and removed
-/// together with its delete; or its delete was never captured; or its container was gone by then. Whether it is live
-/// does not matter here.
-pub fn doubt(known: &AsOf<'_>, blind_spots: &BlindSpots, made_again: &[MadeAgain]) -> Option<String> {
-    const DROPPED: &str = "deleted documents of that time were dropped from the history (prune --drop-deleted)";
-    if let Some(begins) = blind_spots.begins.filter(|begins| known.created_later() && known.at.seconds() < *begins) {
-        return Some(format!(
-            "was created later, but every version is in the history only from {} on: whether it existed before is not known",
-            PointInTime::from_epoch(begins)
-        ));
-    }
-    if let State::NotYet { earliest } = known.state
-        && known.created_later()
-        && blind_spots.begins.is_none()
-        && earliest.is_filtered()
-    {
-        return Some(
-            "was created later, but only what passed a filter is in the history: whether it existed before is not known"
-                .into(),
-        );
-    }
-    if let State::Document(version) = &known.state
-        && let Some(later) = made_again.iter().find(|other| {
-            version.is_of_another(Some(other.container)) && (version.ts..=known.at.seconds()).contains(&other.since)
-        })
-    {
-        return Some(format!(
-            "its container was deleted, and made again before {}: it was not there any more",
-            PointInTime::from_epoch(later.since)
-        ));
-    }
-    if let Some(hole) = blind_spots.hole_at(known.at) {
-        // A life may be missing with its beginning and its end.
-        let was = match known.state {
-            State::NotYet { .. } if known.created_later() => Some("was created later"),
-            State::Deleted(_) => Some("was deleted by then"),
-            _ => None,
-        };
-        if let Some(was) = was {
-            return Some(format!("{was}, but {hole}: whether it existed in between is not known"));
-        }
-    }
-    if let State::Document(version) = known.state
-        && version.is_native
-        && let Some(hole) = blind_spots.holes.iter().find(|hole| hole.may_follow(version.ts, known.at))
-    {
-        return Some(format!("{hole}: whether it was changed or deleted before the point in time is not known"));
-    }
-    let before = blind_spots.dropped_before?;
-    match known.state {
-        // It arrived late: what had followed it was gone by then.
-        State::Document(version) if known.next.is_none() && !version.is_live() && version.ts < before => {
-            Some(format!("{DROPPED}: it may have been deleted before the point in time"))
-        }
-        State::NotYet { .. } if known.created_later() && known.at.seconds() < before => {
-            Some(format!("was created later, but {DROPPED}: whether it existed before is not known"))
-        }
-        _ => None,
-    }
-}
+/// The most holes and gaps in the item, which is small.
+const MOST: usize = 100;
 
-/// The same times, in order, with those that touch as one. Of too many for a small item, the first are one.
+/// The same times, in order, with those that touch as one. Of too many, the first are one.
 fn joined(mut holes: Vec<Hole>) -> Vec<Hole> {
-    const MOST: usize = 100;
     holes.retain(|hole| hole.after < Some(hole.before));
     holes.sort_unstable_by_key(|hole| hole.after);
     let mut joined: Vec<Hole> = Vec::new();
@@ -385,6 +319,27 @@ mod tests {
         let all = [(9, None), (5, Some(6)), (9, Some(12)), (5, None), (9, Some(20))];
         let all = all.into_iter().fold(Removals::default(), |all, (at, until)| all.and(mark(at, until)));
         assert_eq!(all.begun, [Begun { at: 5, until: Some(6) }, Begun { at: 9, until: Some(12) }]);
+    }
+
+    #[test]
+    fn a_gap_counts_as_a_hole_until_its_changes_were_delivered() {
+        let gap = |after, trigger| Gap { after, before: after + 5, trigger };
+        let (one, other) = (gap(10, None), gap(30, Some(4)));
+        let noted = [one, other, one]
+            .into_iter()
+            .fold(Removals::default(), |all, gap| all.and(Removals { gaps: vec![gap], ..Removals::default() }));
+        assert_eq!(noted.gaps, [one, other]);
+        assert_eq!(noted.blind_spots().holes, [one.hole(), other.hole()]);
+        let settled = noted.clone().settled(&[one], &[]);
+        assert_eq!((settled.blind_spots().holes, settled.holes.as_slice()), (vec![other.hole()], &[][..]));
+        let lost = noted.settled(&[one], &[other, other]);
+        assert_eq!((lost.holes.as_slice(), lost.gaps.as_slice()), (&[other.hole()][..], &[][..]));
+        // Whoever comes late has nothing to say.
+        assert_eq!(lost.clone().settled(&[other], &[one]), lost);
+        let many = (0..150).fold(Removals::default(), |all, n| {
+            all.and(Removals { gaps: vec![gap(n * 10, None)], ..Removals::default() })
+        });
+        assert_eq!((many.gaps.len(), many.holes.len()), (MOST, 50));
     }
 
     #[test]

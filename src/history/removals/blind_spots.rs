@@ -1,0 +1,147 @@
+//! The times about which a history proves nothing, and the doubt that they cast on what it says of a document.
+
+use super::{Hole, Removals, read};
+use crate::{
+    change::{time::PointInTime, version::container_of},
+    cosmos::{Failure, RETRY_TIMEOUT, Retry},
+    history::{
+        as_of::{AsOf, State},
+        reading::{AxisEnd, HistoryReader, WhichEnd},
+    },
+};
+
+/// The times about which a history proves nothing, though nothing in it looks missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BlindSpots {
+    /// Documents that had been deleted before this second may have been removed with all their versions.
+    pub dropped_before: Option<i64>,
+    /// The times in which nobody captured every version of all documents.
+    pub holes: Vec<Hole>,
+    /// The first change that came from a feed of every version. What was deleted before may be in no version at all.
+    pub begins: Option<i64>,
+}
+
+/// One of the containers with a common name that a history has versions of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MadeAgain {
+    /// Its identity.
+    pub container: u64,
+    /// Its first version, epoch seconds: the container before had been deleted by then.
+    pub since: i64,
+}
+
+impl BlindSpots {
+    /// The hole that a moment lies in.
+    pub fn hole_at(&self, at: PointInTime) -> Option<&Hole> {
+        self.holes.iter().find(|hole| hole.has(at.seconds()))
+    }
+
+    /// For a store of versions that has everything there is.
+    pub const NOTHING: Self = Self { dropped_before: None, holes: Vec::new(), begins: None };
+}
+
+/// Reads the times about which a history proves nothing.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn blind_spots(changes: &dyn HistoryReader) -> Result<BlindSpots, Failure> {
+    blind_spots_of(&read(changes).await?, changes).await
+}
+
+/// The same, when what was removed was read already.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn blind_spots_of(removed: &Removals, changes: &dyn HistoryReader) -> Result<BlindSpots, Failure> {
+    let begins = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(WhichEnd::OldestOfAll)).await?;
+    Ok(BlindSpots { begins: begins.map(|end| end.ts), ..removed.blind_spots() })
+}
+
+/// Reads which containers a history has versions of, newest first; none when it only has those of `source`, today's, or
+/// its id is malformed. Without a source, because it is gone, none when there is only one. Each container was created
+/// after the one before was gone. So, starting from the newest version of all, the first version of each leads to the
+/// newest of the one before.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn made_again(changes: &dyn HistoryReader, source: Option<&str>) -> Result<Vec<MadeAgain>, Failure> {
+    let end = async |which| Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(which)).await;
+    let of = |end: Option<AxisEnd>| container_of(&end?.rid?);
+    let mut all: Vec<MadeAgain> = Vec::new();
+    let mut next = end(WhichEnd::Newest).await?;
+    let Some(last) = source.map_or_else(|| of(next.clone()), container_of) else { return Ok(all) };
+    if of(end(WhichEnd::Oldest).await?) == Some(last) {
+        return Ok(all);
+    }
+    while let Some(container) = of(next) {
+        let Some(first) = end(WhichEnd::OldestOf(container)).await? else { break };
+        // Two containers that write at the same time do not follow each other.
+        if all.iter().any(|known| known.container == container) {
+            break;
+        }
+        all.push(MadeAgain { container, since: first.ts });
+        next = end(WhichEnd::NewestBefore(first.ts)).await?;
+    }
+    Ok(all)
+}
+
+/// Why a document may have been different at a moment than its versions say: it may have been deleted and removed
+/// together with its delete; or its delete was never captured; or its container was gone by then. Whether it is live
+/// does not matter here.
+pub fn doubt(known: &AsOf<'_>, blind_spots: &BlindSpots, made_again: &[MadeAgain]) -> Option<String> {
+    const DROPPED: &str = "deleted documents of that time were dropped from the history (prune --drop-deleted)";
+    if let Some(begins) = blind_spots.begins.filter(|begins| known.created_later() && known.at.seconds() < *begins) {
+        return Some(format!(
+            "was created later, but every version is in the history only from {} on: whether it existed before is not known",
+            PointInTime::from_epoch(begins)
+        ));
+    }
+    if let State::NotYet { earliest } = known.state
+        && known.created_later()
+        && blind_spots.begins.is_none()
+        && earliest.is_filtered()
+    {
+        return Some(
+            "was created later, but only what passed a filter is in the history: whether it existed before is not known"
+                .into(),
+        );
+    }
+    if let State::Document(version) = &known.state
+        && let Some(later) = made_again.iter().find(|other| {
+            version.is_of_another(Some(other.container)) && (version.ts..=known.at.seconds()).contains(&other.since)
+        })
+    {
+        return Some(format!(
+            "its container was deleted, and made again before {}: it was not there any more",
+            PointInTime::from_epoch(later.since)
+        ));
+    }
+    if let Some(hole) = blind_spots.hole_at(known.at) {
+        // A life may be missing with its beginning and its end.
+        let was = match known.state {
+            State::NotYet { .. } if known.created_later() => Some("was created later"),
+            State::Deleted(_) => Some("was deleted by then"),
+            _ => None,
+        };
+        if let Some(was) = was {
+            return Some(format!("{was}, but {hole}: whether it existed in between is not known"));
+        }
+    }
+    if let State::Document(version) = known.state
+        && version.is_native
+        && let Some(hole) = blind_spots.holes.iter().find(|hole| hole.may_follow(version.ts, known.at))
+    {
+        return Some(format!("{hole}: whether it was changed or deleted before the point in time is not known"));
+    }
+    let before = blind_spots.dropped_before?;
+    match known.state {
+        // It arrived late: what had followed it was gone by then.
+        State::Document(version) if known.next.is_none() && !version.is_live() && version.ts < before => {
+            Some(format!("{DROPPED}: it may have been deleted before the point in time"))
+        }
+        State::NotYet { .. } if known.created_later() && known.at.seconds() < before => {
+            Some(format!("was created later, but {DROPPED}: whether it existed before is not known"))
+        }
+        _ => None,
+    }
+}
