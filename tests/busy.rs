@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Fault, Kind, Output, TestApp};
+use crate::support::{Fault, Kind, Output, TestApp, moment};
 
 /// Definitions of containers, their partitions and the plans of queries are throttled, too.
 #[tokio::test]
@@ -72,9 +72,14 @@ async fn a_command_that_is_refused_one_of_its_requests_says_what_it_does_not_kno
     app.captured_from_now().await;
     app.put(json!({"id": "a", "pk": "p", "n": 1})).await;
     assert_eq!(app.run(&["backfill", "--all"]).await.code, 0);
+    let before = moment().await;
     app.put(json!({"id": "a", "pk": "p", "n": 2})).await;
-    // Both tell what leases and followers say; each run of a command takes its time.
-    let commands: &[&[&str]] = &[&["coverage"], &["restore", "--all", "--at", "now", "--delete-newer", "--dry-run"]];
+    // All tell what leases and followers say; each run of a command takes its time.
+    let commands: &[&[&str]] = &[
+        &["coverage"],
+        &["restore", "--all", "--at", "now", "--delete-newer", "--dry-run"],
+        &["show", "--id", "a", "--pk", "p", "--at", &before],
+    ];
     // How long ago something was, and what a run took, differs from run to run.
     let is_age = |word: &&str| {
         word.starts_with(|c: char| c.is_ascii_digit())

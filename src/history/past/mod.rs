@@ -63,6 +63,7 @@ use crate::{
     config::Names,
     cosmos::{Disposition, Failure, RuLimiter},
     history::Account,
+    progress::Progress,
 };
 
 /// How many documents are read ahead of the requested one.
@@ -85,6 +86,7 @@ type LiveText = OnceCell<Option<String>>;
 struct Past<'a> {
     account: &'a dyn Account,
     names: &'a Names,
+    progress: &'a dyn Progress,
     changes: Arc<dyn HistoryReader>,
     /// The failure that says it is gone.
     source: Result<Arc<dyn LiveContainer>, Failure>,
@@ -121,8 +123,8 @@ impl<'a> Past<'a> {
                 (ended.first().map(|last| last.container), ended)
             }
         };
-        let (account, names) = (cx.account, cx.names);
-        Ok(Self { account, names, changes, source, pace, frontiers, removed, blind_spots, today, ended })
+        let (account, names, progress) = (cx.account, cx.names, cx.progress);
+        Ok(Self { account, names, progress, changes, source, pace, frontiers, removed, blind_spots, today, ended })
     }
 
     /// A version's text, read when it is not at hand; `None` for a delete, and for a document that was too large for
@@ -144,6 +146,9 @@ impl<'a> Past<'a> {
             return Ok(frontier.clone());
         }
         let frontier = Arc::new(self.account.frontier(self.names, Some(at), &self.pace).await?);
+        if known.is_empty() {
+            frontier.report_problems(self.progress);
+        }
         known.push((at, frontier.clone()));
         Ok(frontier)
     }
