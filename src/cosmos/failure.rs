@@ -122,6 +122,12 @@ impl Failure {
         Self::unsent(context, Disposition::Stale, &message)
     }
 
+    /// Whether no reader can go on from a position that was answered with this. One that is older than what the feed
+    /// still has is answered with 400.
+    pub fn loses_position(&self) -> bool {
+        matches!(self.disposition, Disposition::Poison | Disposition::NotFound)
+    }
+
     /// The next step for a person, if there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self.disposition {

@@ -194,7 +194,7 @@ impl Earlier {
                     feed.next().await.map(drop)
                 };
                 is_readable &= match Retry::for_at_most(RETRY_TIMEOUT).run(read).await {
-                    Err(f) if f.disposition == Disposition::Transient => return Err(f),
+                    Err(f) if !f.loses_position() => return Err(f),
                     read => read.is_ok(),
                 };
             }

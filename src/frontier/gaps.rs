@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use super::probing::Group;
 use crate::{
-    cosmos::{Disposition, Failure},
     follow::Checkpoint,
     history::{
         frontier::{Fate, Part},
@@ -29,12 +28,6 @@ impl Standing<'_> {
         let mut leases = self.groups.iter().filter(|(group, _)| matches!(group, Group::Lease(_))).peekable();
         leases.peek().is_some() && leases.all(|(_, part)| part.as_ref().is_some_and(|part| part.sees_deletes))
     }
-}
-
-/// Whether a reader may go on after it was refused.
-pub(super) fn may_go_on(failure: &Failure) -> bool {
-    // A position that is too old for the feed is answered with 400.
-    !matches!(failure.disposition, Disposition::Poison | Disposition::NotFound)
 }
 
 /// The gaps of a history, and the readers that may have stood there.

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 #[cfg(feature = "mongodb")]
 pub use self::mongo::MongoAccount;
 use self::{
-    gaps::{Gaps, Standing, may_go_on},
+    gaps::{Gaps, Standing},
     leases::{Lease, leases},
     probing::{FeedReader, Group, probe},
 };
@@ -70,7 +70,7 @@ pub async fn read(
                 Ok(part) => part,
                 Err(e) => {
                     problems.push(format!("where {} stands in feed range {common} is not known: {e}", reader.group));
-                    if may_go_on(&e) {
+                    if !e.loses_position() {
                         standing.unasked.insert(&reader.group, None);
                     }
                     None
