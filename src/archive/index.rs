@@ -75,7 +75,7 @@ impl ReadCounts {
         });
         let of = documents.map_or_else(String::new, |n| format!("{} of ", count_of(n, "document")));
         let found = format!("{of}{} in the archive", count_of(self.events, "version"));
-        passed_over.into_iter().chain(others).chain([found]).collect()
+        passed_over.into_iter().chain(others).chain(cut_off).chain([found]).collect()
     }
 }
 
@@ -88,23 +88,31 @@ pub(super) struct Reading<C> {
 }
 
 impl<C: Collect> Reading<C> {
+    /// Files that end in the middle of a line.
+    pub cut_off: u64,
     /// Adds all events of a file.
     pub(super) fn add_all(&mut self, name: &str, kind: FileKind, input: impl BufRead) -> Result<(), Damage> {
         let file: Arc<str> = name.into();
         self.counts.files += 1;
-        each_event(name, kind, input, |line, text| {
+        let cut_off = each_event(name, kind, input, |line, text| {
             let head = EventHead::read(&file, line, text)?;
             let is_of_other = head.is_of_other(self.ns.as_deref());
             if head.is_bare() || is_of_other {
                 self.counts.others += 1;
                 for end in CollectionEnd::of(&head).filter(|end| self.ns.as_deref().is_none_or(|own| own == &*end.ns)) {
+        let cut_off = (self.cut_off > 0).then(|| {
+            let lines = count_of(self.cut_off, "last line");
+            format!("{lines} passed over: cut off, as when a follower is killed, which writes them again")
+        });
                     self.into.end(end);
                 }
                 return Ok(true);
             }
             self.counts.events += 1;
             self.into.add(&file, line, &head).map(|()| true)
-        })
+        })?;
+        self.counts.cut_off += u64::from(cut_off);
+        Ok(())
     }
 }
 
