@@ -63,6 +63,27 @@ async fn redacted_fields_are_in_no_record_however_their_document_was_delivered()
     );
 }
 
+/// Loaded again, a part would replace the whole document. While the version is live, all of it is known.
+#[tokio::test]
+async fn a_backup_of_a_moment_has_no_part_of_a_document() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[("REWIND_REDACT", "/ssn")]).await;
+    for id in ["changes", "stays"] {
+        let item = app.put(json!({"id": id, "pk": "p", "ssn": format!("SECRET-{id}")})).await;
+        assert_eq!(handler.deliver(&[item]).await.0, 200);
+    }
+    let at = crate::support::moment().await;
+    let later = app.put(json!({"id": "changes", "pk": "p", "ssn": "new"})).await;
+    assert_eq!(handler.deliver(&[later]).await.0, 200);
+    let file = app.folder.path().join("backup.jsonl");
+    let output = app.run(&["backup", "--all", "--at", &at, "--out", file.to_str().unwrap()]).await;
+    assert_eq!(output.code, 3, "{output:?}");
+    assert!(output.stderr.contains("document \"changes\" (p): the history holds only a part"), "{output:?}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let documents: Vec<&str> = text.lines().filter(|line| !line.contains("_backup")).collect();
+    assert!(documents.len() == 1 && documents[0].contains("SECRET-stays"), "{text}");
+}
+
 #[tokio::test]
 async fn a_wrong_setting_stops_the_start_and_is_named_with_the_fix() {
     let app = TestApp::start().await;

@@ -66,10 +66,9 @@ async fn loading_a_folder_restores_the_newest_version_of_each_document() {
     std::fs::write(app.folder.path().join("archive/README.txt"), "notes").unwrap();
     let output = load(&app, "archive", &[]).await;
     assert_eq!((output.code, figures(&output)), (0, [12, 12, 0, 0, 0]), "{output:?}");
-    assert!(
-        output.stderr.contains("1 file passed over") && output.stderr.contains("12 documents of 40 versions"),
-        "{output:?}"
-    );
+    for line in ["1 file passed over", "1 last line passed over: cut off", "12 documents of 40 versions"] {
+        assert!(output.stderr.contains(line), "{output:?}");
+    }
     assert_eq!(live(&app).await, before);
     assert_eq!(figures(&load(&app, "archive", &[]).await), [0, 0, 0, 12, 0]);
     assert_eq!(figures(&load(&app, "archive", &["--mode", "upsert"]).await), [12, 0, 12, 0, 0]);

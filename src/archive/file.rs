@@ -50,13 +50,14 @@ pub fn events_in(name: &str, bytes: &[u8]) -> Result<Vec<(u64, Event<'static>)>,
     Ok(events)
 }
 
-/// Passes on the events of a file with their lines (0 when the file is a single event), until `each` returns false.
+/// Passes on the events of a file with their lines (0 when the file is a single event), until `each` returns false. Says
+/// whether its last line is cut off and was passed over.
 pub(super) fn each_event(
     name: &str,
     kind: FileKind,
     mut input: impl BufRead,
     mut each: impl FnMut(u64, &[u8]) -> Result<bool, Damage>,
-) -> Result<(), Damage> {
+) -> Result<bool, Damage> {
     if kind == FileKind::Gzip {
         let expanded = BufReader::with_capacity(1 << 16, MultiGzDecoder::new(input));
         return each_event(name, FileKind::Lines, Box::new(expanded) as Box<dyn BufRead + '_>, each);
@@ -76,10 +77,10 @@ pub(super) fn each_event(
             return Err(Damage::new(place(name, line), Problem::TooLong));
         }
         if kind == FileKind::One {
-            return each(0, &text).map(drop);
+            return each(0, &text).map(|_| false);
         }
         if read == 0 {
-            return Ok(());
+            return Ok(false);
         }
         let event = text.trim_ascii();
         if event.is_empty() {
@@ -87,10 +88,10 @@ pub(super) fn each_event(
         }
         match each(line, event) {
             Ok(true) => {}
-            Ok(false) => return Ok(()),
+            Ok(false) => return Ok(false),
             // A follower that was killed in the middle of a line writes that line again: its page was not acknowledged.
             Err(_) if !text.ends_with(b"\n") && serde_json::from_slice::<serde::de::IgnoredAny>(event).is_err() => {
-                return Ok(());
+                return Ok(true);
             }
             Err(damage) => return Err(damage),
         }

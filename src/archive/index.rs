@@ -16,7 +16,11 @@ use super::{
     get,
     location::Archive,
 };
-use crate::{blob::BlobContainer, change::order::Position, figures::count_of};
+use crate::{
+    blob::BlobContainer,
+    change::{Op, order::Position},
+    figures::count_of,
+};
 
 /// Receives the facts of each event during the first pass.
 pub(super) trait Collect: Send + 'static {
@@ -35,22 +39,43 @@ pub(super) struct CollectionEnd {
     pub(super) lsn: Option<i64>,
     /// The position of the event that ended it.
     pub(super) version: Arc<str>,
+    /// Whether another collection took its name, with documents that no event tells of. They are baselines later, when
+    /// the follower reads them.
+    pub(super) is_replaced: bool,
 }
 
 impl CollectionEnd {
     /// The collections that an event ends, if any.
     fn of(head: &EventHead<'_>) -> impl Iterator<Item = Self> {
-        let names = [&head.ns, &head.to].into_iter().flatten().filter(|_| head.op.ends_collection());
-        names.filter_map(|ns| {
+        let names = [(&head.ns, false), (&head.to, true)].into_iter().filter(|_| head.op.ends_collection());
+        names.filter_map(|(ns, is_replaced)| {
             let version = head.version.as_ref().into();
-            Some(Self { ns: ns.as_ref().into(), ts: head.ts?, lsn: head.lsn, version })
+            Some(Self { ns: ns.as_deref()?.into(), ts: head.ts?, lsn: head.lsn, version, is_replaced })
         })
+    }
+
+    /// What the reading of the documents that came with it is known by.
+    pub(super) fn reading(&self) -> &str {
+        moment_in(&self.version)
     }
 
     /// Its position among the versions of a document.
     pub(super) fn position(&self) -> Position<'_> {
         Position { ts: self.ts, lsn: self.lsn, record_id: &self.version }
     }
+}
+
+/// What a baseline's reading is known by: the moment from which its stream was to go on.
+pub(super) fn reading_of<'a>(head: &'a EventHead<'_>) -> Option<&'a str> {
+    let begun = head.version.rsplit('~').next()?.strip_prefix("base-").filter(|_| head.op == Op::Baseline)?;
+    Some(moment_in(begun))
+}
+
+/// The seconds and the number of the operation at the beginning of a version.
+fn moment_in(version: &str) -> &str {
+    let version = version.rsplit('~').next().unwrap_or_default();
+    let end = version.match_indices('-').nth(1).map_or(version.len(), |(at, _)| at);
+    version.get(..end).unwrap_or_default()
 }
 
 /// Counts of the first pass.
@@ -63,6 +88,8 @@ pub struct ReadCounts {
     pub others: u64,
     /// Files with unknown names.
     pub passed_over: u64,
+    /// Files that end in the middle of a line.
+    pub cut_off: u64,
 }
 
 impl ReadCounts {
@@ -73,9 +100,13 @@ impl ReadCounts {
         let others = (self.others > 0).then(|| {
             format!("{} passed over: of other collections, or without a document", count_of(self.others, "event"))
         });
+        let cut_off = (self.cut_off > 0).then(|| {
+            let lines = count_of(self.cut_off, "last line");
+            format!("{lines} passed over: cut off, as when a follower is killed, which writes them again")
+        });
         let of = documents.map_or_else(String::new, |n| format!("{} of ", count_of(n, "document")));
         let found = format!("{of}{} in the archive", count_of(self.events, "version"));
-        passed_over.into_iter().chain(others).chain([found]).collect()
+        passed_over.into_iter().chain(others).chain(cut_off).chain([found]).collect()
     }
 }
 
@@ -92,7 +123,7 @@ impl<C: Collect> Reading<C> {
     pub(super) fn add_all(&mut self, name: &str, kind: FileKind, input: impl BufRead) -> Result<(), Damage> {
         let file: Arc<str> = name.into();
         self.counts.files += 1;
-        each_event(name, kind, input, |line, text| {
+        let cut_off = each_event(name, kind, input, |line, text| {
             let head = EventHead::read(&file, line, text)?;
             let is_of_other = head.is_of_other(self.ns.as_deref());
             if head.is_bare() || is_of_other {
@@ -104,7 +135,9 @@ impl<C: Collect> Reading<C> {
             }
             self.counts.events += 1;
             self.into.add(&file, line, &head).map(|()| true)
-        })
+        })?;
+        self.counts.cut_off += u64::from(cut_off);
+        Ok(())
     }
 }
 

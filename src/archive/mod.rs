@@ -80,6 +80,9 @@ pub enum NoDocument {
     /// MongoDB did not have the text any more when it was asked for it.
     #[error("has no text: the document was gone when MongoDB was asked for it")]
     Lost,
+    /// The collection that took the name of its own was not read yet.
+    #[error("may be another document: another collection took the name of its own, and was not read by then")]
+    Replaced,
     /// The event had a document in the first pass.
     #[error("has no document any more")]
     Gone,

@@ -13,7 +13,7 @@ use super::{
     Archive, Damage, InputDocument, NoDocument, Problem, ReadCounts, WantedEvent,
     event::EventHead,
     file::FileKind,
-    index::{Collect, CollectionEnd, Reading},
+    index::{Collect, CollectionEnd, Reading, reading_of},
 };
 use crate::change::{knowledge::worth, order::Position, record::RecordFidelity};
 
@@ -25,6 +25,8 @@ enum State {
     Partial,
     /// There was such a version, and nobody knows its text.
     Unknown,
+    /// Another collection took the name of its own, and was not read to its end.
+    Replaced,
 }
 
 /// The newest version of a document so far.
@@ -61,6 +63,8 @@ struct Index {
     /// Each name, stored once.
     collections: BTreeSet<Arc<str>>,
     ends: Vec<CollectionEnd>,
+    /// The readings of collections, and whether the moment lies behind all that is known of them.
+    readings: HashMap<String, bool>,
 }
 
 impl Index {
@@ -89,12 +93,15 @@ impl Index {
         (!names.is_empty()).then(|| Damage::new("it", Problem::MixedUp(names.join(", "))))
     }
 
-    /// Documents that were in a collection when it ended are gone.
+    /// Documents that were in a collection when it ended are gone. Those of the collection that took its name are known
+    /// when it was read.
     fn ended(&mut self) {
         for (place, best) in &mut self.items {
-            let mut ends = self.ends.iter().filter(|end| place.ns.as_ref() == Some(&end.ns));
-            if ends.any(|end| best.position() < end.position()) {
-                best.state = State::Gone;
+            let ends = self.ends.iter().filter(|end| place.ns.as_ref() == Some(&end.ns));
+            let after = ends.filter(|end| best.position() < end.position());
+            if let Some(last) = after.max_by(|left, right| left.position().cmp(&right.position())) {
+                let is_known = !last.is_replaced || self.readings.get(last.reading()) == Some(&true);
+                best.state = if is_known { State::Gone } else { State::Replaced };
             }
         }
     }
@@ -103,6 +110,10 @@ impl Index {
 impl Collect for Index {
     fn add(&mut self, file: &Arc<str>, line: u64, head: &EventHead<'_>) -> Result<(), Damage> {
         let ts = head.time(file, line)?;
+        if let Some(reading) = reading_of(head) {
+            let is_before = self.at.is_none_or(|at| ts <= at);
+            *self.readings.entry(reading.to_owned()).or_insert(true) &= is_before;
+        }
         if self.at.is_some_and(|at| ts > at) {
             return Ok(());
         }
@@ -191,6 +202,7 @@ impl Newest {
                 State::Document => wanted.push(best.place),
                 State::Partial => unusable.push((best.place.place(), NoDocument::Partial)),
                 State::Unknown => unusable.push((best.place.place(), NoDocument::Lost)),
+                State::Replaced => unusable.push((best.place.place(), NoDocument::Replaced)),
                 State::Gone => {}
             }
         }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Archive, Damage, Problem, ReadCounts, WantedEvent,
     event::EventHead,
-    index::{Collect, CollectionEnd},
+    index::{Collect, CollectionEnd, reading_of},
     place,
 };
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
         Op, VersionFidelity, VersionVia,
         key::{ItemKey, PartitionKey},
         knowledge::worth,
+        order::Position,
         record::{RecordFidelity, id_of_place},
         time::PointInTime,
         version::{ArchivePlace, Version},
@@ -81,16 +82,47 @@ impl ArchivedVersions {
         self.places.insert(name, place);
     }
 
-    /// Adds a delete that no event tells of: the document was in a collection when that ended.
-    fn end_with(&mut self, ends: &[CollectionEnd]) {
+    /// Adds the deletes that no event tells of: the document was in a collection when that ended. When another one took
+    /// its name, nobody knows what it had under this id until it was read.
+    fn end_with(&mut self, ends: &[CollectionEnd], readings: &HashMap<String, (i64, Option<i64>)>) {
+        let told = self.versions.len();
         for end in ends {
-            let before = self.versions.iter().filter(|version| version.position() < end.position());
-            let newest = before.max_by(|left, right| left.position().cmp(&right.position()));
-            if newest.is_some_and(|newest| !newest.op.is_some_and(Op::is_tombstone)) {
-                let what = (id_of_place(&self.item.id, &end.version), Op::Delete);
-                self.versions.push(version(&self.item.id, what, (end.ts, end.lsn), None, RecordFidelity::Exact));
+            let Some(newest) = self.newest_before(&end.position()) else { continue };
+            let (op, fidelity) = match (end.is_replaced, newest.op.is_some_and(Op::is_tombstone)) {
+                (false, true) => continue,
+                (false, false) => (Op::Delete, RecordFidelity::Exact),
+                (true, true) => (Op::Create, RecordFidelity::Absent),
+                (true, false) => (Op::Update, RecordFidelity::Absent),
+            };
+            let what = (id_of_place(&self.item.id, &end.version), op);
+            self.versions.push(version(&self.item.id, what, (end.ts, end.lsn), None, fidelity));
+        }
+        for end in ends.iter().filter(|end| end.is_replaced) {
+            let Some((ts, lsn)) = readings.get(end.reading()).copied() else { continue };
+            let (own, name) = (id_of_place(&self.item.id, &end.version), format!("base-{}", end.reading()));
+            let is_read = self.versions.iter().any(|version| version.record_id.contains(&format!("~{name}-")));
+            let what = (id_of_place(&self.item.id, &name), Op::Delete);
+            let delete = version(&self.item.id, what, (ts, lsn), None, RecordFidelity::Exact);
+            let is_unknown = self.newest_before(&delete.position()).is_some_and(|newest| newest.record_id == own);
+            if is_unknown && !is_read && !self.is_there(&delete.position(), told, ends) {
+                self.versions.push(delete);
             }
         }
+    }
+
+    /// Whether the next of the first versions, those that events tell of, shows that the document is there. A reading
+    /// takes its time, and does not have what is deleted meanwhile.
+    fn is_there(&self, at: &Position<'_>, told: usize, ends: &[CollectionEnd]) -> bool {
+        let after = self.versions.iter().take(told).filter(|version| version.position() > *at);
+        after.min_by(|left, right| left.position().cmp(&right.position())).is_some_and(|next| {
+            let is_of_another = ends.iter().any(|end| *at < end.position() && end.position() < next.position());
+            next.op != Some(Op::Create) && !is_of_another
+        })
+    }
+
+    fn newest_before(&self, position: &Position<'_>) -> Option<&Version> {
+        let before = self.versions.iter().filter(|version| version.position() < *position);
+        before.max_by(|left, right| left.position().cmp(&right.position()))
     }
 
     /// The document that was in force at a moment.
@@ -143,6 +175,8 @@ pub struct ArchiveFacts {
     buckets: Vec<Mutex<File>>,
     files: Vec<Arc<str>>,
     ends: Vec<CollectionEnd>,
+    /// When each reading of a collection began.
+    readings: HashMap<String, (i64, Option<i64>)>,
     /// The first change, of any document, that came from a feed of every version.
     pub begins: Option<i64>,
     /// The counts.
@@ -155,6 +189,7 @@ struct Spill {
     buckets: Vec<BufWriter<File>>,
     files: Vec<Arc<str>>,
     ends: Vec<CollectionEnd>,
+    readings: HashMap<String, (i64, Option<i64>)>,
     begins: Option<i64>,
 }
 
@@ -174,6 +209,10 @@ impl Collect for Spill {
         }
         if head.op != Op::Upsert {
             self.begins = Some(self.begins.map_or(ts, |begins| begins.min(ts)));
+        }
+        if let Some(reading) = reading_of(head) {
+            let at = (ts, head.lsn);
+            self.readings.entry(reading.to_owned()).and_modify(|begun| *begun = at.min(*begun)).or_insert(at);
         }
         let item = ItemKey { id: head.id.clone().into_owned(), partition_key };
         if self.only.as_ref().is_some_and(|only| !only.contains(&item)) {
@@ -222,17 +261,16 @@ impl ArchiveFacts {
         let unwritable = |e: io::Error| Damage::new("a temporary file", Problem::Make(e));
         let new = || Ok(BufWriter::with_capacity(1 << 14, tempfile::tempfile()?));
         let buckets = (0..BUCKETS).map(|_| new()).collect::<io::Result<_>>().map_err(unwritable)?;
-        let (spill, counts) = archive
-            .read(Spill { only, components, buckets, files: Vec::new(), ends: Vec::new(), begins: None }, ns)
-            .await?;
-        let buckets: Vec<Mutex<File>> = spill
-            .buckets
+        let (files, ends, readings) = (Vec::new(), Vec::new(), HashMap::new());
+        let spill = Spill { only, components, buckets, files, ends, readings, begins: None };
+        let (spill, counts) = archive.read(spill, ns).await?;
+        let Spill { buckets, files, mut ends, readings, begins, .. } = spill;
+        let buckets: Vec<Mutex<File>> = buckets
             .into_iter()
             .map(|bucket| bucket.into_inner().map(Mutex::new).map_err(|e| unwritable(e.into_error())))
             .collect::<Result<_, _>>()?;
-        let mut ends = spill.ends;
         ends.sort_by(|left, right| left.position().cmp(&right.position()));
-        Ok(Self { archive, buckets, files: spill.files, ends, begins: spill.begins, counts })
+        Ok(Self { archive, buckets, files, ends, readings, begins, counts })
     }
 
     /// The documents, one part at a time. Each document is in exactly one part, which is sorted by id and key.
@@ -259,7 +297,7 @@ impl ArchiveFacts {
             let place = WantedEvent { file: file.clone(), line: fact.line, version: fact.version.as_str().into() };
             of_item.add(fact, place);
         }
-        items.values_mut().for_each(|of_item| of_item.end_with(&self.ends));
+        items.values_mut().for_each(|of_item| of_item.end_with(&self.ends, &self.readings));
         let mut items: Vec<ArchivedVersions> = items.into_values().collect();
         items.sort_by_cached_key(|v| v.item.sort_key());
         Ok(items)

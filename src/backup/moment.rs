@@ -10,7 +10,7 @@ use crate::{
         as_of::Caveat,
         gone::DeleteSearch,
         live::LiveDetail,
-        moment::{DocumentState, Moment, NoText},
+        moment::{DocumentState, InForce, Moment, NoText},
         scan::{PIECE_ROWS, Scan, ScanTexts, Scope},
     },
 };
@@ -55,6 +55,10 @@ impl BackupJob<'_> {
                 match then.choose(found) {
                     DocumentState::Nothing => {}
                     DocumentState::Unknown(doubt) => sink.unknown(&found.item, &doubt, self.step),
+                    // Loaded again, a part would replace the whole document.
+                    DocumentState::Document(InForce { item, part: Some(why), .. }) => {
+                        sink.unknown(&item, why, self.step)
+                    }
                     DocumentState::Document(version) => {
                         sink.count(&version.caveats);
                         chosen.push(version);

@@ -100,6 +100,15 @@ pub fn id_value(text: &str) -> Result<bson::Bson, NoBson> {
     first.and_then(|(_, id)| bson::Bson::try_from(id).ok()).ok_or_else(no_value)
 }
 
+/// The text under which the document is known that another spelling means: `5` for `5.0`, small letters for the digits of
+/// an ObjectId.
+///
+/// # Errors
+/// As [`id_value`].
+pub fn known_as(text: &str) -> Result<String, NoBson> {
+    id::value_of(text).map(|(kind, value)| id::text_of(kind, &value))
+}
+
 /// The BSON value of a member's text, as the only element of a document, without a name.
 ///
 /// # Errors

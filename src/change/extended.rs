@@ -86,6 +86,13 @@ pub fn is_escaped(name: &str) -> bool {
     }
 }
 
+/// A path as people write it, and as it is in the text of a MongoDB document that has another name for its first member.
+pub fn in_texts(path: &[String]) -> Vec<Vec<String>> {
+    let other = path.split_first().filter(|(first, _)| is_escaped(first));
+    let other = other.map(|(first, rest)| [std::slice::from_ref(&escaped(first).into_owned()), rest].concat());
+    [path.to_vec()].into_iter().chain(other).collect()
+}
+
 /// The name that a top-level member of a text has in the MongoDB document.
 pub fn unescaped(name: &str) -> &str {
     name.strip_prefix('~').unwrap_or(name)

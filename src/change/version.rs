@@ -183,7 +183,9 @@ impl Version {
 
     /// Why it cannot stand for the whole document, when [`is_partial`](Self::is_partial) says so.
     pub fn why_partial(&self) -> &'static str {
-        if self.is_absent() {
+        if self.is_absent() && self.via == Some(VersionVia::Archive) {
+            "the archive has nothing of that version: it was gone when MongoDB was asked for it, or came with a renamed collection that was not read by then"
+        } else if self.is_absent() {
             "that version was too large for the history, which has nothing of it (a dead letter may), or gone when MongoDB was asked for it"
         } else {
             "the history holds only a part of that version (follow --fields or --redact)"

@@ -64,6 +64,7 @@ pub async fn run(args: EraseArgs, ui: &Ui) -> Result<Exit, CliError> {
     let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
     let account = AccountSettings::from_settings(&settings)?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;
+    args.connection.check_id(&settings, &args.id)?;
     let open = |text: &String| open_archive("--archive", text, &account.credential);
     let request = Request {
         archives: args.archive.iter().map(open).collect::<Result<_, _>>()?,

@@ -39,6 +39,10 @@ pub(super) fn damaged(flag: &str, damage: &Damage) -> CliError {
             "nothing was written: follow one collection into an archive of its own, or put the documents of one back \
              with restore --from-archive --source mongodb://HOST/ --database NAME --collection NAME",
         ),
+        // Not the archive, but a copy of what is needed of it.
+        Problem::Make(_) | Problem::Write(_) => {
+            Some("nothing was written: make room for temporary files, or name another folder for them with TMPDIR")
+        }
         _ => None,
     };
     if let Some(hint) = hint {

@@ -16,6 +16,18 @@ fn built_without() -> CliError {
     )
 }
 
+#[cfg(not(feature = "mongodb"))]
+fn known_as(_: &str) -> Result<String, CliError> {
+    Err(built_without())
+}
+
+/// The text under which a document is known.
+#[cfg(feature = "mongodb")]
+fn known_as(id: &str) -> Result<String, CliError> {
+    crate::bson_text::known_as(id)
+        .map_err(|e| CliError::usage(format!("--id {id:?}: {e}"), "take the id from what another command shows"))
+}
+
 impl ConnectionArgs {
     /// The same settings for the database and the collection that the flags name. A named container beats the setting.
     pub(super) fn uri<'a>(&'a self, settings: &'a Settings) -> Option<&'a str> {
@@ -72,6 +84,22 @@ impl ConnectionArgs {
                  and erase know MongoDB",
             )),
         }
+    }
+
+    /// Refuses another spelling of an id: nothing is found under it.
+    ///
+    /// # Errors
+    /// When the source is a deployment, where no document is known under this text.
+    pub(super) fn check_id(&self, settings: &Settings, id: &str) -> Result<(), CliError> {
+        if self.mongo_uri(settings)?.is_none() {
+            return Ok(());
+        }
+        let known_as = known_as(id)?;
+        if known_as == id {
+            return Ok(());
+        }
+        let problem = format!("no document of MongoDB is known as {id:?}");
+        Err(CliError::usage(problem, format!("write --id={known_as}: the text of an _id has one spelling")))
     }
 
     /// The followed source.

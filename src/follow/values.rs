@@ -120,10 +120,8 @@ mod plain {
             RawBsonRef::Decimal128(number) => Value::Float(number.to_string().parse().ok()?),
             RawBsonRef::Boolean(flag) => Value::Bool(flag),
             RawBsonRef::Null | RawBsonRef::Undefined => Value::Null,
-            RawBsonRef::DateTime(at) => {
-                time(DateTime::from_timestamp_millis(at.timestamp_millis()), at.timestamp_millis())
-            }
-            RawBsonRef::Timestamp(at) => time(DateTime::from_timestamp(at.time.into(), 0), 0),
+            RawBsonRef::DateTime(at) => time(at.timestamp_millis()),
+            RawBsonRef::Timestamp(at) => time(i64::from(at.time) * 1000),
             RawBsonRef::ObjectId(id) => Value::from(id.to_hex()),
             RawBsonRef::Binary(binary) => Value::Bytes(Arc::new(binary.bytes.to_vec())),
             RawBsonRef::String(text) | RawBsonRef::Symbol(text) | RawBsonRef::JavaScriptCode(text) => Value::from(text),
@@ -143,10 +141,14 @@ mod plain {
         })
     }
 
-    /// A time; one beyond the calendar becomes the end of the calendar.
-    fn time(at: Option<DateTime<Utc>>, milliseconds: i64) -> Value {
-        let end = if milliseconds < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
-        Value::Timestamp(at.unwrap_or(end).fixed_offset())
+    /// About 200,000 years. The library looks whether a result is a time only after it has calculated, and panics beyond
+    /// the calendar, which ends after 262,000 years. What is added at once is at most 292 years.
+    const FARTHEST: i64 = 6_300_000_000_000_000;
+
+    /// A time; one that is farther away from 1970 counts as that far.
+    fn time(milliseconds: i64) -> Value {
+        let at = DateTime::<Utc>::from_timestamp_millis(milliseconds.clamp(-FARTHEST, FARTHEST));
+        at.map_or(Value::Null, |at| Value::Timestamp(at.fixed_offset()))
     }
 }
 

@@ -49,6 +49,8 @@ pub struct InForce {
     pub ts: i64,
     /// The caveats.
     pub caveats: Vec<Caveat>,
+    /// Why its text is not the whole document, where it is not.
+    pub part: Option<&'static str>,
     record_id: String,
     text: Option<String>,
     /// Whether only the live container has it.
@@ -111,16 +113,22 @@ impl<'a> Moment<'a> {
             State::Document(version) if version.is_absent() && (live.is_none() || version.etag.as_deref() != live) => {
                 DocumentState::Unknown(version.why_partial().into())
             }
-            State::Document(version) => DocumentState::Document(InForce {
-                item: found.item.clone(),
-                etag: version.etag.clone(),
-                ts: version.ts,
-                // These documents are live, and the history does not have them.
-                caveats: state.caveats.iter().copied().filter(|caveat| *caveat != Caveat::Absent).collect(),
-                record_id: version.record_id.clone(),
-                text: version.document.clone().filter(|_| !version.is_absent()),
-                is_live: version.is_live() || version.is_absent(),
-            }),
+            State::Document(version) => {
+                // What the history has nothing of, or a part, is whole while it is live.
+                let is_part = version.is_partial();
+                let is_live = version.is_live() || (is_part && live.is_some() && version.etag.as_deref() == live);
+                let counts = |caveat: &Caveat| !(is_live && matches!(caveat, Caveat::Absent | Caveat::Partial));
+                DocumentState::Document(InForce {
+                    item: found.item.clone(),
+                    etag: version.etag.clone(),
+                    ts: version.ts,
+                    caveats: state.caveats.iter().copied().filter(counts).collect(),
+                    part: (is_part && !is_live).then(|| version.why_partial()),
+                    record_id: version.record_id.clone(),
+                    text: version.document.clone().filter(|_| !(is_part && is_live)),
+                    is_live,
+                })
+            }
             State::Deleted(_) => DocumentState::Nothing,
             State::NotYet { .. } if state.created_later() => DocumentState::Nothing,
             State::NotYet { .. } | State::Empty => DocumentState::Unknown("nothing is known of that time".into()),

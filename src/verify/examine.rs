@@ -55,6 +55,10 @@ pub fn examine(found: &ScannedItem, times: AgeLimits) -> Examined {
     };
     let newest = ordered.last().copied();
     match &found.live {
+        Some(_) if newest.is_some_and(is_unnamed_part) => {
+            let detail = "fields were left out or hashed when it was captured: whether it is the version that is live cannot be told";
+            examined.findings.push(Finding { check: Check::Partial, detail: detail.to_owned(), span: None });
+        }
         Some(live) if is_missing(found) => {
             if times.is_young(live.ts) {
                 examined.pending = true;
@@ -108,6 +112,12 @@ pub fn examine(found: &ScannedItem, times: AgeLimits) -> Examined {
         }
     }
     examined
+}
+
+/// Whether a version is a part that does not say of which whole: nothing is derived from a MongoDB document of which
+/// fields are left out, and it has no other etag.
+fn is_unnamed_part(version: &Version) -> bool {
+    version.etag.is_none() && version.is_partial() && !version.is_absent()
 }
 
 /// Whether the newest version is later than the live one. When one of two in the same second has no LSN, nobody knows
@@ -217,6 +227,10 @@ mod tests {
         let mut part = one();
         part[0].fidelity = Some(VersionFidelity::Known(RecordFidelity::Partial));
         assert_eq!(checks(&found(part, Some(("e1", 10))), TIMES), (vec![Check::Partial], false));
+        let mut unnamed = one();
+        unnamed[0].fidelity = Some(VersionFidelity::Known(RecordFidelity::Partial));
+        unnamed[0].etag = None;
+        assert_eq!(checks(&found(unnamed, Some(("e1", 10))), TIMES), (vec![Check::Partial], false));
         let unseen_delete = vec![version("create", 10, Some(1), None), version("create", 20, Some(5), None)];
         assert_eq!(checks(&found(unseen_delete, Some(("e5", 20))), TIMES), (vec![Check::Chain], false));
     }

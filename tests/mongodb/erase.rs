@@ -41,3 +41,27 @@ async fn in_an_archive_of_several_collections_only_the_documents_own_events_are_
     let events = Work::events_in(&back.path("archive").join("events.jsonl"));
     assert_eq!(each(&events, "ns"), ["shop.others"], "{events:?}");
 }
+
+/// Under another spelling nothing is found, and that must not look as if nothing were left.
+#[tokio::test]
+async fn an_id_that_is_spelled_as_no_document_is_known_is_refused_with_the_right_spelling() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    let id = bson::oid::ObjectId::parse_str("abcdef0123456789abcdef01").unwrap();
+    orders.insert_one(doc! { "_id": id }).await.unwrap();
+    orders.insert_one(doc! { "_id": 5 }).await.unwrap();
+    back.capture().await;
+    orders.delete_many(doc! {}).await.unwrap();
+    back.capture().await;
+    let known = id.to_hex();
+    for (id, right) in [(known.to_uppercase().as_str(), known.as_str()), ("5.0", "5"), ("\"x\"", "x")] {
+        let output = back.ends(2, &["erase", "--id", id, "--pk", right, "--yes"]).await;
+        assert!(output.stderr.contains(&format!("--id={right}:")), "{output:?}");
+    }
+    for id in [known.as_str(), "5"] {
+        let output =
+            back.ends(0, &["erase", "--id", id, "--pk", id, "--settle", "1s", "--yes", "--format", "json"]).await;
+        assert_eq!(output.lines()[0]["versions"], 2, "{output:?}");
+    }
+}

@@ -10,6 +10,7 @@ mod clock;
 mod contract;
 mod erase;
 mod errors;
+mod far_dates;
 mod follow;
 mod gone;
 mod ids;

@@ -159,3 +159,50 @@ async fn documents_of_a_renamed_collection_are_captured_under_its_new_name() {
     follow().await;
     assert_eq!((before, told()), (4, 4));
 }
+
+/// Nobody read what came with the first rename: it was gone again with the second one.
+#[tokio::test]
+async fn what_was_in_a_collection_between_two_renames_that_nobody_read_is_unknown() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let client = client(&server.uri()).await;
+    let collection = |name: &str| client.database("shop").collection::<Document>(name);
+    let rename = async |from: &str, to: &str| {
+        let rename =
+            doc! { "renameCollection": format!("shop.{from}"), "to": format!("shop.{to}"), "dropTarget": true };
+        client.database("admin").run_command(rename).await.unwrap();
+    };
+    std::fs::create_dir(back.path("archive")).unwrap();
+    let archive = text(&back.path("archive"));
+    let (sink, checkpoint) = (format!("file:{archive}/events.jsonl"), text(&back.path("checkpoint.json")));
+    let follow = ["follow", "--source", &back.source, "--database", "shop", "--from", "beginning", "--until-caught-up"];
+    let follow = [&follow[..], &["--sink", &sink, "--checkpoint-file", &checkpoint, "--poll", "50"]].concat();
+    let follow = async || assert_eq!(back.run_plain(&follow).await.code, 0);
+    let early = [doc! { "_id": "a", "n": 1 }, doc! { "_id": "b", "n": 1 }];
+    collection("orders").insert_many(&early).await.unwrap();
+    collection("staged").insert_one(doc! { "_id": "a", "n": 2 }).await.unwrap();
+    follow().await;
+    let before = crate::support::moment().await;
+    rename("staged", "orders").await;
+    let between = crate::support::moment().await;
+    rename("orders", "old").await;
+    let gone = crate::support::moment().await;
+    follow().await;
+    let late = [doc! { "_id": "a", "n": 3 }, doc! { "_id": "b", "n": 3 }];
+    collection("orders").insert_many(&late).await.unwrap();
+    let restore = async |code: i32, at: &str| {
+        let args = ["restore", "--from-archive", &archive, "--all", "--at", at, "--delete-newer=300", "--dry-run"];
+        back.ends(code, &args).await.stderr
+    };
+    let plan = restore(0, &before).await;
+    assert!(plan.contains(": 2 restore, 0 recreate, 0 delete, 0 keep, 0 unknown"), "{plan}");
+    let plan = restore(3, &between).await;
+    assert!(plan.contains(": 0 restore, 0 recreate, 0 delete, 0 keep, 2 unknown"), "{plan}");
+    let plan = restore(0, &gone).await;
+    assert!(plan.contains(": 0 restore, 0 recreate, 2 delete, 0 keep, 0 unknown"), "{plan}");
+    for (at, failed) in [(&between, 2), (&gone, 0)] {
+        let load = back.run_plain(&["load", "--archive", &archive, "--at", at, "--format", "json"]).await;
+        let report: serde_json::Value = serde_json::from_str(&load.stdout).unwrap();
+        assert_eq!((&report["written"], &report["failed"]), (&0.into(), &failed.into()), "{load:?}");
+    }
+}

@@ -1,8 +1,9 @@
 //! The sinks of a MongoDB source other than files.
 
 use bson::{Document, doc};
+use serde_json::Value;
 
-use super::{client, each, of, ops, settings};
+use super::{back::Back, client, each, of, ops, settings};
 use crate::support::{TestApp, mongo_server::MongoServer, peers::Azurite, run};
 
 async fn orders(server: &MongoServer) -> mongodb::Collection<Document> {
@@ -127,4 +128,50 @@ async fn redacted_fields_are_not_in_previous_images_or_paths() {
     assert!(changed.contains("\"/mails\"") && changed.contains("\"/n\""), "{changed}");
     let refused = run(folder.path(), &[&args[..], &["--redact", "/_id/ssn"]].concat(), &settings(), "").await;
     assert!(refused.code == 2 && refused.stderr.contains("/_id"), "{refused:?}");
+}
+
+/// A member whose name means something here has another name in the text. It is redacted and kept under its own.
+#[tokio::test]
+async fn a_member_is_redacted_and_kept_by_its_own_name_whatever_its_text_calls_it() {
+    let Some(server) = MongoServer::start() else { return };
+    let source = server.uri();
+    let orders = orders(&server).await;
+    let secrets = ["~x", "_originalId", "$bson", "~"];
+    let mut document = doc! { "_id": "a", "n": 1 };
+    document.extend(secrets.map(|name| (name.to_owned(), doc! { "part": "SECRET" }.into())));
+    let mut redact: Vec<String> = secrets.iter().flat_map(|name| ["--redact".into(), format!("/{name}")]).collect();
+    redact.truncate(7);
+    redact.push("/~/part".into());
+    let only = secrets.map(|name| format!("/{name}")).join(",");
+    for (shape, told) in [(redact.as_slice(), 0), (&["--fields".into(), only], 4)] {
+        let folder = tempfile::tempdir().unwrap();
+        let args: Vec<&str> = args(&source, "stdout").into_iter().chain(shape.iter().map(String::as_str)).collect();
+        let follow = async || run(folder.path(), &args, &settings(), "").await;
+        assert_eq!(follow().await.code, 0);
+        orders.insert_one(&document).await.unwrap();
+        let output = follow().await;
+        assert_eq!((output.code, ops(&output.lines())), (0, vec![("create", "a")]), "{output:?}");
+        assert_eq!(output.stdout.matches("SECRET").count(), told, "{output:?}");
+        orders.delete_one(doc! { "_id": "a" }).await.unwrap();
+    }
+}
+
+/// Nothing in such a record says which document it is a part of.
+#[tokio::test]
+async fn of_documents_that_are_redacted_verify_and_backup_say_that_only_a_part_is_known() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&server).await;
+    orders.insert_one(doc! { "_id": "a", "ssn": "SECRET", "n": 1 }).await.unwrap();
+    let follow = ["follow", "--from", "beginning", "--redact", "/ssn", "--until-caught-up", "--poll", "50"];
+    back.ends(0, &follow).await;
+    let at = crate::support::moment().await;
+    let output = back.ends(3, &["verify", "--grace", "0s", "--format", "json"]).await;
+    let checks: Value = serde_json::from_str(&output.stdout).unwrap();
+    let mut checks = checks["checks"].as_array().unwrap().iter();
+    let mut count = |name: &str| checks.find(|check| check["check"] == name).unwrap()["count"].as_u64();
+    assert_eq!((count("missing"), count("partial")), (Some(0), Some(1)));
+    let output = back.ends(3, &["backup", "--all", "--at", &at, "--out", "backup.jsonl", "--format", "json"]).await;
+    let report: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!((&report["documents"], &report["unknown"]), (&0.into(), &1.into()), "{output:?}");
 }

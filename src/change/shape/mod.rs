@@ -11,7 +11,7 @@ use sha2::Sha256;
 
 use super::{
     edit::quote,
-    extended::{BSON, is_closed},
+    extended::{BSON, in_texts, is_closed},
     key::{KeyPaths, parse_path, render_path},
     pointer,
     raw::RawDocument,
@@ -129,16 +129,18 @@ impl Redactor {
             if needed(&redact.path) {
                 return Err(ShapeError::Needed(render_path(&redact.path)));
             }
-            redacted.add(&redact.path, redact.action);
-            let parts: Vec<String> = redact.path.iter().flat_map(|name| name.split('.')).map(str::to_owned).collect();
-            undotted.add(&parts, redact.action);
+            for path in in_texts(&redact.path) {
+                redacted.add(&path, redact.action);
+                let parts: Vec<String> = path.iter().flat_map(|name| name.split('.')).map(str::to_owned).collect();
+                undotted.add(&parts, redact.action);
+            }
         }
         if key.is_none() && redactions.iter().any(Redact::is_hash) {
             return Err(ShapeError::NoKey);
         }
         let tree = (!fields.is_empty()).then(|| {
             let mut tree = Tree::default();
-            fields.iter().for_each(|path| tree.add(path, Redaction::Drop));
+            fields.iter().flat_map(|path| in_texts(path)).for_each(|path| tree.add(&path, Redaction::Drop));
             paths.segments().iter().for_each(|path| tree.add(path, Redaction::Drop));
             KEPT.iter().chain(&SYSTEM).for_each(|name| tree.add(&[(*name).to_owned()], Redaction::Drop));
             tree
