@@ -15,7 +15,7 @@ mod hash_range;
 mod items;
 mod late;
 mod opening;
-mod own_task;
+pub(crate) mod own_task;
 pub mod provision;
 mod query;
 mod remedy;

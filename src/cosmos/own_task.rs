@@ -1,8 +1,9 @@
-//! Runs requests of the client library in tasks of their own.
+//! Runs requests of a client library in tasks of their own.
 //!
-//! The library holds locks of its caches while it asks the service. Many requests here are parts of streams that read
-//! ahead, and such a stream stands still while its caller asks for something else. If a request stood still with it,
-//! the caller would wait for that lock, and nobody would ever release it.
+//! A library holds something that others need while it asks the service: locks of its caches, or one of a few
+//! connections. Many requests here are parts of streams that read ahead, and such a stream stands still while its
+//! caller asks for something else. If a request stood still with it, the caller would wait for what it holds, and
+//! nobody would ever release that.
 
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
@@ -33,6 +34,6 @@ pub(super) fn ended<T>(task: Result<T, JoinError>) -> Result<T, Failure> {
 ///
 /// # Errors
 /// When the runtime ends.
-pub(super) async fn run<T: Send + 'static>(request: impl Future<Output = T> + Send + 'static) -> Result<T, Failure> {
+pub(crate) async fn run<T: Send + 'static>(request: impl Future<Output = T> + Send + 'static) -> Result<T, Failure> {
     ended(begin(request).await)
 }
