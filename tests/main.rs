@@ -74,3 +74,4 @@ mod simulation;
 mod support;
 mod trust;
 mod truth;
+mod unpolled;

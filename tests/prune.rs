@@ -109,7 +109,7 @@ async fn the_kept_window_has_the_same_answers() {
         assert_eq!(
             life.answers(25).await,
             ["busy", "gone", "again"]
-                .map(|id| (id.to_owned(), json!(["not-yet", null, null])))
+                .map(|id| (id.to_owned(), json!(["unknown", null, null])))
                 .into_iter()
                 .chain(life.answers(25).await.into_iter().skip(3))
                 .collect::<Vec<_>>()

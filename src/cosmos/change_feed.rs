@@ -17,7 +17,7 @@ use azure_data_cosmos_driver::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
-use super::{Container, Failure, FeedPage, FeedRange, HashRange, Status, container::is_the_services};
+use super::{Container, Failure, FeedPage, FeedRange, HashRange, Status, container::is_the_services, own_task};
 use crate::change::{
     key::{KeyPaths, PartitionKey, render_path},
     time::PointInTime,
@@ -105,8 +105,10 @@ impl Container {
 
     /// The physical partitions, in order.
     pub(super) async fn partition_key_ranges(&self, refresh: bool) -> Result<Vec<PartitionKeyRange>, Failure> {
-        let found = self.driver().resolve_all_partition_key_ranges(self.reference(), refresh).await;
-        let found = found.map_err(|e| Failure::from_driver(&e, RANGES.into()))?.unwrap_or_default();
+        let this = self.clone();
+        let resolve = async move { this.driver().resolve_all_partition_key_ranges(this.reference(), refresh).await };
+        let found =
+            own_task::run(resolve).await?.map_err(|e| Failure::from_driver(&e, RANGES.into()))?.unwrap_or_default();
         if found.is_empty() {
             // What the driver returns for a service that did not answer.
             let problem = "the service named no feed range";

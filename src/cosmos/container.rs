@@ -12,12 +12,13 @@ use azure_data_cosmos_driver::{
     options::OperationOptions,
 };
 use bytes::Bytes;
+use futures::FutureExt as _;
 use serde::Deserialize;
-use tokio::sync::OnceCell;
 
 use super::{
-    Cosmos, Failure, HashSpace, Param, Status,
+    Cosmos, Failure, HashSpace, Opening, Param, Status,
     bulk::{Packer, Routes},
+    own_task,
     provision::read_container,
 };
 use crate::change::{
@@ -43,7 +44,7 @@ struct Together {
     /// Whether each read goes alone, because a request with several was refused.
     reads_alone: AtomicBool,
     /// The expiry settings of its definition, read once.
-    default_ttl: OnceCell<Option<i64>>,
+    default_ttl: Opening<Option<i64>>,
 }
 
 impl std::fmt::Debug for Container {
@@ -113,8 +114,9 @@ impl Container {
     /// # Errors
     /// When the definition cannot be read.
     pub async fn default_ttl(&self) -> Result<Option<i64>, Failure> {
-        let read = async || {
-            let found = read_container(&self.cosmos, self.database(), self.name()).await?;
+        let (cosmos, database, name) = (self.cosmos.clone(), self.database().to_owned(), self.name().to_owned());
+        let read = async move {
+            let found = read_container(&cosmos, &database, &name).await?;
             Ok(match found.map(|found| found.default_ttl) {
                 Some(TimeToLive::Seconds(seconds)) => Some(seconds.into()),
                 // A container that is gone has no documents that could expire.
@@ -122,7 +124,7 @@ impl Container {
                 Some(_) => None,
             })
         };
-        self.together.default_ttl.get_or_try_init(read).await.copied()
+        self.together.default_ttl.get(|| read.boxed()).await
     }
 
     /// The connection this container was opened on.
@@ -285,7 +287,9 @@ impl Container {
         operation: CosmosOperation,
         options: OperationOptions,
     ) -> Result<CosmosResponse, Failure> {
-        match self.driver.execute_singleton_operation(operation, options).await {
+        let driver = self.driver.clone();
+        let request = async move { driver.execute_singleton_operation(operation, options).await };
+        match own_task::run(request).await? {
             Ok(response) if !is_the_services(response.headers()) => Err(Failure::of_another(context.into())),
             Ok(response) => {
                 self.cosmos.meter().add(response.headers().request_charge.map_or(0.0, |c| c.value()));

@@ -15,6 +15,7 @@ mod hash_range;
 mod items;
 mod late;
 mod opening;
+pub(crate) mod own_task;
 pub mod provision;
 mod query;
 mod remedy;
@@ -123,8 +124,10 @@ impl Cosmos {
         let context = || format!("open container {database}/{container}");
         let open = async || {
             let driver = self.driver().await?;
-            let reference = driver.resolve_container(database, container, OperationOptions::default()).await;
-            Ok((reference.map_err(|e| Failure::from_driver(&e, context()))?, driver))
+            let (asked, database, container) = (driver.clone(), database.to_owned(), container.to_owned());
+            let resolve =
+                async move { asked.resolve_container(&database, &container, OperationOptions::default()).await };
+            Ok((own_task::run(resolve).await?.map_err(|e| Failure::from_driver(&e, context()))?, driver))
         };
         let (reference, driver) = Retry::for_at_most(RETRY_TIMEOUT).run_answered(&open).await?;
         let key_paths = KeyPaths::parse(reference.partition_key_definition().paths())

@@ -2,14 +2,19 @@
 
 use azure_data_cosmos::{
     FeedScope, Query,
-    feed::QueryPageIterator,
+    error::CosmosError,
+    feed::{QueryFeedPage, QueryPageIterator},
     options::{MaxItemCountHint, QueryOptions},
 };
 use azure_data_cosmos_driver::{models::FeedRange as DriverFeedRange, options::ThrottlingRetryOptions};
 use futures::StreamExt;
 use serde_json::value::RawValue;
 
-use super::{Container, Failure, FeedRange, HashRange, Page, RETRY_TIMEOUT, Retry, Status, container::wire_key};
+use super::{
+    Container, Failure, FeedRange, HashRange, Page, RETRY_TIMEOUT, Retry, Status,
+    container::wire_key,
+    own_task::{self, OwnTask},
+};
 use crate::change::key::PartitionKey;
 
 /// How often a throttled page is requested again before the query fails.
@@ -59,10 +64,16 @@ pub fn sql_path(segments: &[String]) -> String {
     })
 }
 
+type RawPages = QueryPageIterator<Box<RawValue>>;
+/// A page, and what is left of the query.
+type AskedPage = (Option<Result<QueryFeedPage<Box<RawValue>>, CosmosError>>, RawPages);
+
 /// The pages of one query, fetched on demand.
 pub struct Pages {
-    /// `None` when nothing that the query asks about lies in the range.
-    pages: Option<QueryPageIterator<Box<RawValue>>>,
+    /// `None` when nothing that the query asks about lies in the range, and while a page is asked for.
+    pages: Option<RawPages>,
+    /// The page that was asked for. Whoever gave up waiting for it finds it here.
+    asked: Option<OwnTask<AskedPage>>,
     meter: super::RuMeter,
 }
 
@@ -72,7 +83,19 @@ impl Pages {
     /// # Errors
     /// With the service's own message when it refuses the query.
     pub async fn next(&mut self) -> Option<Result<Page, Failure>> {
-        Some(match self.pages.as_mut()?.next().await? {
+        let asked = match &mut self.asked {
+            Some(asked) => asked,
+            None => {
+                let mut pages = self.pages.take()?;
+                self.asked.insert(own_task::begin(async move { (pages.next().await, pages) }))
+            }
+        };
+        let (page, pages) = match own_task::ended(asked.await) {
+            Ok(answer) => answer,
+            Err(failure) => return Some(Err(failure)),
+        };
+        (self.asked, self.pages) = (None, Some(pages));
+        Some(match page? {
             Ok(page) => {
                 let charge = page.headers().request_charge().map(|charge| charge.value());
                 let documents = page.into_items();
@@ -149,7 +172,7 @@ impl Container {
         // A page that fails is asked for again by the client library; what comes before the first one is not.
         let start = || self.start(sql, params, scope.clone(), page_size);
         let pages = Retry::for_at_most(RETRY_TIMEOUT).run_answered(start).await?;
-        Ok(Pages { pages, meter: self.cosmos().meter().clone() })
+        Ok(Pages { pages, asked: None, meter: self.cosmos().meter().clone() })
     }
 
     async fn start(
@@ -161,11 +184,6 @@ impl Container {
     ) -> Result<Option<QueryPageIterator<Box<RawValue>>>, Failure> {
         let fail = |e| Failure::from_driver(&e, "query".into());
         let client = self.cosmos().client().await?;
-        let container = client
-            .database_client(self.database().to_owned())
-            .container_client(self.name().to_owned(), None)
-            .await
-            .map_err(fail)?;
         let mut query = Query::from(sql);
         for param in params {
             query = query
@@ -180,7 +198,12 @@ impl Container {
         if let Some(size) = page_size.and_then(std::num::NonZeroU32::new) {
             options = options.with_max_item_count(MaxItemCountHint::Limit(size));
         }
-        match container.query_items::<Box<RawValue>>(query, scope, Some(options)).await.map_err(fail) {
+        let (database, name) = (self.database().to_owned(), self.name().to_owned());
+        let items = own_task::run(async move {
+            let container = client.database_client(database).container_client(name, None).await?;
+            container.query_items::<Box<RawValue>>(query, scope, Some(options)).await
+        });
+        match items.await?.map_err(fail) {
             // A predicate on the partition key, and a range that does not contain that key.
             Err(nothing) if nothing.status == Status::NOTHING_TO_ASK => Ok(None),
             items => Ok(Some(items?.into_pages())),

@@ -19,7 +19,7 @@ use crate::{
         key::{ItemKey, KeyPaths, PartitionKey},
         plain::plain,
     },
-    cosmos::{Answer, Failure, FeedRange, HashRange, HashSpace, Items, PageStream, Param, Status, Written},
+    cosmos::{Answer, Failure, FeedRange, HashRange, HashSpace, Items, PageStream, Param, Status, Written, own_task},
     history::{
         live::Live,
         predicate::evaluate::Predicate,
@@ -80,13 +80,17 @@ impl MongoCollection {
     async fn find(&self, id: &Bson, session: Option<&mut ClientSession>) -> Result<Option<RawDocumentBuf>, Failure> {
         let fail = |e: mongodb::error::Error| self.fail("read document", &e);
         let filter = doc! { "_id": { "$eq": id.clone() } };
-        let found = self.collection().find(filter).limit(2);
+        let collection = self.collection().clone();
         let mut found: Vec<RawDocumentBuf> = match session {
             Some(session) => {
-                let mut cursor = found.session(&mut *session).await.map_err(fail)?;
+                let mut cursor = collection.find(filter).limit(2).session(&mut *session).await.map_err(fail)?;
                 cursor.stream(session).try_collect().await.map_err(fail)?
             }
-            None => found.await.map_err(fail)?.try_collect().await.map_err(fail)?,
+            // There are few connections.
+            None => {
+                let read = async move { collection.find(filter).limit(2).await?.try_collect().await };
+                own_task::run(read).await?.map_err(fail)?
+            }
         };
         if found.len() > 1 {
             return Err(Failure::invalid(

@@ -24,6 +24,7 @@ mod scopes;
 mod shards;
 mod sinks;
 mod twice;
+mod unpolled;
 
 use std::{
     path::{Path, PathBuf},

@@ -100,3 +100,28 @@ async fn several_documents_are_compared_and_their_fields_traced() {
     let ids: Vec<String> = versions.lines().iter().map(|v| v["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!((versions.code, ids), (0, ["c", "a", "a", "a"].map(String::from).to_vec()));
 }
+
+/// The key of a number and that of its digits are two documents; a row says which, as `--pk` takes it.
+#[tokio::test]
+async fn a_row_of_a_comparison_tells_a_number_from_a_text() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[]).await;
+    let document = |pk: Value, n: u64| json!({"id": "a", "pk": pk, "n": n});
+    let changes = [
+        change("create", 0, 1, None, document(json!(1), 1)),
+        change("create", 0, 2, None, document(json!("1"), 2)),
+        change("replace", 60, 3, Some(1), document(json!(1), 3)),
+        change("replace", 60, 4, Some(2), document(json!("1"), 4)),
+    ];
+    deliver_all(&handler, &changes).await;
+    let (from, to) = ((START + 30).to_string(), (START + 90).to_string());
+    let diff = ["diff", "--where", "true", "--from", &from, "--to", &to, "--format"];
+    let rows = app.run(&[&diff[..], &["csv"]].concat()).await;
+    let mut rows: Vec<&str> = rows.stdout.lines().collect();
+    rows.sort_unstable();
+    assert_eq!(rows, ["a,1,/n,replace,2,4", "a,[1],/n,replace,1,3", "id,pk,path,op,before,after"]);
+    let mut keys: Vec<String> =
+        app.run(&[&diff[..], &["jsonl"]].concat()).await.lines().iter().map(|row| row["pk"].to_string()).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["\"1\"", "1"]);
+}

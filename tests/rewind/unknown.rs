@@ -38,6 +38,12 @@ async fn what_cannot_be_known_is_said() {
         let (got, stderr) = notes(id, at).await;
         assert!(got == code && stderr.contains(said), "{id} {at}: {got} {stderr}");
     }
+    // The creation of `gap` is known, that of `late` is not.
+    for (id, state) in [("gap", "not-yet"), ("late", "unknown")] {
+        let shown = app.run(&["show", "--id", id, "--at", "1699999999", "--format", "json"]).await;
+        let object: Value = serde_json::from_str(&shown.stdout).unwrap();
+        assert_eq!((shown.code, &object["state"]), (1, &json!(state)), "{shown:?}");
+    }
     let (_, stderr) = notes("gap", "now").await;
     assert!(!stderr.contains("note:"), "{stderr}");
     let history = app.run(&["history", "--id", "gap"]).await;

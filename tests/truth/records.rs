@@ -122,6 +122,7 @@ async fn a_repaired_version_follows_the_creation_in_its_second() {
         let restore = ["restore", "--id", "a", "--pk", "p", "--version", named, "--yes", "--no-stamp"];
         let restored = world.run(&restore).await;
         assert_eq!((restored.code, &world.live("a", "p").await.unwrap()["n"]), (0, &json!(n)), "{restored:?}");
+        assert!(restored.stderr.contains(" to the version that is named: "), "{restored:?}");
     }
     let diff = world.run(&["diff", "--id", "a", "--pk", "p", "--version", &id, "--format", "json"]).await;
     assert_eq!(diff.json()[0], json!({"op": "replace", "path": "/n", "value": 1}), "{diff:?}");

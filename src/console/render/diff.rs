@@ -1,5 +1,6 @@
 //! Differences between documents, and remarks about the two sides.
 
+use super::versions::key_cell;
 use crate::{
     change::diff::{self, Difference},
     console::{
@@ -68,7 +69,7 @@ pub(crate) enum DiffPrinter {
     /// Lines for people.
     Lines { list: bool },
     /// The fields as rows, or the operations of a patch.
-    Rows { rows: Rows, patch: bool, list: bool },
+    Rows { rows: Rows, patch: bool, list: Option<Format> },
     /// A patch for each document.
     Patches(Rows),
 }
@@ -78,12 +79,16 @@ impl DiffPrinter {
         match (format, list) {
             (Format::Table, _) => Self::Lines { list },
             (Format::Json, true) => Self::Patches(ui.rows(format, &["id", "pk", "patch"])),
-            (Format::Json, false) => Self::Rows { rows: ui.rows(format, &["op", "path", "value"]), patch: true, list },
+            (Format::Json, false) => {
+                Self::Rows { rows: ui.rows(format, &["op", "path", "value"]), patch: true, list: None }
+            }
             (_, true) => {
                 let rows = ui.rows(format, &["id", "pk", "path", "op", "before", "after"]);
-                Self::Rows { rows, patch: false, list }
+                Self::Rows { rows, patch: false, list: Some(format) }
             }
-            (_, false) => Self::Rows { rows: ui.rows(format, &["path", "op", "before", "after"]), patch: false, list },
+            (_, false) => {
+                Self::Rows { rows: ui.rows(format, &["path", "op", "before", "after"]), patch: false, list: None }
+            }
         }
     }
 
@@ -103,7 +108,7 @@ impl DiffPrinter {
             // For people, a document that did not exist counts as one without fields.
             (before, after) => diff::between(before.unwrap_or("{}"), after.unwrap_or("{}")),
         };
-        let (id, pk) = (item.key.id.as_str(), words::pk_json(&item.key.partition_key));
+        let (id, key) = (item.key.id.as_str(), &item.key.partition_key);
         match self {
             Self::Lines { list } => {
                 if *list && !found.is_empty() {
@@ -115,7 +120,7 @@ impl DiffPrinter {
             Self::Patches(rows) => {
                 let patch: Vec<String> = found.iter().map(Difference::to_patch).collect();
                 let patch = format!("[{}]", patch.join(","));
-                rows.push_cells(&[id.into(), pk.into(), Cell::Json(Some(&patch))])?;
+                rows.push_cells(&[id.into(), words::pk_json(key).into(), Cell::Json(Some(&patch))])?;
             }
             Self::Rows { rows, patch, list } => {
                 for one in &found {
@@ -123,8 +128,8 @@ impl DiffPrinter {
                     if *patch {
                         cells.extend([one.operation().into(), one.pointer().into(), Cell::Json(one.after)]);
                     } else {
-                        if *list {
-                            cells.extend([id.into(), pk.clone().into()]);
+                        if let Some(format) = list {
+                            cells.extend([id.into(), key_cell(key, *format).into()]);
                         }
                         let (before, after) = (Cell::Json(one.before), Cell::Json(one.after));
                         cells.extend([one.path_text().into(), one.operation().into(), before, after]);

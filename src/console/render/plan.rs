@@ -91,6 +91,7 @@ pub(crate) fn show_plan(ui: &Ui, shown: PlanView<'_>, alone: bool) -> Result<(),
         (None, None) if plan.head.fork => "as it is: nothing was changed in the fork".to_owned(),
         (None, Some(at)) => format!("to {}", self::shown(time(at))),
         (None, None) if plan.head.per_document => "to what the list says".to_owned(),
+        (None, None) if plan.head.undoes.is_none() => "to the version that is named".to_owned(),
         (None, None) => "to before the restore".to_owned(),
     };
     let part = plan.head.feed_range.as_ref().map_or_else(String::new, |part| format!(" (part {part})"));

@@ -67,8 +67,8 @@ fn object(ui: &Ui, key: &ItemKey, answer: &AsOf<'_>, text: Option<&str>, doubt: 
     let state = match answer.state {
         State::Document(_) => "document",
         State::Deleted(_) => "deleted",
-        State::NotYet { .. } => "not-yet",
-        State::Empty => "unknown",
+        State::NotYet { .. } if answer.created_later() => "not-yet",
+        State::NotYet { .. } | State::Empty => "unknown",
     };
     let caveats: Vec<Value> =
         answer.caveats.iter().map(|c| json!({"name": c.name(), "meaning": c.to_string()})).collect();

@@ -7,7 +7,7 @@ use azure_data_cosmos::{
 };
 
 use super::{NotProvisioned, Provisioned, ResourceRole, Throughput};
-use crate::cosmos::{Cosmos, Disposition, Failure, RETRY_TIMEOUT, Retry};
+use crate::cosmos::{Cosmos, Disposition, Failure, RETRY_TIMEOUT, Retry, own_task};
 
 pub(super) async fn ensure_database(cosmos: &Cosmos, name: &str) -> Result<Provisioned, NotProvisioned> {
     let made = |created| Provisioned {
@@ -93,11 +93,9 @@ pub async fn read_container(
 async fn read_once(cosmos: &Cosmos, database: &str, name: &str) -> Result<Option<ContainerProperties>, Failure> {
     let context = || format!("read container {database}/{name}");
     let client = cosmos.client().await?.database_client(database.to_owned());
-    let container = match client.container_client(name.to_owned(), None).await {
-        Ok(container) => container,
-        Err(e) => return absent(&e, context()).map(|()| None),
-    };
-    match container.read(None).await {
+    let name = name.to_owned();
+    let read = async move { client.container_client(name, None).await?.read(None).await };
+    match own_task::run(read).await? {
         Ok(response) => {
             charge(cosmos, response.headers());
             response.into_model().map(Some).map_err(|e| Failure::from_driver(&e, context()))

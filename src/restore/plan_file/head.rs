@@ -18,7 +18,7 @@ pub struct PlanHead {
     pub undoes: Option<String>,
     /// The containers.
     pub place: PlanTarget,
-    /// The point in time, epoch seconds; `None` for an undo.
+    /// The point in time, epoch seconds; `None` for an undo, and for a version by name.
     #[serde(default)]
     pub at: Option<i64>,
     /// Whether each document goes back to a version or a moment of its own.
