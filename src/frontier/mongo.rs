@@ -144,7 +144,7 @@ impl Following {
             }
         };
         match event.change {
-            Some((key, record)) => self.these.entry(key).or_default().push(PendingChange { record, ts }),
+            Some((key, change)) => self.these.entry(key).or_default().push(PendingChange { ts, ..change }),
             None => self.is_any = true,
         }
         !self.is_any
@@ -155,9 +155,9 @@ impl Following {
 struct Event {
     /// When it happened, epoch seconds; `None` when the stream has no times.
     ts: Option<i64>,
-    /// The document and its record. An event of the whole collection, or of a document without a text, becomes no
+    /// The document and its change. An event of the whole collection, or of a document without a text, becomes no
     /// record.
-    change: Option<(ItemKey, String)>,
+    change: Option<(ItemKey, PendingChange)>,
 }
 
 impl Event {
@@ -165,7 +165,8 @@ impl Event {
         let mut changes = Vec::new();
         match decode(item, &mut changes) {
             Ok(()) => {
-                Self { ts: changes.last().and_then(|change| change.ts), change: change_in(&changes, &KeyPaths::id()) }
+                let ts = changes.last().and_then(|change| change.ts);
+                Self { ts, change: change_in(&changes, &KeyPaths::id(), ts.unwrap_or_default()) }
             }
             Err(_) => Self { ts: None, change: None },
         }
@@ -173,9 +174,9 @@ impl Event {
 
     /// A change that becomes a record.
     fn next(&self) -> Option<Next> {
-        let (key, record) = self.change.clone()?;
+        let (key, change) = self.change.clone()?;
         let ts = PointInTime::from_epoch(self.ts.unwrap_or_default());
-        Some(Next { item: Some(key), record: Some(record), ts, depth: 0 })
+        Some(Next { item: Some(key), record: Some(change.record), ts, depth: 0 })
     }
 }
 

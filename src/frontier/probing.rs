@@ -115,9 +115,9 @@ async fn look(
                 let ts = time_of(item.get()).unwrap_or(newest);
                 first = Some(first.map_or(ts, |first| first.min(ts)));
                 if at.is_some_and(|at| ts <= at.seconds()) {
-                    match change_of(item, containers.source.key_paths()) {
-                        Some((item, record)) if waiting.len() < MOST_WAITING => {
-                            waiting.entry(item).or_default().push(PendingChange { record, ts });
+                    match change_of(item, containers.source.key_paths(), ts) {
+                        Some((item, change)) if waiting.len() < MOST_WAITING => {
+                            waiting.entry(item).or_default().push(change);
                         }
                         _ => return Ok(Behind::One((first, next, Waiting::Any))),
                     };
@@ -194,11 +194,12 @@ fn next_of(item: &RawValue, paths: &KeyPaths) -> Next {
         current: Option<&'a RawValue>,
     }
     let document = serde_json::from_str::<Envelope<'_>>(item.get()).ok().and_then(|envelope| envelope.current);
-    let (item_key, record) = change_of(item, paths).unzip();
+    let ts = time_of(item.get()).unwrap_or_default();
+    let (item_key, change) = change_of(item, paths, ts).unzip();
     Next {
         item: item_key,
-        record,
-        ts: PointInTime::from_epoch(time_of(item.get()).unwrap_or_default()),
+        record: change.map(|change| change.record),
+        ts: PointInTime::from_epoch(ts),
         depth: depth(document.unwrap_or(item).get()),
     }
 }
@@ -224,16 +225,16 @@ pub fn time_of(item: &str) -> Option<i64> {
     item.current.and_then(|c| c.ts).or_else(|| item.metadata?.crts.map(|ts| ts as i64))
 }
 
-/// The document of a feed item, and the record that it becomes.
-pub(super) fn change_of(item: &RawValue, paths: &KeyPaths) -> Option<(ItemKey, String)> {
+/// The document of a feed item, and its change.
+pub(super) fn change_of(item: &RawValue, paths: &KeyPaths, ts: i64) -> Option<(ItemKey, PendingChange)> {
     let mut changes = Vec::new();
     decode(item, &mut changes).ok()?;
-    change_in(&changes, paths)
+    change_in(&changes, paths, ts)
 }
 
-/// The same for what an item was decoded to.
-pub(super) fn change_in(changes: &[Change<'_>], paths: &KeyPaths) -> Option<(ItemKey, String)> {
+/// The same for what an item of a second was decoded to.
+pub(super) fn change_in(changes: &[Change<'_>], paths: &KeyPaths, ts: i64) -> Option<(ItemKey, PendingChange)> {
     let change = changes.iter().find(|change| !change.healed)?;
     let item = ItemKey { id: change.id.to_string(), partition_key: source_key(change, paths).ok()? };
-    Some((item, version_id(change)))
+    Some((item, PendingChange { record: version_id(change), ts, prev_lsn: change.prev_lsn }))
 }

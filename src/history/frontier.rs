@@ -89,6 +89,8 @@ pub struct PendingChange {
     pub record: String,
     /// When it was written, epoch seconds.
     pub ts: i64,
+    /// The LSN of the version that it replaced or deleted, where the feed says so.
+    pub prev_lsn: Option<i64>,
 }
 
 /// What has become of the changes of a [`Gap`]. Ordered: of the parts of the key space, the worst decides.
@@ -166,6 +168,13 @@ impl<'f> Reach<'f> {
     /// Whether it is unknown which documents have changes that the history lacks.
     pub fn may_lack_any(&self) -> bool {
         matches!(self.waiting, Some(Waiting::Any))
+    }
+
+    /// Whether a change that waits names a version as its predecessor: nothing came in between.
+    pub fn is_followed(&self, item: &ItemKey, version: &Version) -> bool {
+        let Some(Waiting::These(items)) = self.waiting else { return false };
+        let is_next = |change: &PendingChange| change.prev_lsn.is_some() && change.prev_lsn == version.lsn;
+        items.get(item).is_some_and(|changes| changes.iter().any(is_next))
     }
 
     /// Whether the history may lack a change up to the moment for a document with these versions.

@@ -124,8 +124,6 @@ impl<'a> DeleteSearch<'a> {
         gone.retain_mut(|(one, why)| {
             let reach = reach(one);
             if *why == UnknownDelete::Overwritten && !reach.sees_deletes {
-                // The feed was not read in order when the moment is in a hole.
-                one.lost = reach.blind_spots.hole_at(at).map(|_| UnknownDelete::Overwritten);
                 return false;
             }
             one.lost = match reach.is_latest {
@@ -149,7 +147,16 @@ impl<'a> DeleteSearch<'a> {
         gone.retain_mut(|(one, _)| {
             let reach = frontier.reach(self.source, &one.item.partition_key);
             one.lost = (reach.sees_deletes && reach.may_lack_any()).then_some(UnknownDelete::Unsearched);
-            reach.sees_deletes && !reach.may_lack(&one.item, &one.versions)
+            let waits = reach.may_lack(&one.item, &one.versions);
+            let newest = one.document_at(PointInTime::END);
+            // What waits came after the hole, and the delete may have been in it.
+            let is_in_hole = |version: &Version| {
+                self.known.blind_spots.hole_between(version.ts, at).is_some() && !reach.is_followed(&one.item, version)
+            };
+            if one.lost.is_none() && waits && newest.is_some_and(is_in_hole) {
+                one.lost = Some(UnknownDelete::Uncaptured);
+            }
+            reach.sees_deletes && !waits
         });
         if gone.is_empty() {
             return Ok(());

@@ -148,7 +148,7 @@ impl Facts<'_> {
         let hidden = || known.caveats.iter().find(hides).map(ToString::to_string);
         let missed = || self.reach.blind_spots.hole_at(known.at).map(ToString::to_string);
         let unseen = lost.or_else(hidden).or_else(missed).or_else(|| {
-            let waits = self.reach.sees_deletes && self.is_beyond(known.at) && self.reach.may_lack(item, self.versions);
+            let waits = !self.reach.is_latest && self.is_beyond(known.at) && self.reach.may_lack(item, self.versions);
             waits.then(|| self.ends())
         })?;
         Some(format!(

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cosmos_rewind::change::key::PartitionKey;
+use cosmos_rewind::{change::key::PartitionKey, cosmos::Disposition};
 use serde_json::{Value, json};
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 use crate::support::{Output, TestApp, eventually};
 
 /// Follows with another follower of every version, up to now.
-async fn follow(world: &Captured, name: &str) -> Output {
+pub(super) async fn follow(world: &Captured, name: &str) -> Output {
     let args = ["follow", "--name", name, "--mode", "all-versions", "--until-caught-up"];
     let output = world.run(&args).await;
     assert_eq!(output.code, 0, "{output:?}");
@@ -67,10 +67,12 @@ async fn passed_on() -> (Captured, String) {
     (world, at)
 }
 
-async fn forget_one(world: &Captured, name: &str) {
+/// Deletes a follower's checkpoint, if it has one.
+pub(super) async fn forget_one(world: &Captured, name: &str) {
     let leases = world.app.cosmos.container("dev", "leases").await.unwrap();
     let id = format!("follow.{name}");
-    leases.delete(&PartitionKey::parse(&json!([id]).to_string()).unwrap(), &id, None).await.unwrap();
+    let deleted = leases.delete(&PartitionKey::parse(&json!([id]).to_string()).unwrap(), &id, None).await;
+    assert!(deleted.as_ref().map_or_else(|f| f.disposition == Disposition::NotFound, |_| true), "{deleted:?}");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod holes_in_lives;
 mod lease_holes;
 mod leases_again;
 mod lost;
+mod lost_checkpoints;
 mod odd;
 mod readers;
 mod records;

@@ -2,7 +2,10 @@
 
 use super::{Hole, Removals, read};
 use crate::{
-    change::{time::PointInTime, version::container_of},
+    change::{
+        time::PointInTime,
+        version::{Version, container_of},
+    },
     cosmos::{Failure, RETRY_TIMEOUT, Retry},
     history::{
         as_of::{AsOf, State},
@@ -34,6 +37,11 @@ impl BlindSpots {
     /// The hole that a moment lies in.
     pub fn hole_at(&self, at: PointInTime) -> Option<&Hole> {
         self.holes.iter().find(|hole| hole.has(at.seconds()))
+    }
+
+    /// The hole in which a change may be missing between a version of a second and a moment.
+    pub fn hole_between(&self, second: i64, at: PointInTime) -> Option<&Hole> {
+        self.holes.iter().find(|hole| hole.may_follow(second, at))
     }
 
     /// For a store of versions that has everything there is.
@@ -128,8 +136,8 @@ pub fn doubt(known: &AsOf<'_>, blind_spots: &BlindSpots, made_again: &[MadeAgain
         }
     }
     if let State::Document(version) = known.state
-        && version.is_native
-        && let Some(hole) = blind_spots.holes.iter().find(|hole| hole.may_follow(version.ts, known.at))
+        && (version.is_native || known.next.is_some_and(|next| !tells_life(version, next, made_again)))
+        && let Some(hole) = blind_spots.hole_between(version.ts, known.at)
     {
         return Some(format!("{hole}: whether it was changed or deleted before the point in time is not known"));
     }
@@ -144,4 +152,13 @@ pub fn doubt(known: &AsOf<'_>, blind_spots: &BlindSpots, made_again: &[MadeAgain
         }
         _ => None,
     }
+}
+
+/// Whether the next version tells by itself if the document existed all the time until then: it names this one as its
+/// predecessor, or both have identities, which a new document has anew. One of a container that was made later says
+/// nothing about it.
+fn tells_life(version: &Version, next: &Version, made_again: &[MadeAgain]) -> bool {
+    let today = made_again.first().map(|made| made.container);
+    let is_named = next.prev_lsn.is_some() && next.prev_lsn == version.lsn;
+    is_named || version.life.zip(next.life).is_some() || version.is_of_another(next.container.or(today))
 }

@@ -1,0 +1,151 @@
+//! Several followers write one history, each at times, and lose their checkpoints. Whatever a command says of a document
+//! at a moment is true, or it says that this is not known.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{
+    captured::{Captured, next_second},
+    gaps::{follow, forget_one},
+};
+
+/// The state of each document by id, from the test's own log.
+type State = BTreeMap<String, i64>;
+
+struct Life {
+    world: Captured,
+    seed: u64,
+    now: State,
+    moments: Vec<(i64, State)>,
+    log: Vec<String>,
+    known: usize,
+    unknown: u64,
+}
+
+impl Life {
+    fn draw(&mut self, below: u64) -> u64 {
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.seed >> 33) % below
+    }
+
+    async fn write(&mut self, times: u64) {
+        for _ in 0..times {
+            let id = format!("doc-{}", self.draw(8));
+            if self.now.contains_key(&id) && self.draw(3) == 0 {
+                self.world.delete(&id, &id).await;
+                self.log.push(format!("deleted {id}"));
+                self.now.remove(&id);
+            } else {
+                let n = self.draw(3) as i64;
+                self.world.put(json!({"id": id, "pk": id, "n": n})).await;
+                self.log.push(format!("{id} = {n}"));
+                self.now.insert(id, n);
+            }
+        }
+    }
+
+    async fn moment(&mut self) {
+        next_second().await;
+        let at = next_second().await;
+        self.moments.push((at, self.now.clone()));
+        self.log.push(format!("at {at}"));
+        next_second().await;
+    }
+
+    /// One of three followers goes on from where it stood, or begins.
+    async fn capture(&mut self) {
+        let name = format!("follower-{}", self.draw(3));
+        follow(&self.world, &name).await;
+        self.log.push(format!("{name} captured"));
+    }
+
+    async fn lose(&mut self) {
+        let name = format!("follower-{}", self.draw(3));
+        self.lose_one(&name).await;
+    }
+
+    async fn lose_one(&mut self, name: &str) {
+        forget_one(&self.world, name).await;
+        self.log.push(format!("{name} is lost"));
+    }
+
+    async fn look(&mut self) {
+        for (at, then) in self.moments.clone() {
+            let text = at.to_string();
+            let restore = ["restore", "--all", "--at", &text, "--delete-newer=99", "--dry-run", "--format", "json"];
+            let planned = self.world.run(&restore).await;
+            let plan: Value = serde_json::from_str(&planned.stdout).unwrap_or_else(|_| panic!("{planned:?}"));
+            for step in plan["plan"]["steps"].as_array().unwrap() {
+                let id = step["id"].as_str().unwrap();
+                let (was, is) = (then.get(id), self.now.get(id));
+                let is_noted = step["notes"].as_array().is_some_and(|notes| !notes.is_empty());
+                let is_true = match step["action"].as_str().unwrap() {
+                    "unknown" => true,
+                    // That a version in between is missing is noted.
+                    "keep" => was == is || (was.is_some() && is.is_some() && is_noted),
+                    "restore" => was.is_some() && is.is_some(),
+                    "recreate" => was.is_some() && is.is_none(),
+                    "delete" => was.is_none() && is.is_some(),
+                    _ => false,
+                };
+                assert!(is_true, "at {at} {id} was {was:?}, but {is:?} is reported: {step}\n{:#?}", self.log);
+            }
+            let out = format!("{at}-{}.jsonl", std::fs::read_dir(self.world.app.folder.path()).unwrap().count());
+            let saved = self.world.run(&["backup", "--all", "--at", &text, "--out", &out, "--format", "json"]).await;
+            let report: Value = serde_json::from_str(&saved.stdout).unwrap_or_else(|_| panic!("{saved:?}"));
+            let file = std::fs::read_to_string(self.world.app.folder.path().join(&out)).unwrap();
+            for document in file.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+                let Some(id) = document["id"].as_str() else { continue };
+                let is_right = then.get(id).is_some_and(|n| document["n"] == *n || saved.stderr.contains("caveat"));
+                assert!(
+                    is_right,
+                    "at {at} {id} was {:?}, but {document} is in the file: {saved:?}\n{:#?}",
+                    then.get(id),
+                    self.log
+                );
+                self.known += 1;
+            }
+            self.unknown += report["unknown"].as_u64().unwrap();
+        }
+    }
+}
+
+/// Lives for some steps, and returns how much was known and how much was not.
+async fn live(seed: u64) -> (usize, u64) {
+    let world = Captured::start("all-versions").await;
+    let (now, moments) = (State::new(), Vec::new());
+    let mut life = Life { world, seed, now, moments, log: Vec::new(), known: 0, unknown: 0 };
+    life.write(12).await;
+    life.world.capture().await;
+    life.moment().await;
+    for step in 0..12 {
+        match life.draw(10) {
+            0..=3 => {
+                let times = life.draw(5) + 1;
+                life.write(times).await;
+                life.moment().await;
+            }
+            4..=6 => life.capture().await,
+            _ => life.lose().await,
+        }
+        // The first follower is lost with what it stands before.
+        if step == 6 {
+            life.lose_one("capture").await;
+        }
+    }
+    life.look().await;
+    life.moment().await;
+    life.capture().await;
+    life.write(2).await;
+    life.capture().await;
+    life.look().await;
+    (life.known, life.unknown)
+}
+
+#[tokio::test]
+async fn after_checkpoints_are_lost_every_claim_is_true() {
+    let (one, other) = tokio::join!(live(1), live(2));
+    let (known, unknown) = (one.0 + other.0, one.1 + other.1);
+    assert!(known > 0 && unknown > 0, "{known} known, {unknown} unknown");
+}
