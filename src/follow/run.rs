@@ -201,6 +201,7 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
                         mongo: stream.mongo().clone(),
                         database: database.clone(),
                         collection: name.clone(),
+                        unread: Default::default(),
                     });
                 }
                 options.mode = stream.mode();

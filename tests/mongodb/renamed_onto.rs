@@ -67,3 +67,41 @@ async fn documents_of_a_collection_renamed_onto_a_followed_one_are_captured() {
     run(0, restore(&after, &["--from-archive", &archive])).await;
     assert_eq!(all(&orders).await, second);
 }
+
+/// The follower comes to the first of two such renames when the documents that it brought are gone again.
+#[tokio::test]
+async fn what_was_there_between_two_renames_onto_a_followed_collection_is_unknown() {
+    let Some(server) = MongoServer::start() else { return };
+    let (_child, source) = standing_before(&server, "rename_onto.py", &["shop", "orders"]).await;
+    let back = Back::of(source).await;
+    let orders = orders(&back.source).await;
+    let new: Collection<Document> = orders.client().database("shop").collection("orders_new");
+    let rename_onto = async |document: Document| {
+        new.insert_one(document).await.unwrap();
+        let rename = doc! { "renameCollection": "shop.orders_new", "to": "shop.orders", "dropTarget": true };
+        orders.client().database("admin").run_command(rename).await.unwrap();
+        crate::support::moment().await
+    };
+    orders.insert_many([doc! { "_id": "a", "n": 1 }, doc! { "_id": "b", "n": 1 }]).await.unwrap();
+    back.capture().await;
+    let before = crate::support::moment().await;
+    let between = rename_onto(doc! { "_id": "a", "n": 2 }).await;
+    rename_onto(doc! { "_id": "z", "n": 3 }).await;
+    back.capture().await;
+    let after = crate::support::moment().await;
+
+    let shown = async |at: &str| {
+        let shown = back.run(&["show", "--id", "a", "--at", at, "--format", "json"]).await;
+        serde_json::from_str::<serde_json::Value>(&shown.stdout).unwrap()
+    };
+    let there = shown(&between).await;
+    assert!(there["doubt"].as_str().is_some_and(|doubt| doubt.contains("may be missing")), "{there}");
+    let file = text(&back.path("between.jsonl"));
+    let saved = back.ends(3, &["backup", "--all", "--at", &between, "--out", &file]).await;
+    assert!(saved.stderr.contains("others may have existed"), "{saved:?}");
+    // Before and after, everything is known.
+    for at in [&before, &after] {
+        assert_eq!(shown(at).await["doubt"], serde_json::Value::Null, "{at}");
+    }
+    back.ends(0, &["backup", "--all", "--at", &after, "--out", &text(&back.path("after.jsonl"))]).await;
+}

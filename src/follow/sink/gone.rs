@@ -1,19 +1,22 @@
 //! A dropped collection takes its documents along. A change stream reports the drop without a single delete, so the
 //! deletes are made from the documents that the history takes for alive.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use futures::StreamExt as _;
 use serde_json::value::RawValue;
 use tracing::warn;
 
-use super::SinkError;
+use super::{Batch, SinkError};
 use crate::{
     capture::{Capture, CaptureError},
-    change::{Native, time::PointInTime},
+    change::{Native, decode::decode, time::PointInTime},
     config::Names,
     cosmos::{Cosmos, Failure, RuLimiter},
     follow::Event,
     history::{
         CosmosHistory,
+        removals::{self, Hole},
         scan::{Scan, Scope},
     },
     mongo::{Mongo, MongoCollection, delete_item},
@@ -35,6 +38,8 @@ pub struct Collection {
     pub database: String,
     /// Its own name.
     pub collection: String,
+    /// When another collection took its name, epoch seconds, until the documents that came with it are read.
+    pub unread: Arc<Mutex<Option<i64>>>,
 }
 
 impl Collection {
@@ -69,10 +74,12 @@ impl Collection {
         let (ns, version) = (self.namespace(), event.version.rsplit('~').next().unwrap_or_default());
         let pace = RuLimiter::new(self.account.meter(), None);
         let scan = Scan::facts(&containers, &Scope::All, &hash_ranges, &pace);
-        let mut count = 0_usize;
+        let (mut count, mut is_repeated) = (0_usize, false);
         let mut pieces = std::pin::pin!(scan.pieces());
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(service)?;
+            is_repeated |=
+                piece.found.iter().flat_map(|found| &found.versions).any(|version| Some(version.ts) > event.ts);
             // What came after the event belongs to a collection that was created again.
             let alive = piece.found.iter().filter(|found| {
                 found.document_at(PointInTime::END).is_some_and(|newest| newest.lsn.is_none() || newest.lsn < event.lsn)
@@ -86,12 +93,41 @@ impl Collection {
             }
             count += deletes.len();
         }
+        let is_onto = event.native.as_ref().is_some_and(|native| native.to.as_deref() == Some(ns.as_str()));
+        *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = event.ts.filter(|_| is_onto && !is_repeated);
         warn!(
             follower = capture.function,
             collection = ns,
             documents = count,
             "the collection is gone, and its documents with it; the history has their deletes"
         );
+        Ok(())
+    }
+    /// Notes that nobody knows what was there from when another collection took the name of this one until its documents
+    /// were read, or the next change: what was gone again by then left no trace.
+    ///
+    /// # Errors
+    /// When the history cannot be read or written.
+    pub(super) async fn note_unread(&self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        let Some(since) = *self.unread.lock().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
+        let mut changes = Vec::new();
+        for item in &batch.items {
+            // What cannot be read becomes a dead letter.
+            let _ = decode(item, &mut changes);
+        }
+        let times =
+            changes.iter().filter_map(|change| change.ts).chain(batch.events.iter().filter_map(|event| event.ts));
+        let Some(before) = times.min() else { return Ok(()) };
+        let hole = Hole { after: Some(since.saturating_sub(1)), before };
+        let noted = async {
+            let history = self.account.container(&self.names.database, &self.names.changes).await?;
+            removals::note_holes(&history, vec![hole]).await
+        };
+        // A hole of less than a second, in which a baseline is, would make that one unknown.
+        if before > since {
+            noted.await.map_err(|e| SinkError::from(CaptureError::Service(e)))?;
+        }
+        *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
 }

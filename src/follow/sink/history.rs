@@ -45,6 +45,10 @@ impl HistorySink {
 
     /// Makes a batch durable. Of bare events, which have no place in a history, only the end of the collection matters.
     pub(super) async fn write(&self, batch: &Batch<'_>) -> Result<Option<Summary>, SinkError> {
+        #[cfg(feature = "mongodb")]
+        if let Some(collection) = &self.collection {
+            collection.note_unread(batch).await?;
+        }
         let written = match batch.items.is_empty() {
             true => None,
             false => Some(self.capture.run(&batch.items, batch.range).await?),
