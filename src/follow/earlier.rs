@@ -56,6 +56,40 @@ fn has_delivered(follower: &Checkpoint, gap: &Gap) -> bool {
     delivered_until(follower).is_some_and(|last| last >= gap.before)
 }
 
+/// A follower, with what it reads.
+type Reader = (Checkpoint, Vec<FeedRange>);
+
+/// Those of followers that capture the changes of a gap themselves.
+fn those_there<'o>(others: &'o [Reader], gap: &Gap) -> impl Iterator<Item = &'o Reader> {
+    let after = gap.after;
+    others.iter().filter(move |(other, _)| other.was_there_after(after))
+}
+
+/// What has become of a gap, as the followers of documents elsewhere say that stood there.
+async fn fate(source: &dyn FeedSource, others: &[Reader], gap: &Gap) -> Result<Fate, Failure> {
+    let mut fate = Fate::Lost;
+    for (follower, ranges) in those_there(others, gap) {
+        if has_delivered(follower, gap) {
+            return Ok(Fate::Delivered);
+        }
+        let mut is_readable = true;
+        for (range, position) in ranges.iter().zip(&follower.ranges) {
+            let read = async || {
+                let mut feed = source.open(range, follower.mode, FeedStart::Now, Some(&position.token)).await?;
+                feed.next().await.map(drop)
+            };
+            is_readable &= match Retry::for_at_most(RETRY_TIMEOUT).run(read).await {
+                Err(f) if !f.loses_position() => return Err(f),
+                read => read.is_ok(),
+            };
+        }
+        if is_readable {
+            fate = Fate::Awaited;
+        }
+    }
+    Ok(fate)
+}
+
 /// The checkpoint of a follower that writes a history from another source.
 #[derive(Debug, Deserialize)]
 pub(super) struct Other {
@@ -93,7 +127,8 @@ impl Earlier {
         let newest = newest.ts.saturating_sub(1);
         if self.is_elsewhere {
             let gap = Gap { after: newest, before: i64::MAX, trigger: None };
-            return Ok(Some(match self.fate(source, &gap).await? {
+            let others = self.beside(&source.place()).await?;
+            return Ok(Some(match fate(source, &others, &gap).await? {
                 Fate::Awaited => UnnotedHole::Unless { after: newest, trigger: None },
                 Fate::Delivered | Fate::Unknown | Fate::Lost => UnnotedHole::After(Some(newest)),
             }));
@@ -138,19 +173,17 @@ impl Earlier {
     ) -> Result<(), Failure> {
         let history = self.account.history(&self.names).await?;
         let gaps = removals::read(&*history).await?.gaps;
-        let mut fates = Vec::new();
         if gaps.is_empty() {
             return Ok(());
         }
+        let mut fates = Vec::new();
         if self.is_elsewhere {
+            let others = self.beside(&source.place()).await?;
             for gap in gaps {
-                let fate = if reads_elsewhere {
-                    self.fate(source, &gap).await?
-                } else if self.beside(&source.place(), &gap).await?.iter().any(|(other, _)| has_delivered(other, &gap))
-                {
-                    Fate::Delivered
-                } else {
-                    Fate::Awaited
+                let fate = match reads_elsewhere {
+                    true => fate(source, &others, &gap).await?,
+                    false if those_there(&others, &gap).any(|(other, _)| has_delivered(other, &gap)) => Fate::Delivered,
+                    false => Fate::Awaited,
                 };
                 fates.push((gap, fate));
             }
@@ -180,34 +213,8 @@ impl Earlier {
         self.account.frontier(&self.names, None, &pace).await
     }
 
-    /// What has become of a gap, as the followers of documents elsewhere say that stood there.
-    async fn fate(&self, source: &dyn FeedSource, gap: &Gap) -> Result<Fate, Failure> {
-        let mut fate = Fate::Lost;
-        for (follower, ranges) in self.beside(&source.place(), gap).await? {
-            if has_delivered(&follower, gap) {
-                return Ok(Fate::Delivered);
-            }
-            let mut is_readable = true;
-            for (range, position) in ranges.iter().zip(&follower.ranges) {
-                let read = async || {
-                    let mut feed = source.open(range, follower.mode, FeedStart::Now, Some(&position.token)).await?;
-                    feed.next().await.map(drop)
-                };
-                is_readable &= match Retry::for_at_most(RETRY_TIMEOUT).run(read).await {
-                    Err(f) if !f.loses_position() => return Err(f),
-                    read => read.is_ok(),
-                };
-            }
-            if is_readable {
-                fate = Fate::Awaited;
-            }
-        }
-        Ok(fate)
-    }
-
-    /// The followers that deliver every version of all documents of a source from after the beginning of a gap, with what
-    /// they read.
-    async fn beside(&self, place: &str, gap: &Gap) -> Result<Vec<(Checkpoint, Vec<FeedRange>)>, Failure> {
+    /// The followers that deliver every version of all documents of a source, with what they read.
+    async fn beside(&self, place: &str) -> Result<Vec<Reader>, Failure> {
         const SQL: &str = "SELECT * FROM c WHERE STARTSWITH(c.id, 'follow.')";
         let leases = match self.account.container(&self.names.database, &self.names.leases).await {
             Err(f) if f.disposition == Disposition::NotFound => return Ok(Vec::new()),
@@ -216,9 +223,7 @@ impl Earlier {
         let history = self.names.history();
         let found = leases.query_all(SQL, &[], None).await?;
         let others = found.iter().filter_map(|row| serde_json::from_str::<Checkpoint>(row.get()).ok());
-        let covering = others.filter(|other| {
-            other.covers(place, &history) && other.mode == FeedMode::AllVersions && other.was_there_after(gap.after)
-        });
+        let covering = others.filter(|other| other.covers(place, &history) && other.mode == FeedMode::AllVersions);
         let with_ranges = covering.filter_map(|other| {
             let ranges = other.ranges.iter().map(|range| FeedRange::parse(&range.min, &range.max));
             let ranges: Vec<FeedRange> = ranges.collect::<Result<_, _>>().ok()?;

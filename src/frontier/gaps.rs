@@ -52,10 +52,14 @@ impl<'f> Gaps<'f> {
         Self { followers, begun, found: found.collect() }
     }
 
-    /// Adds what is known about a part of the key space, and the part of the frontier that it became.
-    pub(super) fn look(&mut self, standing: &Standing<'_>, chosen: &Part) {
-        for found in &mut self.found {
-            let fate = fate(&found.gap, standing, self.followers, self.begun);
+    /// What has become of each in a part of the key space.
+    pub(super) fn fates(&self, standing: &Standing<'_>) -> Vec<Fate> {
+        self.found.iter().map(|found| fate(&found.gap, standing, self.followers, self.begun)).collect()
+    }
+
+    /// Adds what has become of each in a part of the key space, and that part of the frontier.
+    pub(super) fn add(&mut self, fates: Vec<Fate>, chosen: &Part) {
+        for (found, fate) in self.found.iter_mut().zip(fates) {
             // A reader that is behind may have been overtaken: then the frontier does not wait for it.
             let is_ahead = chosen.until.is_some_and(|until| until.seconds() >= found.gap.before.saturating_sub(1));
             found.is_blind |= match fate {
@@ -165,7 +169,7 @@ mod tests {
             let mut gaps = Gaps::of(&[gap], &followers, None);
             let mut standing = Standing { groups: [(&group, until.map(part))].into(), ..Standing::default() };
             standing.unasked.extend(unasked.map(|delivered| (&group, delivered)));
-            gaps.look(&standing, &part(chosen));
+            gaps.add(gaps.fates(&standing), &part(chosen));
             let (fates, blind) = gaps.end();
             (fates[0].1, !blind.is_empty())
         };

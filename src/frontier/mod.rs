@@ -90,13 +90,14 @@ pub async fn read(
         }
         // Readers work on other parts and nobody on this one: what they captured says nothing about this part.
         let is_left_out = standing.groups.is_empty() && !readers.is_empty();
-        let part = match best(&*changes, &standing.groups, &range).await? {
+        has_trigger &= standing.has_trigger();
+        let fates = gaps.fates(&standing);
+        let part = match best(&*changes, standing.groups, &range).await? {
             Some(part) => part,
             None if is_left_out => by_newest(range.clone(), newest(containers, Some(&range)).await?),
             None => by_newest(range.clone(), anywhere(containers, &mut newest_anywhere).await?),
         };
-        gaps.look(&standing, &part);
-        has_trigger &= standing.has_trigger();
+        gaps.add(fates, &part);
         parts.push(part);
     }
     let whole = followed.into_values().filter(|(_, count)| *count == parts.len()).map(|(until, _)| until).max();
@@ -229,7 +230,7 @@ fn joined(one: Option<Part>, other: Option<Part>) -> Option<Part> {
 /// the reader that says most reads every version, the one that stands before such a change decides.
 async fn best(
     changes: &dyn HistoryReader,
-    groups: &BTreeMap<&Group, Option<Part>>,
+    groups: BTreeMap<&Group, Option<Part>>,
     range: &FeedRange,
 ) -> Result<Option<Part>, Failure> {
     let missing = match groups.len() {
@@ -242,11 +243,11 @@ async fn best(
     for (group, part) in groups {
         match (group, part) {
             (Group::Lease(_), part) => {
-                lease = if has_lease { joined(lease, part.clone()) } else { part.clone() };
+                lease = if has_lease { joined(lease, part) } else { part };
                 has_lease = true;
             }
-            (Group::Follower(_), Some(part)) if follower.as_ref().is_none_or(|best| tells_more(part, best)) => {
-                follower = Some(part.clone());
+            (Group::Follower(_), Some(part)) if follower.as_ref().is_none_or(|best| tells_more(&part, best)) => {
+                follower = Some(part);
             }
             (Group::Follower(_), _) => {}
         }

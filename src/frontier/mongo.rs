@@ -255,14 +255,15 @@ impl Account for MongoAccount {
                 };
                 standing.groups.insert(group, part);
             }
-            let part = match best(&*changes, &standing.groups, &FeedRange::full()).await? {
-                Some(part) => part,
-                None => super::by_newest(FeedRange::full(), newest),
-            };
             // Read after the checkpoints: a follower's gap is noted before it counts.
             let noted = removals::read(&*changes).await?;
             let mut gaps = Gaps::of(&noted.gaps, &followers, None);
-            gaps.look(&standing, &part);
+            let fates = gaps.fates(&standing);
+            let part = match best(&*changes, standing.groups, &FeedRange::full()).await? {
+                Some(part) => part,
+                None => super::by_newest(FeedRange::full(), newest),
+            };
+            gaps.add(fates, &part);
             let (gaps, blind) = gaps.end();
             let mut blind_spots = removals::blind_spots_of(&noted.without_gaps(), &*changes).await?;
             blind_spots.holes.extend(blind);

@@ -108,6 +108,12 @@ pub(super) async fn own(container: &Container, id: &str, pk: &str) -> Option<Val
     Some(document)
 }
 
+/// A pseudorandom number below a limit, the same for a seed in every run.
+pub(super) fn drawn(seed: &mut u64, below: u64) -> u64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*seed >> 33) % below
+}
+
 /// Waits until the next second, so that later writes get a different `_ts`.
 pub(super) async fn next_second() -> i64 {
     let now = Utc::now().timestamp();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cosmos_rewind::{change::key::PartitionKey, cosmos::Disposition};
+use cosmos_rewind::{change::key::PartitionKey, cosmos::Disposition, local::trigger::Trigger};
 use serde_json::{Value, json};
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     leases_again::{lose, trigger},
     lost::forget,
 };
-use crate::support::{Output, TestApp, eventually};
+use crate::support::{Handler, Output, TestApp, eventually};
 
 /// Follows with another follower of every version, up to now.
 pub(super) async fn follow(world: &Captured, name: &str) -> Output {
@@ -125,18 +125,29 @@ async fn what_the_first_follower_delivered_in_time_stays_known_without_it() {
     assert_eq!((planned.code, actions), (0, ["restore", "recreate"].map(String::from)), "{planned:?}");
 }
 
+/// A trigger at work, with a position in each feed range.
+async fn captured_by_trigger() -> (Captured, Handler, Trigger) {
+    let world = Captured { app: TestApp::start().await, mode: "all-versions" };
+    let handler = world.app.handler(&[("REWIND_FIDELITY", "payload")]).await;
+    let trigger = trigger(&world.app, &handler).await;
+    put_everywhere(&world, 1).await;
+    world.put(json!({"id": "a", "pk": "p", "n": 1})).await;
+    trigger.wait_until_drained(Duration::from_secs(30)).await.unwrap();
+    (world, handler, trigger)
+}
+
+/// Writes documents with an own key each, so that every feed range has a change.
+async fn put_everywhere(world: &Captured, n: i64) {
+    for place in 0..24 {
+        let id = format!("x-{place}");
+        world.put(json!({"id": id, "pk": id, "n": n})).await;
+    }
+}
+
 /// The trigger stands before changes; a follower begins behind them; then the trigger loses its leases.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trigger_that_begins_again_does_not_deliver_what_it_stood_before() {
-    let world = Captured { app: TestApp::start().await, mode: "all-versions" };
-    let handler = world.app.handler(&[("REWIND_FIDELITY", "payload")]).await;
-    let first = trigger(&world.app, &handler).await;
-    for place in 0..24 {
-        let id = format!("x-{place}");
-        world.put(json!({"id": id, "pk": id, "n": 1})).await;
-    }
-    world.put(json!({"id": "a", "pk": "p", "n": 1})).await;
-    first.wait_until_drained(Duration::from_secs(30)).await.unwrap();
+    let (world, handler, first) = captured_by_trigger().await;
     first.stop().await;
     let at = unseen(&world).await;
     let second = follow(&world, "second").await;
@@ -155,10 +166,7 @@ async fn a_trigger_that_begins_again_does_not_deliver_what_it_stood_before() {
     let key = PartitionKey::parse(&json!([id]).to_string()).unwrap();
     leases.create(&key, &id, kept.to_string().into_bytes()).await.unwrap();
     let again = trigger(&world.app, &handler).await;
-    for place in 0..24 {
-        let id = format!("x-{place}");
-        world.put(json!({"id": id, "pk": id, "n": 2})).await;
-    }
+    put_everywhere(&world, 2).await;
     again.wait_until_drained(Duration::from_secs(30)).await.unwrap();
     again.stop().await;
     nobody_knows(&world, "the trigger began again", &at).await;
@@ -170,15 +178,7 @@ async fn a_trigger_that_begins_again_does_not_deliver_what_it_stood_before() {
 /// A follower that joins a trigger at work relies on it for the moment in between only.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_beside_a_trigger_at_work_leaves_no_time_unknown() {
-    let world = Captured { app: TestApp::start().await, mode: "all-versions" };
-    let handler = world.app.handler(&[("REWIND_FIDELITY", "payload")]).await;
-    let trigger = trigger(&world.app, &handler).await;
-    for place in 0..24 {
-        let id = format!("x-{place}");
-        world.put(json!({"id": id, "pk": id, "n": 1})).await;
-    }
-    world.put(json!({"id": "a", "pk": "p", "n": 1})).await;
-    trigger.wait_until_drained(Duration::from_secs(30)).await.unwrap();
+    let (world, _handler, trigger) = captured_by_trigger().await;
     next_second().await;
     let at = next_second().await.to_string();
     next_second().await;

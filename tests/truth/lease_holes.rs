@@ -9,7 +9,7 @@ use cosmos_rewind::{
 };
 use serde_json::{Value, json};
 
-use super::captured::next_second;
+use super::captured::{drawn, next_second};
 use crate::support::{Handler as Process, TestApp};
 
 /// The state of each document by id, from the test's own log.
@@ -31,8 +31,7 @@ impl Life {
     }
 
     fn draw(&mut self, below: u64) -> u64 {
-        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.seed >> 33) % below
+        drawn(&mut self.seed, below)
     }
 
     async fn write(&mut self, times: u64) {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    captured::{Captured, next_second},
+    captured::{Captured, drawn, next_second},
     gaps::{follow, forget_one},
 };
 
@@ -25,8 +25,7 @@ struct Life {
 
 impl Life {
     fn draw(&mut self, below: u64) -> u64 {
-        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.seed >> 33) % below
+        drawn(&mut self.seed, below)
     }
 
     async fn write(&mut self, times: u64) {

@@ -103,6 +103,7 @@ impl Collection {
         );
         Ok(())
     }
+
     /// Notes that nobody knows what was there from when another collection took the name of this one until its documents
     /// were read, or the next change: what was gone again by then left no trace.
     ///
@@ -118,14 +119,12 @@ impl Collection {
         let times =
             changes.iter().filter_map(|change| change.ts).chain(batch.events.iter().filter_map(|event| event.ts));
         let Some(before) = times.min() else { return Ok(()) };
-        let hole = Hole { after: Some(since.saturating_sub(1)), before };
-        let noted = async {
-            let history = self.account.container(&self.names.database, &self.names.changes).await?;
-            removals::note_holes(&history, vec![hole]).await
-        };
         // A hole of less than a second, in which a baseline is, would make that one unknown.
         if before > since {
-            noted.await.map_err(|e| SinkError::from(CaptureError::Service(e)))?;
+            let service = |e: Failure| SinkError::from(CaptureError::Service(e));
+            let history = self.account.container(&self.names.database, &self.names.changes).await.map_err(service)?;
+            let hole = Hole { after: Some(since.saturating_sub(1)), before };
+            removals::note_holes(&history, vec![hole]).await.map_err(service)?;
         }
         *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
