@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{joined, newest};
 use crate::{
     change::{
-        Change,
+        Change, Op,
         decode::decode,
         key::{ItemKey, KeyPaths},
         raw::depth,
@@ -236,5 +236,6 @@ pub(super) fn change_of(item: &RawValue, paths: &KeyPaths, ts: i64) -> Option<(I
 pub(super) fn change_in(changes: &[Change<'_>], paths: &KeyPaths, ts: i64) -> Option<(ItemKey, PendingChange)> {
     let change = changes.iter().find(|change| !change.healed)?;
     let item = ItemKey { id: change.id.to_string(), partition_key: source_key(change, paths).ok()? };
-    Some((item, PendingChange { record: version_id(change), ts, prev_lsn: change.prev_lsn }))
+    let creates = change.op == Op::Create;
+    Some((item, PendingChange { record: version_id(change), ts, prev_lsn: change.prev_lsn, creates }))
 }

@@ -7,11 +7,13 @@
 use std::collections::HashMap;
 
 use super::{
+    as_of::boundary,
     reading::LiveContainer,
     removals::{BlindSpots, Gap, MadeAgain},
 };
 use crate::{
     change::{
+        Op,
         key::{ItemKey, PartitionKey},
         time::PointInTime,
         version::Version,
@@ -91,6 +93,8 @@ pub struct PendingChange {
     pub ts: i64,
     /// The LSN of the version that it replaced or deleted, where the feed says so.
     pub prev_lsn: Option<i64>,
+    /// Whether it made the document.
+    pub creates: bool,
 }
 
 /// What has become of the changes of a [`Gap`]. Ordered: of the parts of the key space, the worst decides.
@@ -170,11 +174,19 @@ impl<'f> Reach<'f> {
         matches!(self.waiting, Some(Waiting::Any))
     }
 
-    /// Whether a change that waits names a version as its predecessor: nothing came in between.
-    pub fn is_followed(&self, item: &ItemKey, version: &Version) -> bool {
+    /// Whether a change that waits tells that nothing came between it and the newest of these versions: it names that
+    /// as its predecessor, or it makes again what that deleted.
+    pub fn is_followed(&self, item: &ItemKey, versions: &[Version]) -> bool {
         let Some(Waiting::These(items)) = self.waiting else { return false };
-        let is_next = |change: &PendingChange| change.prev_lsn.is_some() && change.prev_lsn == version.lsn;
-        items.get(item).is_some_and(|changes| changes.iter().any(is_next))
+        let Some(newest) = boundary(versions, PointInTime::END) else { return false };
+        let has = |record: &str| versions.iter().any(|v| v.record_id == record);
+        let Some(first) = items.get(item).and_then(|changes| changes.iter().find(|one| !has(&one.record))) else {
+            return false;
+        };
+        match newest.op.is_some_and(Op::is_tombstone) {
+            true => first.creates,
+            false => first.prev_lsn.is_some() && first.prev_lsn == newest.lsn,
+        }
     }
 
     /// Whether the history may lack a change up to the moment for a document with these versions.

@@ -146,8 +146,16 @@ impl Facts<'_> {
         };
         let lost = self.lost.filter(|_| known.next.is_none_or(Version::is_live)).map(|lost| lost.to_string());
         let hidden = || known.caveats.iter().find(hides).map(ToString::to_string);
-        let missed = || self.reach.blind_spots.hole_at(known.at).map(ToString::to_string);
-        let unseen = lost.or_else(hidden).or_else(missed).or_else(|| {
+        // What a restore or a repair saved existed by then, and does not say since when.
+        let is_saved = known.next.is_some_and(|next| next.lsn.is_none() && !next.is_live() && !next.is_native);
+        let missed = || {
+            let between = || is_saved.then(|| self.reach.blind_spots.hole_between(tombstone.ts, known.at)).flatten();
+            self.reach.blind_spots.hole_at(known.at).or_else(between).map(ToString::to_string)
+        };
+        // A whole life may have come after it, which this reader will never deliver.
+        let is_unseen = self.reach.is_latest && self.is_beyond(known.at);
+        let latest = || is_unseen.then(|| format!("{}, and latest-version mode does not see deletes", self.ends()));
+        let unseen = lost.or_else(hidden).or_else(missed).or_else(latest).or_else(|| {
             let waits = !self.reach.is_latest && self.is_beyond(known.at) && self.reach.may_lack(item, self.versions);
             waits.then(|| self.ends())
         })?;

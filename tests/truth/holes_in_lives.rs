@@ -68,6 +68,47 @@ async fn a_document_deleted_in_a_hole_and_recreated_is_not_claimed_to_have_exist
     assert_eq!((planned.code, action(&planned, "made-later")), (0, "restore".to_owned()), "{planned:?}");
 }
 
+#[tokio::test]
+async fn a_deleted_document_that_was_made_again_in_a_hole_is_not_denied() {
+    let world = Captured::start("all-versions").await;
+    let ids = ["lives", "dies", "later", "stays"];
+    for id in ids {
+        world.put(json!({"id": id, "pk": "p", "n": 1})).await;
+    }
+    for id in ids {
+        world.delete(id, "p").await;
+    }
+    world.capture().await;
+    next_second().await;
+    forget(&world).await;
+    for id in ["lives", "dies"] {
+        world.put(json!({"id": id, "pk": "p", "n": 2})).await;
+    }
+    next_second().await;
+    world.capture().await;
+    next_second().await;
+    let at = next_second().await;
+    next_second().await;
+    for id in ["lives", "later"] {
+        world.put(json!({"id": id, "pk": "p", "n": 3})).await;
+    }
+    world.delete("dies", "p").await;
+    let (all, at_text) = (["restore", "--all", "--delete-newer=9", "--dry-run", "--format", "json"], at.to_string());
+    // What waits is captured together with what it replaced.
+    for (expected, certain) in
+        [(["unknown", "unknown", "delete", "keep"], 2), (["restore", "recreate", "delete", "keep"], 4)]
+    {
+        let planned = world.run(&[&all[..], &["--at", &at_text]].concat()).await;
+        let actions = ids.map(|id| action(&planned, id));
+        assert_eq!(actions, expected.map(String::from), "{planned:?}");
+        for (place, id) in ["later", "stays", "lives", "dies"].into_iter().enumerate() {
+            let doubt = doubt(&world, id, at).await;
+            assert_eq!(doubt.contains("whether it was made again"), place >= certain, "{id}: {doubt}");
+        }
+        world.capture().await;
+    }
+}
+
 /// Deletes `lost` while nothing captures.
 async fn with_a_hole(world: &Captured, archive: bool, ids: &[&str]) -> i64 {
     let archived = async |file: &str| {

@@ -236,4 +236,10 @@ async fn a_delete_after_a_switch_to_latest_mode_is_not_assumed_to_be_known() {
     let shown = world.run(&["show", "--id", "a", "--pk", "p", "--at", &at, "--format", "json"]).await;
     let doubt = serde_json::from_str::<Value>(&shown.stdout).unwrap()["doubt"].take();
     assert!(doubt.as_str().is_some_and(|doubt| doubt.contains("does not see deletes")), "{shown:?}");
+    // While it is behind, it has not delivered what there is, and will not deliver what was deleted again.
+    world.put(json!({"id": "waits", "pk": "p", "n": 1})).await;
+    let at = next_second().await.to_string();
+    let planned = world.run(&["restore", "--all", "--at", &at, "--dry-run", "--format", "json"]).await;
+    assert_eq!((planned.code, action(&planned, "b")), (3, "unknown".to_owned()), "{planned:?}");
+    assert!(planned.stdout.contains("whether it was made again"), "{planned:?}");
 }

@@ -1,13 +1,16 @@
-//! Several followers write one history, each at times, and lose their checkpoints. Whatever a command says of a document
-//! at a moment is true, or it says that this is not known.
+//! Several followers write one history, each at times, and lose their checkpoints; in some lives the trigger is among
+//! them, and loses its leases. Whatever a command says of a document at a moment is true, or it says that this is not
+//! known.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
 
 use super::{
     captured::{Captured, drawn, next_second},
     gaps::{follow, forget_one},
+    leases_again::trigger,
 };
 
 /// The state of each document by id, from the test's own log.
@@ -16,6 +19,8 @@ type State = BTreeMap<String, i64>;
 struct Life {
     world: Captured,
     seed: u64,
+    /// Three followers, and maybe the trigger.
+    readers: u64,
     now: State,
     moments: Vec<(i64, State)>,
     log: Vec<String>,
@@ -52,16 +57,42 @@ impl Life {
         next_second().await;
     }
 
-    /// One of three followers goes on from where it stood, or begins.
+    /// One of the readers goes on from where it stood, or begins.
     async fn capture(&mut self) {
-        let name = format!("follower-{}", self.draw(3));
-        follow(&self.world, &name).await;
-        self.log.push(format!("{name} captured"));
+        match self.draw(self.readers) {
+            3 => {
+                let handler = self.world.app.handler(&[]).await;
+                let trigger = trigger(&self.world.app, &handler).await;
+                trigger.wait_until_drained(Duration::from_secs(30)).await.unwrap();
+                trigger.stop().await;
+                self.log.push("the trigger captured".to_owned());
+            }
+            follower => {
+                let name = format!("follower-{follower}");
+                follow(&self.world, &name).await;
+                self.log.push(format!("{name} captured"));
+            }
+        }
     }
 
     async fn lose(&mut self) {
-        let name = format!("follower-{}", self.draw(3));
-        self.lose_one(&name).await;
+        match self.draw(self.readers) {
+            3 => {
+                self.lose_leases().await;
+                self.log.push("the leases are lost".to_owned());
+            }
+            follower => self.lose_one(&format!("follower-{follower}")).await,
+        }
+    }
+
+    async fn lose_leases(&self) {
+        let leases = self.world.app.cosmos.container("dev", "leases").await.unwrap();
+        let of_trigger = "SELECT c.id FROM c WHERE NOT STARTSWITH(c.id, 'follow.')";
+        for lease in leases.query_all(of_trigger, &[], None).await.unwrap() {
+            let lease: Value = serde_json::from_str(lease.get()).unwrap();
+            let id = lease["id"].as_str().unwrap();
+            leases.delete(&PartitionKey::parse(&json!([id]).to_string()).unwrap(), id, None).await.unwrap();
+        }
     }
 
     async fn lose_one(&mut self, name: &str) {
@@ -111,10 +142,10 @@ impl Life {
 }
 
 /// Lives for some steps, and returns how much was known and how much was not.
-async fn live(seed: u64) -> (usize, u64) {
+async fn live(seed: u64, readers: u64) -> (usize, u64) {
     let world = Captured::start("all-versions").await;
     let (now, moments) = (State::new(), Vec::new());
-    let mut life = Life { world, seed, now, moments, log: Vec::new(), known: 0, unknown: 0 };
+    let mut life = Life { world, seed, readers, now, moments, log: Vec::new(), known: 0, unknown: 0 };
     life.write(12).await;
     life.world.capture().await;
     life.moment().await;
@@ -142,9 +173,18 @@ async fn live(seed: u64) -> (usize, u64) {
     (life.known, life.unknown)
 }
 
-#[tokio::test]
-async fn after_checkpoints_are_lost_every_claim_is_true() {
-    let (one, other) = tokio::join!(live(1), live(2));
+async fn two_lives(readers: u64) {
+    let (one, other) = tokio::join!(live(1, readers), live(2, readers));
     let (known, unknown) = (one.0 + other.0, one.1 + other.1);
     assert!(known > 0 && unknown > 0, "{known} known, {unknown} unknown");
+}
+
+#[tokio::test]
+async fn after_checkpoints_are_lost_every_claim_is_true() {
+    two_lives(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_checkpoints_and_leases_are_lost_every_claim_is_true() {
+    two_lives(4).await;
 }

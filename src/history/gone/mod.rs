@@ -5,13 +5,13 @@
 //! It is known of a document only when its delete is looked for after it was seen to be gone: in what waits to be
 //! captured, and then in the history again.
 
-use std::{
-    fmt,
-    sync::atomic::{AtomicBool, Ordering},
-};
+mod why;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::try_join_all;
 
+pub use self::why::UnknownDelete;
 use super::{
     Account,
     as_of::boundary,
@@ -39,38 +39,6 @@ const TOGETHER: usize = 16;
 /// How long after its time to live has ended the delete of a document may still be on the way, in seconds: the service
 /// removes it when it has request units to spare.
 const MOST_LATE: i64 = 3600;
-
-/// Why nobody knows when a missing document was deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnknownDelete {
-    /// Its delete is neither in the history nor waiting to be captured.
-    Uncaptured,
-    /// Too much is waiting to be captured to look for its delete.
-    Unsearched,
-    /// Today's reader does not see deletes, though the newest version comes from a feed that has them.
-    Unseen,
-    /// Nothing captures its part any more, as far as leases and checkpoints tell.
-    Unread,
-    /// It is live, and that version is neither in the history nor waiting: nobody captured what came before.
-    Overwritten,
-}
-
-impl fmt::Display for UnknownDelete {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let why = match self {
-            Self::Overwritten => {
-                return f.write_str(
-                    "its live version was not captured, and does not wait to be: what it was before that is not known",
-                );
-            }
-            Self::Uncaptured => "its delete was not captured",
-            Self::Unsearched => "too much is waiting to be captured to look for its delete",
-            Self::Unseen => "latest-version mode does not see deletes",
-            Self::Unread => "no lease or checkpoint tells whether its delete was captured",
-        };
-        write!(f, "is gone, and {why}: it may have been deleted before the point in time")
-    }
-}
 
 /// Documents, and what they are taken for unless it turns out otherwise.
 type Suspects<'f> = Vec<(&'f mut ScannedItem, UnknownDelete)>;
@@ -109,7 +77,8 @@ impl<'a> DeleteSearch<'a> {
     }
 
     /// Marks those of documents that were just read, with what is live of the source, that are gone and whose newest
-    /// version is a document of at or before the moment.
+    /// version is a document of at or before the moment; and those that had been deleted by then, but were made again
+    /// while nobody captured.
     ///
     /// # Errors
     /// When source or history cannot be read.
@@ -144,19 +113,20 @@ impl<'a> DeleteSearch<'a> {
         if frontier.parts.iter().all(|part| matches!(part.waiting, Waiting::Any)) {
             self.is_hopeless.store(true, Ordering::Relaxed);
         }
-        gone.retain_mut(|(one, _)| {
+        gone.retain_mut(|(one, why)| {
             let reach = frontier.reach(self.source, &one.item.partition_key);
             one.lost = (reach.sees_deletes && reach.may_lack_any()).then_some(UnknownDelete::Unsearched);
             let waits = reach.may_lack(&one.item, &one.versions);
-            let newest = one.document_at(PointInTime::END);
-            // What waits came after the hole, and the delete may have been in it.
-            let is_in_hole = |version: &Version| {
-                self.known.blind_spots.hole_between(version.ts, at).is_some() && !reach.is_followed(&one.item, version)
-            };
-            if one.lost.is_none() && waits && newest.is_some_and(is_in_hole) {
-                one.lost = Some(UnknownDelete::Uncaptured);
+            let is_gone = one.document_at(PointInTime::END).is_none();
+            // What waits came after the hole, and what it happened to may have begun or ended in it.
+            if one.lost.is_none()
+                && waits
+                && self.may_be_unseen(one, at)
+                && !reach.is_followed(&one.item, &one.versions)
+            {
+                one.lost = Some(if is_gone { UnknownDelete::MadeUnseen } else { UnknownDelete::Uncaptured });
             }
-            reach.sees_deletes && !waits
+            reach.sees_deletes && !waits && *why != UnknownDelete::MadeUnseen
         });
         if gone.is_empty() {
             return Ok(());
@@ -229,7 +199,8 @@ impl<'a> DeleteSearch<'a> {
             }
         }
         let why = |one: &ScannedItem, live: Option<&Live>| match live {
-            None => one.document_at(PointInTime::END).map(|_| UnknownDelete::Uncaptured),
+            None if one.document_at(PointInTime::END).is_some() => Some(UnknownDelete::Uncaptured),
+            None => self.may_be_unseen(one, at).then_some(UnknownDelete::MadeUnseen),
             Some(live) => {
                 let is_later = live.ts.is_some_and(|ts| ts > at.seconds());
                 let is_known = place_of_live(&one.item.id, &one.versions, &live.etag).is_some();
@@ -242,6 +213,12 @@ impl<'a> DeleteSearch<'a> {
             Some((one, why))
         });
         Ok(suspects.collect())
+    }
+
+    /// Whether a change may be missing between the newest version of a document and a moment.
+    fn may_be_unseen(&self, one: &ScannedItem, at: PointInTime) -> bool {
+        let newest = boundary(&one.versions, PointInTime::END);
+        newest.is_some_and(|version| self.known.blind_spots.hole_between(version.ts, at).is_some())
     }
 
     /// Reads the history of a document whose delete is not waiting. `lifetime` is that of the container's documents, if
