@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::{
+    like::like,
     parse::{MOST_TOKENS, Node, Operator, Parser, PredicateFunction},
     tokens::tokens,
 };
@@ -191,33 +192,6 @@ fn binary(op: Operator, a: &Value, b: &Value) -> Evaluation {
         Operator::Remainder => numbers().and_then(|(a, b)| number(a % b)),
         Operator::And | Operator::Or | Operator::Coalesce => None,
     }
-}
-
-/// `%` matches any text, `_` one character.
-fn like(text: &str, pattern: &str) -> bool {
-    let (text, pattern): (Vec<char>, Vec<char>) = (text.chars().collect(), pattern.chars().collect());
-    let (mut t, mut p) = (0, 0);
-    let mut back: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some('%') => {
-                back = Some((p, t));
-                p += 1;
-            }
-            Some(c) if *c == '_' || *c == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => match back {
-                Some((star, from)) => {
-                    back = Some((star, from + 1));
-                    (p, t) = (star + 1, from + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|c| *c == '%')
 }
 
 fn call(function: PredicateFunction, arguments: &[Evaluation]) -> Evaluation {

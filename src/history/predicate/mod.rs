@@ -5,6 +5,7 @@
 //! that is kept compressed cannot be seen by the service: it is decided here ([`evaluate`]).
 
 pub mod evaluate;
+mod like;
 mod parse;
 mod tokens;
 
