@@ -185,3 +185,57 @@ async fn documents_that_are_saved_beside_capture_lose_what_capture_leaves_out() 
     let whole = app.run(&["backfill", "--all", "--whole"]).await;
     assert!(whole.code == 0 && app.history().await.iter().any(|record| record["ssn"] == "SECRET-whole"), "{whole:?}");
 }
+
+/// A condition on a field that was left out has no answer from the history: the document is counted, not passed over.
+#[tokio::test]
+async fn a_condition_on_a_field_that_was_left_out_leaves_its_documents_unknown() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[("REWIND_REDACT", "/ssn")]).await;
+    let put = async |id: &str, ssn: &str, city: &str| {
+        let item = app.put(json!({"id": id, "pk": "p", "ssn": ssn, "city": city})).await;
+        assert_eq!(handler.deliver(&[item]).await.0, 200);
+    };
+    for (id, ssn, city) in [("hurt", "1", "Oslo"), ("other", "2", "Rome"), ("stays", "1", "Oslo")] {
+        put(id, ssn, city).await;
+    }
+    let at = crate::support::moment().await;
+    put("hurt", "0", "Oslo").await;
+    put("other", "0", "Rome").await;
+
+    // The exit code is part of what is tested.
+    let json_of = |output: &crate::support::Output| serde_json::from_str::<Value>(&output.stdout).unwrap();
+    let planned = async |condition: &str| {
+        let output = app.run(&["restore", "--where", condition, "--at", &at, "--dry-run", "--format", "json"]).await;
+        assert_eq!(output.code, 3, "{condition}: {output:?}");
+        let steps = json_of(&output)["plan"]["steps"].as_array().unwrap().clone();
+        let step =
+            |step: &Value| (step["id"].as_str().unwrap().to_owned(), step["action"].as_str().unwrap().to_owned());
+        let mut steps: Vec<_> = steps.iter().map(step).filter(|(_, action)| action != "keep").collect();
+        steps.sort();
+        steps.into_iter().map(|(id, action)| format!("{id} {action}")).collect::<Vec<_>>()
+    };
+    assert_eq!(planned("c.ssn = '1'").await, ["hurt unknown", "other unknown"]);
+    assert_eq!(planned("c.ssn = '1' AND c.city = 'Oslo'").await, ["hurt unknown"], "the rest decides");
+    assert_eq!(planned("NOT IS_DEFINED(c.ssn)").await, ["hurt unknown", "other unknown"]);
+    assert_eq!(planned("EXISTS(SELECT VALUE s FROM s IN c.ssn)").await, ["hurt unknown", "other unknown"]);
+
+    let backed_up = async |condition: &str, name: &str| {
+        let file = app.folder.path().join(name);
+        let file = file.to_str().unwrap();
+        let flags = ["backup", "--where", condition, "--at", &at, "--out", file, "--format", "json"];
+        let output = app.run(&flags).await;
+        let text = std::fs::read_to_string(file).unwrap();
+        (output.code, json_of(&output)["unknown"].clone(), text.lines().count() - 1, text.contains("\"stays\""))
+    };
+    // A version that is live can be asked as a whole.
+    assert_eq!(backed_up("c.ssn = '1'", "one.jsonl").await, (3, json!(2), 1, true));
+    assert_eq!(backed_up("c.ssn = '2'", "two.jsonl").await, (3, json!(2), 0, false));
+    assert_eq!(backed_up("c.city = 'Bern'", "none.jsonl").await, (0, json!(0), 0, false));
+
+    let shown = app.run(&["show", "--where", "c.ssn = '1'", "--at", &at]).await;
+    assert_eq!(shown.code, 3, "{shown:?}");
+    let history = app.run(&["history", "--where", "NOT IS_DEFINED(c.ssn)", "--format", "json"]).await;
+    assert_eq!((history.code, json_of(&history)), (3, json!([])), "{history:?}");
+    let found = app.run(&["find", "--when", "true", "--where", "c.ssn = '1'", "--format", "json"]).await;
+    assert_eq!(found.code, 3, "{found:?}");
+}

@@ -336,6 +336,12 @@ async fn a_line_that_was_cut_off_is_erased_with_its_document() {
     assert_eq!(left, [archive.join("a.jsonl"), archive.join("c.jsonl")]);
     assert_eq!(std::fs::read_to_string(&left[0]).unwrap(), other);
     assert_eq!(std::fs::read_to_string(&left[1]).unwrap(), other + &event("somebody")[..60], "the other line");
+
+    // A segment under another name has documents of others.
+    let segment = b"\x1f\x8b\x08\0\0\0\0\0\x02\xff";
+    std::fs::write(archive.join("d.jsonl"), segment).unwrap();
+    let output = app.run(&erase).await;
+    assert_eq!((output.code, std::fs::read(archive.join("d.jsonl")).unwrap()), (1, segment.to_vec()), "{output:?}");
 }
 
 /// The live document was deleted and the run killed while it waited; capture has not delivered the delete yet.

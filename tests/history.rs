@@ -212,3 +212,31 @@ async fn a_history_recreated_in_the_middle_of_a_payload_gets_all_of_it() {
         assert_eq!(history.stored(), quiet.stored(), "in pieces of {piece} after {writes} writes");
     }
 }
+
+/// What is kept compressed is asked here instead of by the service, and must answer as its small twin does.
+#[tokio::test]
+async fn a_compressed_document_answers_as_the_service_would() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[]).await;
+    for (id, size) in [("large", 2_200_000), ("small", 10)] {
+        let mut item = feed_document(id, "p", 1);
+        (item["city"], item["text"]) = ("Davidson".into(), "x".repeat(size).into());
+        assert_eq!(handler.deliver(&[item]).await.0, 200);
+    }
+    let bodies = app.history().await.iter().filter(|record| record["_change"].get("body").is_some()).count();
+    assert_eq!(bodies, 1);
+    for (predicate, matches) in [
+        ("c._ts > 0 AND IS_STRING(c._etag)", true),
+        ("c._ts < 1000", false),
+        ("c.city LIKE 'D[a-c]v%' AND c.city NOT LIKE '%[^n]'", true),
+        ("c.city LIKE 'D[^a]v%'", false),
+    ] {
+        let found = app.run(&["history", "--where", predicate, "--format", "json"]).await.json();
+        let versions = found.as_array().unwrap().iter().filter(|line| line["container"] == "changes");
+        assert_eq!(versions.count(), if matches { 2 } else { 0 }, "{predicate}: {found}");
+        let shown = app.run(&["show", "--where", predicate]).await;
+        assert_eq!((shown.code, shown.stdout.lines().count()), if matches { (0, 2) } else { (1, 0) }, "{predicate}");
+        let found = app.run(&["find", "--sql", predicate, "--format", "json"]).await.json();
+        assert_eq!(found.as_array().unwrap().len(), if matches { 2 } else { 0 }, "{predicate}: {found}");
+    }
+}

@@ -195,10 +195,18 @@ async fn a_file_that_is_not_an_archive_is_reported_and_nothing_is_written() {
     );
     archive(&folder.join("cut"), "1.jsonl.gz", &[event("x", "create", 1000, 1, 1)]);
     archive(&folder.join("empty"), "README.txt", &[]);
+    // A segment under another name, and text that no follower writes again: neither is a line that was cut off.
+    archive(&folder.join("renamed"), "1.jsonl", &[]);
+    std::fs::write(folder.join("renamed/1.jsonl"), b"\x1f\x8b\x08\0\0\0\0\0\x02\xff").unwrap();
+    archive(&folder.join("notes"), "1.jsonl", &[event("x", "create", 1000, 1, 1)]);
+    let with_notes = std::fs::read_to_string(folder.join("notes/1.jsonl")).unwrap() + "\nnotes";
+    std::fs::write(folder.join("notes/1.jsonl"), with_notes.replace("\n\n", "\n")).unwrap();
     for (archive, code, wanted) in [
         ("damaged", 1, "1.jsonl line 2 is not an event of follow"),
         ("timeless", 1, "1.json is an event without a time"),
         ("cut", 1, "1.jsonl.gz cannot be read"),
+        ("renamed", 1, "1.jsonl line 1 is not an event of follow"),
+        ("notes", 1, "1.jsonl line 2 is not an event of follow"),
         ("empty", 2, "there is no .json, .jsonl or .jsonl.gz file"),
         ("nowhere", 2, "--archive nowhere: "),
         ("damaged/1.jsonl", 2, "it is a file"),

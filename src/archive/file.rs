@@ -90,10 +90,38 @@ pub(super) fn each_event(
             Ok(true) => {}
             Ok(false) => return Ok(false),
             // A follower that was killed in the middle of a line writes that line again: its page was not acknowledged.
-            Err(_) if !text.ends_with(b"\n") && serde_json::from_slice::<serde::de::IgnoredAny>(event).is_err() => {
-                return Ok(true);
-            }
+            Err(_) if !text.ends_with(b"\n") && is_beginning(event) => return Ok(true),
             Err(damage) => return Err(damage),
+        }
+    }
+}
+
+/// Whether a text is the beginning of an event. Anything else without an end is something that nobody writes again, such
+/// as a compressed file under a wrong name.
+fn is_beginning(text: &[u8]) -> bool {
+    let without =
+        |ends: &dyn Fn(&u8) -> bool| &text[..text.iter().rposition(|byte| !ends(byte)).map_or(0, |last| last + 1)];
+    // A power cut may leave zeros. A number that is cut off is no number to the parser, instead of an end.
+    let written = without(&|byte| matches!(*byte, 0 | b'0'..=b'9' | b'.' | b'+' | b'-' | b'e' | b'E'));
+    without(&|byte| *byte == 0).is_empty()
+        || (written.starts_with(b"{")
+            && serde_json::from_slice::<serde::de::IgnoredAny>(written).is_err_and(|e| e.is_eof()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_beginning_of_an_event_is_one_and_nothing_else() {
+        let event = r#"{"op":"create","id":"é\u0041\n","doc":{"n":-1.5e3,"l":[true,null,{}]}}"#.as_bytes();
+        for end in 1..event.len() {
+            assert!(is_beginning(&event[..end]), "{end}");
+            assert!(is_beginning(&[&event[..end], &[0; 9]].concat()), "{end} and zeros");
+        }
+        assert!(is_beginning(&[0, 0]));
+        for other in [event, b"\x1f\x8b\x08\x00", b"[{", b"op", b"{op", b"{\"op\":\"create\"} {"] {
+            assert!(!is_beginning(other), "{other:?}");
         }
     }
 }

@@ -71,7 +71,7 @@ impl Condition {
                 Err(NoAnswer::Unknown(_)) if doc.is_none() => Decision::No,
                 Err(why) => Decision::None(why),
             },
-            Self::Sql(predicate) => match doc.map(|doc| predicate.matches_text(doc)) {
+            Self::Sql(predicate) => match doc.map(|doc| predicate.matches_version(version, doc)) {
                 Some(Ok(true)) => Decision::Yes,
                 Some(Ok(false)) | None => Decision::No,
                 Some(Err(_)) => Decision::None(NoAnswer::Unknown("the document is not understood")),

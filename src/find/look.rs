@@ -26,7 +26,7 @@ use crate::{
         Containers,
         as_of::{Caveat, unseen},
         live::{assumed, etag_of, read_live},
-        predicate::evaluate::Undecided,
+        predicate::asked::Undecided,
         scan::{Piece, ScannedItem, text_of},
         timeline::Timeline,
     },

@@ -132,14 +132,23 @@ impl Containers {
     /// # Errors
     /// When it cannot be read, or the record holds no document.
     pub async fn document(&self, item: &ItemKey, record_id: &str) -> Result<String, Failure> {
+        self.version(item, record_id).await.map(|(_, text)| text)
+    }
+
+    /// The version of a record, and its document.
+    ///
+    /// # Errors
+    /// When it cannot be read, or the record holds no document.
+    pub async fn version(&self, item: &ItemKey, record_id: &str) -> Result<(Version, String), Failure> {
         let wrong = |problem: &str| Failure::invalid("read version".into(), format!("record {record_id} {problem}"));
-        let version = self.record(item, record_id).await?.ok_or_else(|| wrong("is not in the history any more"))?;
+        let mut version = self.record(item, record_id).await?.ok_or_else(|| wrong("is not in the history any more"))?;
         let why = if version.is_absent() {
             "has nothing of its document, which was too large, or gone when MongoDB was asked for it"
         } else {
             "is a tombstone"
         };
-        version.document.ok_or_else(|| wrong(why))
+        let text = version.document.take().ok_or_else(|| wrong(why))?;
+        Ok((version, text))
     }
 
     /// Whether an item has the same place in the target as its versions have in the history, so that the same piece of

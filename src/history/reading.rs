@@ -7,7 +7,10 @@ use futures::{FutureExt as _, future::ready};
 use super::{entry::Entry, layout::Layout, live::Live};
 use crate::change::time::PointInTime;
 use crate::{
-    change::key::{ItemKey, PartitionKey},
+    change::{
+        key::{ItemKey, PartitionKey},
+        shape::LeftOut,
+    },
     cosmos::{Answer, Failure, FeedRange, HashRange, Items, PageStream, Param},
 };
 
@@ -28,6 +31,15 @@ pub struct Match {
     pub entry: Entry,
     /// Whether the document could not be examined, so that the record is listed whether it matches or not.
     pub undecided: bool,
+}
+
+/// A record of a part of a document.
+#[derive(Debug)]
+pub struct Part {
+    /// The record.
+    pub entry: Entry,
+    /// What it lacks.
+    pub left_out: LeftOut,
 }
 
 /// An item of the history that is not a record: a part of a restore's journal.
@@ -119,6 +131,8 @@ pub trait HistoryReader: Items {
     /// those of records for which that cannot be evaluated here. The predicate is about the document as it was: its own
     /// id, its whole body.
     fn matching<'a>(&'a self, range: HashRange, predicate: &'a str, params: &'a [Param]) -> PageStream<'a, Match>;
+    /// The facts of the records of a range that hold a part of a document only.
+    fn parts(&self, range: HashRange) -> PageStream<'_, Part>;
     /// A record's text as stored; `None` when there is none (any more).
     fn record<'a>(&'a self, item: &'a ItemKey, record_id: &'a str) -> Answer<'a, Option<String>>;
     /// An end of the history; `None` when it is empty.

@@ -78,6 +78,10 @@ pub async fn survey(
                     return Ok::<_, StepError>(None);
                 }
                 if let Some(problem) = undecided {
+                    // It is as it was, so it does not matter whether it matched.
+                    if step.action == Action::Keep && !did_not_exist(&step) {
+                        return Ok(None);
+                    }
                     let notes = vec![format!("whether it matched is not known: {}", chain(&problem))];
                     return Ok(Some(Step { action: Action::Unknown, notes, ..step }));
                 }

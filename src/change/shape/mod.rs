@@ -1,6 +1,7 @@
 //! Decides what of a document is passed on: only some fields, without others, or with values hashed. The text of what
 //! stays is untouched.
 
+mod left_out;
 mod told;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use hmac::{Hmac, Mac as _};
 use serde_json::value::RawValue;
 use sha2::Sha256;
 
+pub use self::left_out::LeftOut;
 use super::{
     edit::quote,
     extended::{BSON, in_texts, is_closed},

@@ -13,6 +13,7 @@ use crate::{
         key::{ItemKey, KeyPaths, PartitionKey},
         raw::RawDocument,
         record::layout::scope_of_others,
+        shape::LeftOut,
         time::PointInTime,
         version::beginnings_of,
     },
@@ -21,7 +22,7 @@ use crate::{
         entry::Entry,
         layout::Layout,
         predicate::{self, IS_JOURNAL, IS_RECORD},
-        reading::{AxisEnd, Detail, HistoryReader, JournalItem, Journals, Match, WhichEnd},
+        reading::{AxisEnd, Detail, HistoryReader, JournalItem, Journals, Match, Part, WhichEnd},
     },
 };
 
@@ -171,6 +172,15 @@ impl HistoryReader for CosmosReader {
         let sql = format!("{} AND {}", select(&self.layout), predicate::of_records(predicate));
         rows_in(&self.container, sql, params.to_vec(), range, |row| {
             Ok(Match { entry: QueryRow::entry(row.get(), &self.layout), undecided: is_packed(row.get()) })
+        })
+    }
+
+    fn parts(&self, range: HashRange) -> PageStream<'_, Part> {
+        let sql = format!("{} AND c._change.fidelity = 'partial'", select(&self.layout));
+        rows_in(&self.container, sql, Vec::new(), range, |row| {
+            let note = RawDocument::parse(row.get()).ok().and_then(|row| Some(row.get("partial")?.get().to_owned()));
+            let left_out = LeftOut::parse(note.as_deref());
+            Ok(Part { entry: QueryRow::entry(row.get(), &self.layout), left_out })
         })
     }
 

@@ -29,7 +29,7 @@ pub(super) fn select(layout: &Layout) -> String {
     format!(
         "SELECT c.id, c._originalId AS item, c._change.op AS op, c._change.ts AS ts, c._change.lsn AS lsn, \
          c._change.prevLsn AS prevLsn, c._change.etag AS etag, c._change.rid AS rid, c._change.fidelity AS fidelity, c._change.via AS via, c._change.tsFrom AS tsFrom, c._change.at AS at, \
-         c._change.key AS key, c._change.identity AS identity, c._change.ns AS ns, IS_DEFINED(c._change) AS own, c._ts AS copied, \
+         c._change.key AS key, c._change.identity AS identity, c._change.ns AS ns, c._change.partial AS partial, IS_DEFINED(c._change) AS own, c._ts AS copied, \
          c._lsn AS legacyLsn, {PACKED_COLUMN}{keys} FROM c WHERE {IS_RECORD}"
     )
 }

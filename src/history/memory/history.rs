@@ -12,6 +12,7 @@ use crate::{
         key::{ItemKey, KeyPaths, PartitionKey},
         raw::RawDocument,
         record::{ORIGINAL_ID, Record},
+        shape::LeftOut,
         time::PointInTime,
         version::{Version, container_of},
     },
@@ -20,7 +21,7 @@ use crate::{
         History, HistoryWriter, SourceReader,
         entry::Entry,
         layout::Layout,
-        reading::{AxisEnd, Detail, HistoryReader, JournalItem, Journals, Match, WhichEnd},
+        reading::{AxisEnd, Detail, HistoryReader, JournalItem, Journals, Match, Part, WhichEnd},
         writing::write_record,
     },
 };
@@ -173,10 +174,20 @@ impl HistoryReader for MemoryHistory {
             if version.is_absent() {
                 return Ok(Some(Match { entry: self.entry(text, Detail::Facts), undecided: true }));
             }
-            let Version { document: Some(document), .. } = version else { return Ok(None) };
-            let document = serde_json::from_str(document);
-            let matches = document.is_ok_and(|document| predicate.matches(&document));
+            let Some(document) = &version.document else { return Ok(None) };
+            let matches = predicate.matches_version(version, document).unwrap_or_default();
             Ok(matches.then(|| Match { entry: self.entry(text, Detail::Facts), undecided: false }))
+        })
+    }
+
+    fn parts(&self, range: HashRange) -> PageStream<'_, Part> {
+        self.changes.pages(range, None, move |text| {
+            let record: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+            if is_other(text) || record["_change"]["fidelity"] != "partial" {
+                return Ok(None);
+            }
+            let left_out = LeftOut::parse(Some(&record["_change"]["partial"].to_string()));
+            Ok(Some(Part { entry: self.entry(text, Detail::Facts), left_out }))
         })
     }
 

@@ -1,7 +1,8 @@
 //! Reports all live documents and versions that match a predicate, by time.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::HashSet};
 
+use futures::StreamExt as _;
 use serde_json::Value;
 
 use super::LookError;
@@ -13,15 +14,13 @@ use crate::{
         version::{BadRecord, RecordProblem, key_of},
     },
     context::Context,
-    cosmos::{Param, sql_path},
+    cosmos::{HashRange, Param, sql_path},
     history::{
         Containers, CosmosContainers,
+        entry::Entry,
         layout::Layout,
-        predicate::{
-            IS_RECORD, PACKED_COLUMN,
-            evaluate::{Predicate, Undecided},
-            of_records,
-        },
+        predicate::{IS_RECORD, PACKED_COLUMN, asked::Undecided, evaluate::Predicate, of_records, partly},
+        reading::Part,
     },
 };
 
@@ -111,11 +110,46 @@ pub async fn report(request: &ReportRequest, cx: &Context<'_>) -> Result<FoundDo
             }
         }
     }
+    found.set_aside_parts(request, &containers).await?;
     found.lines.sort_by(ReportLine::order);
     Ok(found)
 }
 
 impl FoundDocuments {
+    /// Names the versions of which the history has a part only, when the predicate hinges on what it lacks: the service
+    /// has answered for the part.
+    async fn set_aside_parts(&mut self, request: &ReportRequest, containers: &Containers) -> Result<(), LookError> {
+        let paths = partly::paths(&request.predicate);
+        let predicate = Predicate::of(&request.predicate, &request.params);
+        let keys = containers.changes.layout().source().segments();
+        let mut open = HashSet::new();
+        let mut parts = containers.changes.parts(HashRange::WHOLE);
+        while let Some(page) = parts.next().await {
+            for Part { entry, left_out } in page.map_err(LookError::of_predicate)? {
+                let Entry::Version(item, version) = entry else { continue };
+                let is_asked = request.key.as_ref().is_none_or(|key| item.partition_key.0.starts_with(&key.0));
+                let is_hidden = |path: &[String]| partly::hides(&left_out, keys, path);
+                if !is_asked || !paths.iter().any(|path| is_hidden(path)) {
+                    continue;
+                }
+                let decided = match (&predicate, containers.version(&item, &version.record_id).await) {
+                    (Ok(predicate), Ok((version, text))) => {
+                        predicate.matches_part_of(&version, &text, &is_hidden).map(|_| ())
+                    }
+                    (Err(_), Ok(_)) => Err(Undecided::Part),
+                    (_, Err(failure)) if failure.is_own() => Err(Undecided::Record(failure)),
+                    (_, Err(failure)) => return Err(failure.into()),
+                };
+                if let Err(why) = decided {
+                    open.insert((item, version.ts, version.lsn));
+                    self.undecided.push(BadRecord::new(version.record_id, RecordProblem::Asked(why.into())));
+                }
+            }
+        }
+        self.lines.retain(|line| line.is_live || !open.contains(&(line.item.clone(), line.ts, line.lsn)));
+        Ok(())
+    }
+
     /// Adds a version whose document the service cannot see, when it matches.
     async fn decide(
         &mut self,
@@ -124,8 +158,8 @@ impl FoundDocuments {
         request: &ReportRequest,
         containers: &Containers,
     ) -> Result<(), LookError> {
-        let text = match containers.document(&line.item, &record_id).await {
-            Ok(text) => text,
+        let (version, text) = match containers.version(&line.item, &record_id).await {
+            Ok(found) => found,
             Err(failure) if failure.is_own() => {
                 let problem = RecordProblem::Asked(Undecided::Record(failure).into());
                 self.undecided.push(BadRecord::new(record_id, problem));
@@ -133,8 +167,8 @@ impl FoundDocuments {
             }
             Err(failure) => return Err(failure.into()),
         };
-        let predicate = Predicate::of_packed(&request.predicate, &request.params);
-        match predicate.and_then(|predicate| predicate.matches_text(&text)) {
+        let predicate = Predicate::of(&request.predicate, &request.params).map_err(Undecided::Predicate);
+        match predicate.and_then(|predicate| Ok(predicate.matches_version(&version, &text)?)) {
             Ok(true) => {
                 let value = |path: &Vec<String>| value_at(&text, path).map_or(Value::Null, shown);
                 let values = request.columns.iter().map(value).collect();

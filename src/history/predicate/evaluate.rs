@@ -7,29 +7,16 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::{
+    like::like,
     parse::{MOST_TOKENS, Node, Operator, Parser, PredicateFunction},
     tokens::tokens,
 };
-use crate::cosmos::{Failure, Param};
+use crate::cosmos::Param;
 
 /// An unsupported part of a predicate: only the service can evaluate it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0} cannot be decided here")]
 pub struct Unsupported(pub String);
-
-/// Why it is unknown whether a document matches that the service cannot see.
-#[derive(Debug, thiserror::Error)]
-pub enum Undecided {
-    /// The predicate has unsupported parts.
-    #[error("its document is kept compressed, and in --where {0}")]
-    Predicate(Unsupported),
-    /// The record has no readable document.
-    #[error("{}", .0.message)]
-    Record(Failure),
-    /// The document is no JSON.
-    #[error(transparent)]
-    Document(#[from] serde_json::Error),
-}
 
 /// A compiled predicate.
 #[derive(Debug)]
@@ -62,17 +49,12 @@ impl Predicate {
     ///
     /// # Errors
     /// With the unsupported part.
-    pub fn of_packed(text: &str, params: &[Param]) -> Result<Self, Undecided> {
-        let value = |name: &str| params.iter().find(|param| param.name == name).map(|param| &param.value);
-        Self::parse(text, value).map_err(Undecided::Predicate)
+    pub fn of(text: &str, params: &[Param]) -> Result<Self, Unsupported> {
+        Self::parse(text, |name| params.iter().find(|param| param.name == name).map(|param| &param.value))
     }
 
-    /// Whether the document with this text matches.
-    ///
-    /// # Errors
-    /// When it is not JSON.
-    pub fn matches_text(&self, document: &str) -> Result<bool, Undecided> {
-        Ok(self.matches(&serde_json::from_str(document)?))
+    pub(super) fn root(&self) -> &Node {
+        &self.root
     }
 
     /// Whether a document matches.
@@ -82,7 +64,7 @@ impl Predicate {
 }
 
 impl Node {
-    fn evaluate(&self, document: &Value) -> Evaluation {
+    pub(super) fn evaluate(&self, document: &Value) -> Evaluation {
         let of = |node: &Node| node.evaluate(document);
         match self {
             Self::Value(value) => value.clone(),
@@ -191,33 +173,6 @@ fn binary(op: Operator, a: &Value, b: &Value) -> Evaluation {
         Operator::Remainder => numbers().and_then(|(a, b)| number(a % b)),
         Operator::And | Operator::Or | Operator::Coalesce => None,
     }
-}
-
-/// `%` matches any text, `_` one character.
-fn like(text: &str, pattern: &str) -> bool {
-    let (text, pattern): (Vec<char>, Vec<char>) = (text.chars().collect(), pattern.chars().collect());
-    let (mut t, mut p) = (0, 0);
-    let mut back: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some('%') => {
-                back = Some((p, t));
-                p += 1;
-            }
-            Some(c) if *c == '_' || *c == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => match back {
-                Some((star, from)) => {
-                    back = Some((star, from + 1));
-                    (p, t) = (star + 1, from + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|c| *c == '%')
 }
 
 fn call(function: PredicateFunction, arguments: &[Evaluation]) -> Evaluation {

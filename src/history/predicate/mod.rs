@@ -4,8 +4,11 @@
 //! the id, the time to live, what the service adds. Records of deletes have no document and match nothing. A document
 //! that is kept compressed cannot be seen by the service: it is decided here ([`evaluate`]).
 
+pub mod asked;
 pub mod evaluate;
+mod like;
 mod parse;
+pub mod partly;
 mod tokens;
 
 use self::tokens::{Token, TokenKind, tokens};

@@ -35,7 +35,7 @@ use crate::{
         version::{BadRecord, Version},
     },
     cosmos::{Failure, HashRange, PageStream, Param, RETRY_TIMEOUT, RangeWalk, Retry, RuLimiter},
-    history::predicate::evaluate::Undecided,
+    history::predicate::asked::Undecided,
 };
 
 /// How many items are looked up concurrently.

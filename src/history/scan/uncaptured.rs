@@ -22,6 +22,16 @@ impl ScannedItem {
     }
 }
 
+impl ScannedItem {
+    /// Whether the version in force is live, and the history has a part of it, or nothing.
+    fn is_whole_while_live(&self, at: PointInTime) -> bool {
+        let live = self.live.as_ref().map(|live| live.etag.as_str());
+        live.is_some()
+            && boundary(&self.versions, at)
+                .is_some_and(|version| version.is_partial() && version.etag.as_deref() == live)
+    }
+}
+
 impl Scan<'_> {
     /// The live documents of a part of the source that match the predicate, and were written at or before the moment.
     pub(super) async fn in_force_now(&self, piece: HashRange) -> Result<LiveIndex, Failure> {
@@ -33,9 +43,17 @@ impl Scan<'_> {
     }
 
     /// Of the items whose captured version matched, drops those whose live document was in force instead and does not
-    /// match; and removes those that are found from the index.
+    /// match; and removes those that are found from the index. What the live document answers is not open, although the
+    /// history has only a part of it.
     pub(super) fn settle_live(&self, buffer: &mut ScanBuffer, index: &mut LiveIndex) {
-        buffer.found.retain(|item, found| index.remove(item).is_some() || !found.is_only_live(self.at));
+        buffer.found.retain(|item, found| {
+            let matches_now = index.remove(item).is_some();
+            if found.is_whole_while_live(self.at) {
+                found.undecided = None;
+                return matches_now;
+            }
+            matches_now || !found.is_only_live(self.at)
+        });
     }
 
     /// The items whose live document was in force, and that the history does not have.
