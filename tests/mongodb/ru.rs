@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Work, back::Back, each, of};
 use crate::support::{
-    eventually,
+    FollowerProcess, eventually,
     mongo_ru::{MongoRu, PageFault},
 };
 
@@ -262,4 +262,31 @@ async fn a_busy_server_is_asked_again_for_the_shard_key() {
     let update = commands.iter().rev().find(|command| command.contains_key("update")).expect("an update");
     let filter = update.get_array("updates").unwrap()[0].as_document().unwrap().get_document("q").unwrap();
     assert!(filter.contains_key("customer"), "{update}");
+}
+
+/// Of three texts the first and the last are the same. The last is not the first delivered again.
+#[tokio::test]
+async fn a_text_that_comes_back_within_a_second_is_the_newest() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "_id", 1);
+    let back = Back::of(server.uri()).await;
+    let sinks = ["--name", "f", "--sink", "changes", "--sink", "file:events.jsonl"];
+    let args = [&["--source", &back.source], &args("beginning")[..], &sinks].concat();
+    let _follower = FollowerProcess::start_in(back.folder(), &args, &back.settings());
+    let events = back.folder().join("events.jsonl");
+    let put = async |state: &str, arrived: usize| {
+        server.put("shop", "orders", &doc! { "_id": "a", "state": state });
+        let all = async || (Work::events_in(&events).len() == arrived).then_some(());
+        eventually("the text arrives", all).await;
+    };
+    put("good", 1).await;
+    crate::support::moment().await;
+    put("bad", 2).await;
+    put("good", 3).await;
+    let at = crate::support::moment().await;
+    let shown = back.ends(0, &["show", "--id", "a", "--at", &at]).await;
+    assert!(shown.stdout.contains(r#""state":"good""#), "{shown:?}");
+    let plan = back.ends(0, &["restore", "--all", "--at", &at, "--dry-run", "--format", "json"]).await;
+    let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
+    assert_eq!(plan["plan"]["steps"][0]["action"], "keep", "{plan}");
 }
