@@ -264,6 +264,33 @@ async fn a_busy_server_is_asked_again_for_the_shard_key() {
     assert!(filter.contains_key("customer"), "{update}");
 }
 
+/// A server that does not hand out a token for each partition puts the positions of all into one.
+#[tokio::test]
+async fn a_text_that_comes_back_in_any_partition_of_one_stream_is_a_version_of_its_own() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "_id", 3);
+    server.forget_command("customAction");
+    put(&server, 0..6, 1);
+    let work = Work::new();
+    let follower = work.start(&server.uri(), &args("beginning"));
+    let arrived = async |count: usize| {
+        eventually("all arrive", async || (work.events().len() == count).then_some(())).await;
+    };
+    arrived(6).await;
+    for n in 0..6_usize {
+        for (round, version) in [2, 1, 2, 1].into_iter().enumerate() {
+            let number = i32::try_from(n).unwrap();
+            put(&server, number..number + 1, version);
+            arrived(6 + 4 * n + round + 1).await;
+        }
+    }
+    drop(follower);
+    let events = work.events();
+    assert_eq!(newest(&events), all(0..6, 1));
+    let versions: BTreeSet<&str> = each(&events, "version").into_iter().collect();
+    assert_eq!(versions.len(), events.len(), "each is a version of its own: {versions:?}");
+}
+
 /// Of three texts the first and the last are the same. The last is not the first delivered again.
 #[tokio::test]
 async fn a_text_that_comes_back_within_a_second_is_the_newest() {
