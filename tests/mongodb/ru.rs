@@ -317,3 +317,35 @@ async fn a_text_that_comes_back_within_a_second_is_the_newest() {
     let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
     assert_eq!(plan["plan"]["steps"][0]["action"], "keep", "{plan}");
 }
+
+/// What waits does not tell its time: it may have been there at the moment.
+#[tokio::test]
+async fn a_document_with_a_waiting_change_is_unknown_where_capture_has_not_come_to() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "_id", 1);
+    let back = Back::of(server.uri()).await;
+    put(&server, 0..3, 1);
+    back.capture().await;
+    crate::support::moment().await;
+    put(&server, 1..2, 2);
+    let at = crate::support::moment().await;
+    put(&server, 2..3, 2);
+    let plan = back.ends(3, &["restore", "--all", "--at", &at, "--dry-run", "--format", "json"]).await;
+    let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
+    let actions: BTreeMap<&str, &str> = plan["plan"]["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| (step["id"].as_str().unwrap(), step["action"].as_str().unwrap()))
+        .collect();
+    assert_eq!(actions, BTreeMap::from([("0", "keep"), ("1", "unknown"), ("2", "unknown")]), "{plan}");
+    let file = back.path("backup.jsonl").to_str().unwrap().to_owned();
+    back.ends(3, &["backup", "--all", "--at", &at, "--out", &file]).await;
+    let saved = std::fs::read_to_string(&file).unwrap();
+    assert_eq!((saved.lines().count(), saved.contains(r#""id":"0""#)), (2, true), "{saved}");
+    for (id, is_doubtful) in [("0", false), ("1", true)] {
+        let shown = back.ends(0, &["show", "--id", id, "--at", &at, "--format", "json"]).await;
+        let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+        assert_eq!(shown["doubt"].is_string(), is_doubtful, "{shown}");
+    }
+}
