@@ -245,6 +245,19 @@ async fn every_byte_of_a_document_is_preserved() {
     assert_eq!(bytes, raw.as_bytes());
 }
 
+/// The service tells neither the text before nor which fields changed.
+#[tokio::test]
+async fn no_field_is_known_to_have_changed() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "customer", 1);
+    put(&server, 0..3, 1);
+    let work = Work::new();
+    let filter = ["--filter", r#"changed("/version") || doc._id == 0"#];
+    let output = work.catch_up(&server.uri(), &[&args("beginning")[..], &filter].concat()).await;
+    assert_eq!(newest(&work.events()), all(0..1, 1), "{output:?}");
+    assert!(output.stderr.contains("2 without an answer of the filter"), "{output:?}");
+}
+
 /// Without its shard key, a document is not found, or another one under the same `_id` is overlooked.
 #[tokio::test]
 async fn a_busy_server_is_asked_again_for_the_shard_key() {
