@@ -3,12 +3,13 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use super::{Capture, CaptureError, CaptureLimits, Recent};
 use crate::{
     causes::chain,
-    change::{Via, fidelity::Delivery},
+    change::{Via, decode::decode, fidelity::Delivery},
     clock::SystemClock,
     config::{CaptureConfig, ConfigError, Fidelity, Names, Settings},
     cosmos::Cosmos,
@@ -204,6 +205,13 @@ enum NotReplayed {
         /// The source that the settings name for that function.
         today: String,
     },
+    /// Its document is in MongoDB.
+    #[error(
+        "it is a change of the MongoDB collection {0}, and replay captures changes of containers alone: set MONGODB_URI and \
+         follow the collection again (follow --name ANOTHER --from beginning), with --fields or --redact if its document \
+         is too large for a record"
+    )]
+    OfMongo(String),
     /// Its item can still not be stored, for this reason.
     #[error("{0}")]
     Again(String),
@@ -241,6 +249,13 @@ fn capture_of(
     })
 }
 
+/// The collection of MongoDB that an item is a change of.
+fn collection_of(item: &RawValue) -> Option<String> {
+    let mut changes = Vec::new();
+    decode(item, &mut changes).ok()?;
+    changes.iter().find_map(|change| change.native.as_ref()).map(|native| native.ns.to_string())
+}
+
 /// Captures a letter's item again. The letter is removed only when the item is durable in the history. Returns false
 /// when the letter disappeared meanwhile and we did not store its item.
 async fn replay_one(
@@ -249,6 +264,10 @@ async fn replay_one(
     store: &DeadLetterStore,
     name: &str,
 ) -> Result<bool, NotReplayed> {
+    // Settings for containers may name any history here, and a record in that of a container would be a stranger.
+    if let Some(collection) = collection_of(&letter.item) {
+        return Err(NotReplayed::OfMongo(collection));
+    }
     if let (Some(of), Some(today)) = (&letter.source, capture.history.source_name())
         && *of != today
     {

@@ -64,7 +64,7 @@ impl ConnectionArgs {
             if uri.is_none() && value.is_some() {
                 return Err(CliError::usage(
                     format!("{flag} is for a MongoDB deployment, and the source is a container"),
-                    "add --source mongodb://HOST/, or leave it out",
+                    "set MONGODB_URI to the deployment's address (or add --source mongodb://HOST/), or leave it out",
                 ));
             }
         }

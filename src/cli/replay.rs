@@ -40,7 +40,10 @@ pub struct ReplayArgs {
 /// When the store cannot be read. A letter that still cannot be stored is reported and kept, and makes the exit code 3.
 pub async fn run(args: ReplayArgs, ui: &Ui) -> Result<Exit, CliError> {
     let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
-    args.connection.refuse_mongo(&settings)?;
+    // Letters are listed whatever they are of.
+    if !args.list {
+        args.connection.refuse_mongo(&settings)?;
+    }
     let account = AccountSettings::from_settings(&settings)?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;
     // The folder that the setting names is created when it is needed; one that the command line names must exist.

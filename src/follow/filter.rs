@@ -1,6 +1,9 @@
 //! Decides which changes are passed on: an expression of the Common Expression Language, compiled once.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use cel::{
     Context, Env, ExecutionError, Program, Value,
@@ -97,6 +100,7 @@ impl Filter {
             doc: event.doc.as_deref(),
             previous: event.previous.as_deref(),
             changed: event.changed.as_deref(),
+            before_unknown: event.previous.is_none() && event.op != Op::Create,
             extended: event.native.is_some(),
         })
     }
@@ -115,6 +119,7 @@ impl Filter {
             value.ok_or(NoAnswer::Unknown("the document is not understood"))
         };
         let number = |n: Option<i64>| n.map_or(Value::Null, Value::Int);
+        let asked_in_vain = Arc::new(AtomicBool::new(false));
         let mut context = Context::with_env(self.env.clone());
         context.add_variable_from_value("op", of.op.as_str());
         context.add_variable_from_value("doc", json(of.doc, &self.doc, of.extended)?);
@@ -126,11 +131,16 @@ impl Filter {
             context.add_variable_from_value("previous", json(of.previous, &self.previous, of.extended)?);
             // The paths that an update names itself: its texts may be from other moments.
             let told = of.changed.filter(|_| of.op == Op::Update || of.previous.is_none()).map(<[String]>::to_vec);
+            let (before_unknown, in_vain) = (of.before_unknown, asked_in_vain.clone());
             let (before, after, extended) = (of.previous.map(str::to_owned), of.doc.map(str::to_owned), of.extended);
             let changed = move |path: Arc<String>| -> Result<bool, ExecutionError> {
                 let path = parse_path(&path).map_err(|e| ExecutionError::function_error("changed", e))?;
                 if let Some(told) = &told {
                     return Ok(told.iter().any(|changed| meet(changed, &path)));
+                }
+                if before_unknown {
+                    in_vain.store(true, Ordering::Relaxed);
+                    return Err(ExecutionError::function_error("changed", "nothing to compare with"));
                 }
                 let at = if extended { extended_at } else { diff::value_at };
                 let before = before.as_deref().and_then(|text| at(text, &path));
@@ -142,6 +152,9 @@ impl Filter {
         match self.program.execute(&context) {
             Ok(Value::Bool(answer)) => Ok(answer),
             Ok(_) => Err(NoAnswer::Unknown("the result is neither true nor false")),
+            Err(_) if asked_in_vain.load(Ordering::Relaxed) => {
+                Err(NoAnswer::Unknown("what the document was before the change is not known"))
+            }
             Err(e) => Err(no_answer(&e)),
         }
     }
@@ -171,6 +184,8 @@ pub struct Subject<'a> {
     pub previous: Option<&'a str>,
     /// The paths that changed (JSON Pointers), when the source names them without the text before.
     pub changed: Option<&'a [String]>,
+    /// Whether there was a text before that nobody told: then `changed` has no answer, unless the source names the paths.
+    pub before_unknown: bool,
     /// Whether the texts are MongoDB documents: the expression then sees plain values, under the document's own names.
     pub extended: bool,
 }
@@ -187,6 +202,7 @@ impl<'a> Subject<'a> {
             doc,
             previous,
             changed: None,
+            before_unknown: false,
             extended: version.is_native,
         }
     }
@@ -333,6 +349,18 @@ mod tests {
             assert!(error.contains(reason) && !error.contains("SECRET"), "{filter}: {error}");
         }
         assert_eq!(answer("nothing(doc)", &event), Err(NoAnswer::Undeclared("nothing".into())));
+    }
+
+    #[test]
+    fn without_the_text_before_nothing_is_known_to_have_changed() {
+        let of = |op, filter: &str| answer(filter, &event(op, None, Some(r#"{"a":1}"#)));
+        for op in [Op::Upsert, Op::Update, Op::Replace, Op::Baseline] {
+            assert!(matches!(of(op, r#"changed("/a")"#), Err(NoAnswer::Unknown(_))), "{op}");
+            assert_eq!(of(op, r#"doc.a == 1 || changed("/a")"#), Ok(true), "{op}");
+        }
+        assert_eq!(of(Op::Create, r#"changed("/a")"#), Ok(true));
+        let told = Event { changed: Some(vec!["/a".into()]), ..event(Op::Update, None, Some("{}")) };
+        assert_eq!(answer(r#"changed("/a") && !changed("/b")"#, &told), Ok(true));
     }
 
     #[test]

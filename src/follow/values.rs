@@ -172,8 +172,18 @@ mod tests {
     fn answer(filter: &str, previous: Option<&str>, doc: Option<&str>) -> Result<bool, NoAnswer> {
         let pk = PartitionKey::parse("x").unwrap();
         let (ts, lsn) = (None, None);
-        let subject =
-            Subject { op: Op::Replace, id: "known", pk: &pk, ts, lsn, doc, previous, changed: None, extended: true };
+        let subject = Subject {
+            op: Op::Replace,
+            id: "known",
+            pk: &pk,
+            ts,
+            lsn,
+            doc,
+            previous,
+            changed: None,
+            before_unknown: false,
+            extended: true,
+        };
         Filter::compile(filter).unwrap().answer(&subject)
     }
 

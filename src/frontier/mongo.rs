@@ -91,8 +91,6 @@ impl MongoAccount {
                 FeedRange::parse(&range.min, &range.max).map_err(|e| Failure::invalid("read checkpoint".into(), e))?;
             let mut feed = stream.open(&span, follower.mode, FeedStart::Now, Some(&range.token)).await?;
             let mut is_first = true;
-            // In latest-version mode, what waits says nothing about what it replaced.
-            let at = at.filter(|_| follower.mode == FeedMode::AllVersions);
             loop {
                 let page = feed.next().await?;
                 let events: Vec<Event> = page.items()?.iter().map(|item| Event::read(item)).collect();
@@ -134,10 +132,11 @@ struct Following {
 
 impl Following {
     /// Adds a change; false when those after it do not matter: they are newer than the moment, or there are too many.
+    /// One without a time may be from before any moment.
     fn add(&mut self, event: Event, at: Option<PointInTime>) -> bool {
         let ts = match (event.ts, at) {
             (Some(ts), Some(at)) if ts > at.seconds() => return false,
-            (Some(ts), Some(_)) if self.these.len() < MOST_WAITING => ts,
+            (ts, Some(_)) if self.these.len() < MOST_WAITING => ts.unwrap_or(i64::MAX),
             _ => {
                 self.is_any = true;
                 return false;

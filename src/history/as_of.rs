@@ -117,7 +117,8 @@ fn caveats(versions: &[Version], chosen: &Version, next: Option<&Version>) -> Ve
     if chosen.op.is_none() {
         caveats.push(Caveat::LegacyTime);
     }
-    if chosen.ts_from_capture {
+    // Of two versions, the later time is the one that may be too late.
+    if chosen.ts_from_capture || next.is_some_and(|next| next.ts_from_capture) {
         caveats.push(Caveat::CaptureTime);
     }
     if chosen.is_normalized() {
@@ -262,6 +263,9 @@ mod tests {
         ];
         assert_eq!(caveats(&others[..1], 10), [Caveat::Baseline]);
         assert_eq!(caveats(&others[1..], 20), [Caveat::CaptureTime, Caveat::Normalized]);
+        let late =
+            [plain(10, 1, None, "create"), version(20, Some(2), Some(1), "replace", json!({"tsFrom": "capture"}))];
+        assert_eq!(caveats(&late, 15), [Caveat::CaptureTime], "the later one may have been in force already");
         let legacy = [Version::parse(r#"{"id":"x","_originalId":"a","_lsn":9,"_ts":50}"#).unwrap()];
         assert_eq!(caveats(&legacy, 50), [Caveat::LegacyTime]);
         assert!(!as_of(&legacy, at(49)).created_later());

@@ -34,7 +34,7 @@ pub enum Caveat {
     NextUncaptured,
     /// A copy of the original demo: its time is the copy's, later than the change itself.
     LegacyTime,
-    /// The payload had no time: the time of its capture stands in.
+    /// The payload of this version or the next had no time: the time of its capture stands in.
     CaptureTime,
     /// The text is what the Functions host delivered, in which dates may have been rewritten.
     Normalized,
@@ -108,7 +108,9 @@ impl fmt::Display for Caveat {
             Self::LegacyTime => {
                 f.write_str("a copy of the original demo: its time is the copy's, later than the change")
             }
-            Self::CaptureTime => f.write_str("the change came without a time: that of its capture stands in"),
+            Self::CaptureTime => f.write_str(
+                "changes came without their times: those of their capture stand in, and the next version may have been in force already",
+            ),
             Self::Normalized => f.write_str("the Functions host may have rewritten date strings in it"),
             Self::LookedUp => f.write_str(
                 "its text was looked up after the change and may be of a later one: the collection keeps no post-images",

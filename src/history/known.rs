@@ -111,11 +111,13 @@ impl Facts<'_> {
                 self.ends()
             ));
         }
-        // In latest-version mode, only the live version can be waiting.
-        (!self.reach.is_latest && lacks).then(|| {
-            let what = match self.reach.may_lack_any() {
-                true => "whether it was changed before the point in time is not known",
-                false => "a change of it from before the point in time is not captured yet",
+        // In latest-version mode only the live version can be waiting, and its own time says whether it was in force.
+        let is_dated = self.source.is_some_and(|live| live.ts.is_some());
+        (lacks && !(self.reach.is_latest && is_dated)).then(|| {
+            let what = match (self.reach.may_lack_any(), self.reach.is_latest) {
+                (true, _) => "whether it was changed before the point in time is not known",
+                (false, true) => "a change of it is not captured yet, and does not tell its time",
+                (false, false) => "a change of it from before the point in time is not captured yet",
             };
             format!("{}, and {what}", self.ends())
         })

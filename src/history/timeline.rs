@@ -41,7 +41,7 @@ impl<'a> Timeline<'a> {
         });
         entries.dedup_by(|a, b| a.version.position() == b.version.position());
         if versions.iter().any(|v| v.is_native && v.lsn.is_none()) {
-            settle_saved(&mut entries);
+            settle_repeated(&mut entries);
         }
         let mut line = Self { entries, copies, unordered: Vec::new() };
         if versions.iter().any(|v| v.lsn.is_none()) {
@@ -96,23 +96,45 @@ impl<'a> Timeline<'a> {
     }
 }
 
-/// Drops versions of MongoDB documents that were saved by a restore when capture delivered them as well. Their ids
-/// differ, because a document does not say when it was written. The saved version is the one that was in force then, or
-/// one of the same second, if that has the same bytes.
-fn settle_saved(entries: &mut Vec<Entry<'_>>) {
+/// Drops versions of MongoDB documents that stand for another one with the same bytes. Their ids differ, because a
+/// document does not say when it was written.
+///
+/// - One that was saved by a restore, when capture delivered it as well: it is the one that was in force then, or one of
+///   the same second.
+/// - One that was delivered again and has no place in the stream either (RU), when nothing else was seen since. Beside
+///   others of its second it may be a text that came back.
+fn settle_repeated(entries: &mut Vec<Entry<'_>>) {
     let mut kept: Vec<Entry<'_>> = Vec::with_capacity(entries.len());
+    let mut is_before_sure = true;
     for second in entries.chunk_by(|a, b| a.ts == b.ts) {
         let before = kept.last().map(|entry| entry.version);
-        let is_saved = |version: &Version| version.is_native && version.lsn.is_none();
+        let first = kept.len();
+        let is_same = |one: &Version, other: &Version| one.etag.is_some() && one.etag == other.etag;
+        let is_again = is_before_sure && before.is_some_and(|b| second.iter().all(|e| is_same(e.version, b)));
         for entry in second {
             let mut captured = second.iter().map(|e| e.version).filter(|v| !is_saved(v)).chain(before);
-            let same = |v: &Version| v.etag.is_some() && v.etag == entry.version.etag;
-            if !(is_saved(entry.version) && captured.any(same)) {
+            let is_dropped = if is_saved(entry.version) {
+                captured.any(|v| is_same(v, entry.version))
+            } else {
+                is_again && entry.version.is_native && entry.version.lsn.is_none()
+            };
+            if !is_dropped {
                 kept.push(*entry);
             }
         }
+        is_before_sure = match kept.len() - first {
+            0 => is_before_sure,
+            more => more == 1,
+        };
     }
     *entries = kept;
+}
+
+/// Whether a restore saved it, or it is the live document: no stream delivered it.
+fn is_saved(version: &Version) -> bool {
+    version.is_native
+        && version.lsn.is_none()
+        && matches!(version.via, Some(VersionVia::Live | VersionVia::Known(Via::Restore | Via::Backfill)))
 }
 
 fn is_copy(version: &Version) -> bool {
@@ -325,5 +347,23 @@ mod tests {
         assert_eq!((ids, known), (vec!["a~1", "copy117", "a~2"], true));
         assert_eq!(Timeline::of(&all).at(PointInTime::from_epoch(200)).0.unwrap().record_id, "a~2");
         assert_eq!(Timeline::of(&all).copies(), [0, 3, 5]);
+    }
+
+    #[test]
+    fn a_text_that_came_back_within_a_second_is_not_one_that_was_delivered_again() {
+        let native = |id: &str, ts: i64, via: &str, etag: &str| {
+            version(id, ts, None, "upsert", json!({"via": via, "etag": etag, "ns": "d.c"}))
+        };
+        let follow = |id: &str, ts: i64, etag: &str| native(id, ts, "follow", etag);
+        let one = follow("1", 100, "A");
+        let back = [one.clone(), follow("2", 102, "B"), follow("3", 102, "A")];
+        assert_eq!(order(&back), (vec!["a~1", "a~2", "a~3"], false));
+        // Nor is it after a second of which the last version is unknown.
+        let later = [back.to_vec(), vec![follow("4", 103, "A")]].concat();
+        assert_eq!(order(&later).0.last(), Some(&"a~4"));
+        assert_eq!(order(&[one.clone(), follow("2", 102, "A")]).0, ["a~1"]);
+        // What a restore saved is a captured version, also when other versions are of that second.
+        let saved = native("s", 102, "restore", "A");
+        assert_eq!(order(&[one, saved, follow("2", 102, "B")]).0, ["a~1", "a~2"]);
     }
 }

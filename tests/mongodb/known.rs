@@ -7,7 +7,7 @@ use super::{
     gone::ops_of,
     of, text,
 };
-use crate::support::{ClosedPort, FollowerProcess, Output, eventually, mongo_server::MongoServer};
+use crate::support::{ClosedPort, FollowerProcess, Output, eventually, mongo_ru::MongoRu, mongo_server::MongoServer};
 
 /// The initial documents have the time of their read. That nothing older is pending proves nothing, because none of the
 /// stream was read.
@@ -85,6 +85,29 @@ async fn a_version_that_is_too_large_for_the_history_is_known_to_have_existed() 
     assert!(backup.stderr.contains("too large for the history"), "{backup:?}");
     run(0, restore(&small)).await;
     assert_eq!(found(&orders, "a").await, Some(doc! { "_id": "a", "n": 1 }));
+}
+
+/// Whatever history the settings for containers name, a document of MongoDB would be a stranger in it.
+#[tokio::test]
+async fn a_letter_of_mongodb_is_kept_and_says_how_its_document_is_captured() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "_id", 1);
+    let back = Back::of(server.uri()).await;
+    let bytes =
+        (0..3_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).rotate_left(n % 31).to_le_bytes()[3]).collect();
+    let data = Binary { subtype: BinarySubtype::Generic, bytes };
+    server.put("shop", "orders", &doc! { "_id": "a", "data": data });
+    let capture = ["follow", "--from", "beginning", "--until-caught-up", "--poll", "50"];
+    back.ends(3, &capture).await;
+    let waiting = back.ends(0, &["replay", "--list", "--format", "jsonl"]).await.lines();
+    assert_eq!((waiting.len(), &waiting[0]["outcome"]), (1, &"waiting".into()), "{waiting:?}");
+    for source in [&[][..], &["--source", "no-such-container"]] {
+        let replayed = back.run_plain(&[&["replay", "--format", "jsonl"], source].concat()).await;
+        let letters = replayed.lines();
+        assert_eq!((replayed.code, &letters[0]["outcome"]), (3, &"kept".into()), "{replayed:?}");
+        let reason = letters[0]["reason"].as_str().unwrap();
+        assert!(["shop.orders", "MONGODB_URI", "--name"].iter().all(|word| reason.contains(word)), "{reason}");
+    }
 }
 
 /// An update names its document, and the text is looked up: when the document is gone by then, nobody knows what it was.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Work, back::Back, each, of};
 use crate::support::{
-    eventually,
+    FollowerProcess, eventually,
     mongo_ru::{MongoRu, PageFault},
 };
 
@@ -245,6 +245,19 @@ async fn every_byte_of_a_document_is_preserved() {
     assert_eq!(bytes, raw.as_bytes());
 }
 
+/// The service tells neither the text before nor which fields changed.
+#[tokio::test]
+async fn no_field_is_known_to_have_changed() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "customer", 1);
+    put(&server, 0..3, 1);
+    let work = Work::new();
+    let filter = ["--filter", r#"changed("/version") || doc._id == 0"#];
+    let output = work.catch_up(&server.uri(), &[&args("beginning")[..], &filter].concat()).await;
+    assert_eq!(newest(&work.events()), all(0..1, 1), "{output:?}");
+    assert!(output.stderr.contains("2 without an answer of the filter"), "{output:?}");
+}
+
 /// Without its shard key, a document is not found, or another one under the same `_id` is overlooked.
 #[tokio::test]
 async fn a_busy_server_is_asked_again_for_the_shard_key() {
@@ -262,4 +275,90 @@ async fn a_busy_server_is_asked_again_for_the_shard_key() {
     let update = commands.iter().rev().find(|command| command.contains_key("update")).expect("an update");
     let filter = update.get_array("updates").unwrap()[0].as_document().unwrap().get_document("q").unwrap();
     assert!(filter.contains_key("customer"), "{update}");
+}
+
+/// A server that does not hand out a token for each partition puts the positions of all into one.
+#[tokio::test]
+async fn a_text_that_comes_back_in_any_partition_of_one_stream_is_a_version_of_its_own() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "_id", 3);
+    server.forget_command("customAction");
+    put(&server, 0..6, 1);
+    let work = Work::new();
+    let follower = work.start(&server.uri(), &args("beginning"));
+    let arrived = async |count: usize| {
+        eventually("all arrive", async || (work.events().len() == count).then_some(())).await;
+    };
+    arrived(6).await;
+    for n in 0..6_usize {
+        for (round, version) in [2, 1, 2, 1].into_iter().enumerate() {
+            let number = i32::try_from(n).unwrap();
+            put(&server, number..number + 1, version);
+            arrived(6 + 4 * n + round + 1).await;
+        }
+    }
+    drop(follower);
+    let events = work.events();
+    assert_eq!(newest(&events), all(0..6, 1));
+    let versions: BTreeSet<&str> = each(&events, "version").into_iter().collect();
+    assert_eq!(versions.len(), events.len(), "each is a version of its own: {versions:?}");
+}
+
+/// Of three texts the first and the last are the same. The last is not the first delivered again.
+#[tokio::test]
+async fn a_text_that_comes_back_within_a_second_is_the_newest() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "_id", 1);
+    let back = Back::of(server.uri()).await;
+    let sinks = ["--name", "f", "--sink", "changes", "--sink", "file:events.jsonl"];
+    let args = [&["--source", &back.source], &args("beginning")[..], &sinks].concat();
+    let _follower = FollowerProcess::start_in(back.folder(), &args, &back.settings());
+    let events = back.folder().join("events.jsonl");
+    let put = async |state: &str, arrived: usize| {
+        server.put("shop", "orders", &doc! { "_id": "a", "state": state });
+        let all = async || (Work::events_in(&events).len() == arrived).then_some(());
+        eventually("the text arrives", all).await;
+    };
+    put("good", 1).await;
+    crate::support::moment().await;
+    put("bad", 2).await;
+    put("good", 3).await;
+    let at = crate::support::moment().await;
+    let shown = back.ends(0, &["show", "--id", "a", "--at", &at]).await;
+    assert!(shown.stdout.contains(r#""state":"good""#), "{shown:?}");
+    let plan = back.ends(0, &["restore", "--all", "--at", &at, "--dry-run", "--format", "json"]).await;
+    let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
+    assert_eq!(plan["plan"]["steps"][0]["action"], "keep", "{plan}");
+}
+
+/// What waits does not tell its time: it may have been there at the moment.
+#[tokio::test]
+async fn a_document_with_a_waiting_change_is_unknown_where_capture_has_not_come_to() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "_id", 1);
+    let back = Back::of(server.uri()).await;
+    put(&server, 0..3, 1);
+    back.capture().await;
+    crate::support::moment().await;
+    put(&server, 1..2, 2);
+    let at = crate::support::moment().await;
+    put(&server, 2..3, 2);
+    let plan = back.ends(3, &["restore", "--all", "--at", &at, "--dry-run", "--format", "json"]).await;
+    let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
+    let actions: BTreeMap<&str, &str> = plan["plan"]["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| (step["id"].as_str().unwrap(), step["action"].as_str().unwrap()))
+        .collect();
+    assert_eq!(actions, BTreeMap::from([("0", "keep"), ("1", "unknown"), ("2", "unknown")]), "{plan}");
+    let file = back.path("backup.jsonl").to_str().unwrap().to_owned();
+    back.ends(3, &["backup", "--all", "--at", &at, "--out", &file]).await;
+    let saved = std::fs::read_to_string(&file).unwrap();
+    assert_eq!((saved.lines().count(), saved.contains(r#""id":"0""#)), (2, true), "{saved}");
+    for (id, is_doubtful) in [("0", false), ("1", true)] {
+        let shown = back.ends(0, &["show", "--id", id, "--at", &at, "--format", "json"]).await;
+        let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+        assert_eq!(shown["doubt"].is_string(), is_doubtful, "{shown}");
+    }
 }

@@ -231,7 +231,7 @@ impl<'a> StreamEvent<'a> {
     /// every delete but the first, for something that was delivered before. When fields are left out, nothing is
     /// derived from the whole document: somebody who knows most of it could guess the rest.
     fn version_of_page(&self, manner: EventOptions) -> String {
-        let state = self.token.and_then(super::ru::state_of);
+        let state = self.token.and_then(super::ru::place_of);
         let print = self.document.map(|document| fingerprint(document.as_bytes())).unwrap_or_default();
         let print = print.trim_matches('"').get(..16).unwrap_or_default();
         let place = state.unwrap_or_else(|| {

@@ -40,11 +40,27 @@ fn read(token: &RawDocument) -> Option<Token> {
     serde_json::from_slice(token.get_binary("_data").ok()?.bytes).ok()
 }
 
-/// How far the partition was read: its log sequence number.
-pub(super) fn state_of(token: &RawDocument) -> Option<String> {
-    let state = read(token)?.continuation.into_iter().next()?.state?;
-    let digits: String = state.chars().filter(char::is_ascii_digit).collect();
-    (!digits.is_empty()).then_some(digits)
+/// How far the first partition of a token was read: its log sequence number.
+fn state_of(token: &RawDocument) -> Option<String> {
+    states_of(token)?.into_iter().next()?.1
+}
+
+/// How far each partition was read, in the order of their keys. A page may be of any of them, so only all of them
+/// together tell it from others.
+pub(super) fn place_of(token: &RawDocument) -> Option<String> {
+    let mut states = states_of(token)?;
+    states.sort();
+    let states: Option<Vec<String>> = states.into_iter().map(|(_, state)| state).collect();
+    states.filter(|states| !states.is_empty()).map(|states| states.join("."))
+}
+
+/// Where the keys of each partition begin, and its log sequence number.
+fn states_of(token: &RawDocument) -> Option<Vec<(String, Option<String>)>> {
+    let of_one = |one: Continuation| {
+        let digits = one.state.map(|state| state.chars().filter(char::is_ascii_digit).collect::<String>());
+        (one.feed_range.map(|bounds| bounds.min).unwrap_or_default(), digits.filter(|digits| !digits.is_empty()))
+    };
+    Some(read(token)?.continuation.into_iter().map(of_one).collect())
 }
 
 /// The part of the keys that a token belongs to.
@@ -108,6 +124,24 @@ mod tests {
         let token = raw(&doc! { "_data": data, "_kind": 1 });
         assert_eq!(state_of(&token).as_deref(), Some("291514"));
         assert_eq!(range_of(&token).unwrap().to_string(), "00-1F");
-        assert_eq!(state_of(&rawdoc! { "_data": "82" }), None);
+        assert_eq!((state_of(&rawdoc! { "_data": "82" }), place_of(&rawdoc! { "_data": "82" })), (None, None));
+    }
+    #[test]
+    fn the_place_of_a_page_is_that_of_every_partition() {
+        let of = |ranges: &[(&str, &str, &str)]| {
+            let one = |(min, max, state): &(&str, &str, &str)| {
+                format!(r#"{{"FeedRange":{{"min":"{min}","max":"{max}"}},"State":"\"{state}\""}}"#)
+            };
+            let all: Vec<String> = ranges.iter().map(one).collect();
+            let text = format!(r#"{{"Rid":"x","Continuation":[{}]}}"#, all.join(","));
+            let data = Binary { subtype: BinarySubtype::Generic, bytes: text.into_bytes() };
+            place_of(&raw(&doc! { "_data": data, "_kind": 1 }))
+        };
+        assert_eq!(of(&[("", "FF", "7")]).as_deref(), Some("7"));
+        let both = of(&[("", "7F", "7"), ("7F", "FF", "12")]);
+        assert_eq!(both.as_deref(), Some("7.12"));
+        // The partition to be read next may come first.
+        assert_eq!(of(&[("7F", "FF", "12"), ("", "7F", "7")]), both);
+        assert_eq!(of(&[]), None);
     }
 }

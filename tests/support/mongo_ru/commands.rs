@@ -21,6 +21,10 @@ fn too_many_requests() -> Refused {
     Refused(16500, "RequestRateTooLarge", message.into())
 }
 
+fn not_found(name: &str) -> Refused {
+    Refused(59, "CommandNotFound", format!("Command {name} not supported"))
+}
+
 fn bad(message: impl Into<String>) -> Refused {
     Refused(2, "BadValue", message.into())
 }
@@ -38,6 +42,7 @@ pub fn run(world: &mut World, message: &Message, name: &str, command: &Document)
     });
     let outcome = match name {
         _ if is_throttled => Err(too_many_requests()),
+        _ if world.unknown.iter().any(|unknown| unknown == name) => Err(not_found(name)),
         "hello" | "isMaster" | "ismaster" => Ok(reply(&hello(world))),
         "ping" | "endSessions" => Ok(reply(&doc! { "ok": 1.0 })),
         "buildInfo" => Ok(reply(&doc! { "version": "4.2.0", "versionArray": [4, 2, 0, 0], "ok": 1.0 })),
@@ -51,7 +56,7 @@ pub fn run(world: &mut World, message: &Message, name: &str, command: &Document)
         "customAction" => custom_action(world, command),
         "listCollections" => Ok(list_collections(world, command)),
         "listDatabases" => Ok(list_databases(world)),
-        _ => Err(Refused(59, "CommandNotFound", format!("Command {name} not supported"))),
+        _ => Err(not_found(name)),
     };
     outcome.unwrap_or_else(|Refused(code, name, message)| {
         reply(&doc! { "ok": 0.0, "errmsg": message, "code": code, "codeName": name })

@@ -108,6 +108,11 @@ impl MongoRu {
         self.world().faults.extend(faults);
     }
 
+    /// Answers a command as a server does that never had it.
+    pub fn forget_command(&self, command: &str) {
+        self.world().unknown.push(command.to_owned());
+    }
+
     /// Refuses the next commands of this name: too many requests.
     pub fn throttle_next(&self, command: &str, times: usize) {
         self.world().throttled.insert(command.to_owned(), times);
@@ -151,6 +156,8 @@ struct World {
     faults: VecDeque<PageFault>,
     /// How many of the next commands of a name are refused.
     throttled: HashMap<String, usize>,
+    /// Commands that it does not know.
+    unknown: Vec<String>,
     page_size: usize,
     page_time: Duration,
     log: Vec<Document>,
@@ -167,6 +174,7 @@ impl Default for World {
             last_rid: 0,
             faults: VecDeque::new(),
             throttled: HashMap::new(),
+            unknown: Vec::new(),
             page_size: 100,
             page_time: Duration::ZERO,
             log: Vec::new(),
