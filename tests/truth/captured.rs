@@ -97,6 +97,17 @@ pub(super) fn key(pk: &str) -> PartitionKey {
     PartitionKey::parse(pk).unwrap()
 }
 
+/// Deletes the positions of readers (the leases of the trigger, the checkpoints of followers) for which a condition holds.
+pub(super) async fn delete_positions(app: &TestApp, condition: &str) {
+    let leases = app.cosmos.container("dev", "leases").await.unwrap();
+    let found = leases.query_all(&format!("SELECT c.id FROM c WHERE {condition}"), &[], None).await.unwrap();
+    for item in found {
+        let item: Value = serde_json::from_str(item.get()).unwrap();
+        let id = item["id"].as_str().unwrap();
+        leases.delete(&PartitionKey::parse(&json!([id]).to_string()).unwrap(), id, None).await.unwrap();
+    }
+}
+
 /// A document without the service's own fields. It is found by a query, which works for any id.
 pub(super) async fn own(container: &Container, id: &str, pk: &str) -> Option<Value> {
     let params = [cosmos_rewind::cosmos::Param::new("id", id)];

@@ -9,7 +9,7 @@ use cosmos_rewind::{
 };
 use serde_json::{Value, json};
 
-use super::captured::{action, next_second};
+use super::captured::{action, delete_positions, next_second};
 use crate::support::{Handler as Process, TestApp, eventually};
 
 pub(super) async fn trigger(app: &TestApp, handler: &Process) -> Trigger {
@@ -39,12 +39,7 @@ async fn captured(trigger: Trigger) {
 }
 
 pub(super) async fn lose(app: &TestApp) {
-    let leases = app.cosmos.container("dev", "leases").await.unwrap();
-    for lease in leases.query_all("SELECT * FROM c", &[], None).await.unwrap() {
-        let lease: Value = serde_json::from_str(lease.get()).unwrap();
-        let id = lease["id"].as_str().unwrap();
-        leases.delete(&PartitionKey::parse(&json!([id]).to_string()).unwrap(), id, None).await.unwrap();
-    }
+    delete_positions(app, "true").await;
 }
 
 /// Asserts that no command says that the document did not exist at a moment.

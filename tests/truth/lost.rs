@@ -1,20 +1,13 @@
 //! Deletes that nobody captured: a reader lost its position and started over, so nothing in the history shows the hole.
 
-use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
 
-use super::captured::{Captured, action, next_second};
+use super::captured::{Captured, action, delete_positions, next_second};
 use crate::support::Output;
 
 /// Deletes the follower's checkpoint, as if the lease container had been recreated.
 pub(super) async fn forget(world: &Captured) {
-    let leases = world.app.cosmos.container("dev", "leases").await.unwrap();
-    let found = leases.query_all("SELECT c.id FROM c", &[], None).await.unwrap();
-    for item in found {
-        let item: Value = serde_json::from_str(item.get()).unwrap();
-        let id = item["id"].as_str().unwrap();
-        leases.delete(&PartitionKey::parse(&json!([id]).to_string()).unwrap(), id, None).await.unwrap();
-    }
+    delete_positions(&world.app, "true").await;
 }
 
 /// Deletes `lost` while nothing captures, and `kept` after capture has caught up again.

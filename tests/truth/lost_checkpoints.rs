@@ -4,11 +4,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
 
 use super::{
-    captured::{Captured, drawn, next_second},
+    captured::{Captured, delete_positions, drawn, next_second},
     gaps::{follow, forget_one},
     leases_again::trigger,
 };
@@ -78,20 +77,10 @@ impl Life {
     async fn lose(&mut self) {
         match self.draw(self.readers) {
             3 => {
-                self.lose_leases().await;
+                delete_positions(&self.world.app, "NOT STARTSWITH(c.id, 'follow.')").await;
                 self.log.push("the leases are lost".to_owned());
             }
             follower => self.lose_one(&format!("follower-{follower}")).await,
-        }
-    }
-
-    async fn lose_leases(&self) {
-        let leases = self.world.app.cosmos.container("dev", "leases").await.unwrap();
-        let of_trigger = "SELECT c.id FROM c WHERE NOT STARTSWITH(c.id, 'follow.')";
-        for lease in leases.query_all(of_trigger, &[], None).await.unwrap() {
-            let lease: Value = serde_json::from_str(lease.get()).unwrap();
-            let id = lease["id"].as_str().unwrap();
-            leases.delete(&PartitionKey::parse(&json!([id]).to_string()).unwrap(), id, None).await.unwrap();
         }
     }
 
