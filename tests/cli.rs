@@ -302,3 +302,15 @@ async fn an_account_that_is_not_there_is_said_to_be_just_that() {
         assert!(stderr.contains("`cosmos-rewind local` runs"), "{stderr}");
     }
 }
+
+/// What a mistake is answered with names the whole choice, and says nothing that has not happened.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_is_answered_with_the_choice_and_with_what_has_happened() {
+    let shell = Shell::start().await;
+    let (_, stderr) = shell.expect(2, &["backfill"], "").await;
+    assert!(stderr.contains("--where <PREDICATE>|--all"), "{stderr}");
+    shell.expect(0, &["provision"], "").await;
+    let load = ["load", "-", "--mode", "upsert", "--no-trailer"];
+    let (_, stderr) = shell.expect(3, &load, "no JSON\n").await;
+    assert!(stderr.contains("nothing was written") && !stderr.contains("were replaced"), "{stderr}");
+}
