@@ -289,3 +289,28 @@ async fn an_archive_out_of_reach_is_named_with_what_to_look_at() {
         assert!(stderr.contains("cannot be reached") && stderr.contains("look at the address"), "{stderr}");
     }
 }
+
+/// The first mistake on a new machine: the local account does not run, or another port or scheme is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_not_there_is_said_to_be_just_that() {
+    let shell = Shell::start().await;
+    let port = crate::support::ClosedPort::take();
+    let other_scheme = shell.endpoint.replacen("http:", "https:", 1);
+    for endpoint in [format!("http://{}/", port.address()), other_scheme] {
+        let (_, stderr) = shell.expect(1, &["query", "SELECT * FROM c", "--endpoint", &endpoint], "").await;
+        assert!(stderr.contains(&endpoint) && stderr.contains("nothing answers there"), "{stderr}");
+        assert!(stderr.contains("`cosmos-rewind local` runs"), "{stderr}");
+    }
+}
+
+/// What a mistake is answered with names the whole choice, and says nothing that has not happened.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_is_answered_with_the_choice_and_with_what_has_happened() {
+    let shell = Shell::start().await;
+    let (_, stderr) = shell.expect(2, &["backfill"], "").await;
+    assert!(stderr.contains("--where <PREDICATE>|--all"), "{stderr}");
+    shell.expect(0, &["provision"], "").await;
+    let load = ["load", "-", "--mode", "upsert", "--no-trailer"];
+    let (_, stderr) = shell.expect(3, &load, "no JSON\n").await;
+    assert!(stderr.contains("nothing was written") && !stderr.contains("were replaced"), "{stderr}");
+}

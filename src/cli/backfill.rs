@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::{ConnectionArgs, connection::PartArgs};
 use crate::{
@@ -17,19 +17,22 @@ use crate::{
 
 /// Flags of `backfill`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    group(ArgGroup::new("scope").required(true)),
+    after_help = "Examples:
   cosmos-rewind backfill --all --ru-limit 500
   cosmos-rewind backfill --where \"c.city_name = @city\" --param city=Davidson
-Run it once when capture runs; running it again is harmless, and finishes what was interrupted.")]
+Run it once when capture runs; running it again is harmless, and finishes what was interrupted."
+)]
 pub struct BackfillArgs {
     /// Live documents that match this predicate; your own SQL on `c`
-    #[arg(long = "where", value_name = "PREDICATE", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(long = "where", value_name = "PREDICATE", group = "scope")]
     predicate: Option<String>,
     /// Value of a parameter of the predicate; repeatable
     #[arg(long, value_name = "NAME=VALUE", requires = "predicate")]
     param: Vec<Param>,
     /// All live documents
-    #[arg(long)]
+    #[arg(long, group = "scope")]
     all: bool,
     #[command(flatten)]
     part: PartArgs,

@@ -140,6 +140,10 @@ impl Failure {
                 "no identity gave a token: run `az login`, or set CosmosDB to a connection string; on Azure set \
                  CosmosDB__credential=managedidentity",
             ),
+            _ if self.status.is_without_connection() => Some(
+                "nothing answers there: check the endpoint (http or https, host, port) and the network; the embedded \
+                 account is there while `cosmos-rewind local` runs; running the command again is safe",
+            ),
             Disposition::Denied => Some(
                 "check the key or the identity's role: capture needs to read and write items, a restore likewise on the source",
             ),

@@ -70,6 +70,11 @@ impl Status {
         matches!(self.sub, 20_000..=20_099)
     }
 
+    /// No connection came about: nothing listens at the address, it speaks another protocol, or its name is not known.
+    pub const fn is_without_connection(self) -> bool {
+        self.code == 503 && matches!(self.sub, 20_010 | 20_012)
+    }
+
     /// The account does not know the caller's key or identity.
     pub const fn is_unauthorized(self) -> bool {
         self.code == 401

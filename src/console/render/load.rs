@@ -27,6 +27,7 @@ pub(crate) fn show(ui: &Ui, report: Report, existing: Existing, format: Format) 
     let again = match existing {
         Existing::Leave => "run the command again when that is fixed: documents that exist are left alone",
         Existing::ReplaceOlder => "run the command again when that is fixed: what is newer than the file is left alone",
+        Existing::Replace if report.written == 0 => "nothing was written; run the command again when that is fixed",
         Existing::Replace => {
             "documents were replaced; run the command again when that is fixed, which replaces what was changed since as well"
         }
