@@ -149,7 +149,7 @@ impl Facts<'_> {
         let lost = self.lost.filter(|_| known.next.is_none_or(Version::is_live)).map(|lost| lost.to_string());
         let hidden = || known.caveats.iter().find(hides).map(ToString::to_string);
         // What a restore or a repair saved existed by then, and does not say since when.
-        let is_saved = known.next.is_some_and(|next| next.lsn.is_none() && !next.is_live() && !next.is_native);
+        let is_saved = known.next.is_some_and(|next| next.lsn.is_none() && !next.is_live());
         let missed = || {
             let between = || is_saved.then(|| self.reach.blind_spots.hole_between(tombstone.ts, known.at)).flatten();
             self.reach.blind_spots.hole_at(known.at).or_else(between).map(ToString::to_string)
@@ -274,5 +274,32 @@ mod tests {
         assert_eq!([at(10), at(20), PointInTime::END].map(|at| doubt(Some(5), reach, at)), [false; 3]);
         assert_eq!([at(10), at(20), PointInTime::END].map(|at| doubt(None, reach, at)), [true, false, false]);
         assert!(!doubt(None, Reach::ALL, at(10)));
+    }
+
+    #[test]
+    fn what_was_saved_after_a_hole_may_have_been_made_in_it() {
+        let version = |op: &str, ts: i64, lsn: Option<i64>, via: &str| {
+            let change = json!({"v": 1, "op": op, "ts": ts, "lsn": lsn, "via": via});
+            let record = json!({"id": format!("a~{ts}"), "_originalId": "a", "_change": change});
+            Version::parse(&record.to_string()).unwrap()
+        };
+        let item = ItemKey { id: "a".into(), partition_key: crate::change::key::PartitionKey::parse("a").unwrap() };
+        let blind_spots = |after| removals::BlindSpots {
+            holes: vec![removals::Hole { after: Some(after), before: after + 10 }],
+            ..removals::BlindSpots::NOTHING
+        };
+        let doubt = |next: Version, native: bool, hole: i64| {
+            let versions = [version("delete", 10, Some(7), "follow"), next].map(|v| Version { is_native: native, ..v });
+            let blind_spots = blind_spots(hole);
+            let reach = Reach::of_all_but(&blind_spots);
+            let facts = Facts { versions: &versions, unkeyed: &[], target: None, source: None, reach, lost: None };
+            facts.doubt(&item, &super::super::as_of::as_of(&versions, PointInTime::from_epoch(40)), None).is_some()
+        };
+        for native in [false, true] {
+            assert!(doubt(version("upsert", 60, None, "restore"), native, 20), "{native}");
+            assert!(!doubt(version("upsert", 60, None, "restore"), native, 45), "the hole came later: {native}");
+            // A creation that was captured says since when it was there.
+            assert!(!doubt(version("create", 60, Some(9), "follow"), native, 20), "{native}");
+        }
     }
 }
