@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use cosmos_rewind::{change::key::PartitionKey, cosmos::Disposition, local::trigger::Trigger};
+use cosmos_rewind::{change::key::PartitionKey, local::trigger::Trigger};
 use serde_json::{Value, json};
 
 use super::{
-    captured::{Captured, action, next_second},
+    captured::{Captured, action, delete_positions, next_second},
     leases_again::{lose, trigger},
     lost::forget,
 };
@@ -69,10 +69,7 @@ async fn passed_on() -> (Captured, String) {
 
 /// Deletes a follower's checkpoint, if it has one.
 pub(super) async fn forget_one(world: &Captured, name: &str) {
-    let leases = world.app.cosmos.container("dev", "leases").await.unwrap();
-    let id = format!("follow.{name}");
-    let deleted = leases.delete(&PartitionKey::parse(&json!([id]).to_string()).unwrap(), &id, None).await;
-    assert!(deleted.as_ref().map_or_else(|f| f.disposition == Disposition::NotFound, |_| true), "{deleted:?}");
+    delete_positions(&world.app, &format!("c.id = 'follow.{name}'")).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{
-    super::{extended::in_texts, key::parse_path},
+    super::{extended::in_texts, key::parse_path, pointer::index},
     KEPT, SYSTEM,
 };
 
@@ -57,7 +57,7 @@ impl LeftOut {
 
 /// A path without the numbers that name elements: a path names all elements of an array on its way.
 fn counted(path: &[String]) -> Vec<String> {
-    path.iter().filter(|name| !name.bytes().all(|byte| byte.is_ascii_digit())).cloned().collect()
+    path.iter().filter(|name| index(name).is_none()).cloned().collect()
 }
 
 #[cfg(test)]
@@ -89,6 +89,8 @@ mod tests {
         for path in ["id", "name/first", "a/b", "a/2/b/c"] {
             assert!(!hides(note, path), "{path}");
         }
+        // An index has no leading zero: this is a name.
+        assert!(hides(r#"{"fields":["/a/01"]}"#, "a/b") && !hides(r#"{"fields":["/a/01"]}"#, "a/01"));
         assert!(LeftOut::parse(None).hides(&["x".to_owned()]) && !LeftOut::parse(None).hides(&["id".to_owned()]));
         assert!(
             hides("[]", "x") && hides("{}", "x") && hides(r#"{"dropped":["x"]}"#, "y"),

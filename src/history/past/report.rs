@@ -119,9 +119,12 @@ impl FoundDocuments {
     /// Names the versions of which the history has a part only, when the predicate hinges on what it lacks: the service
     /// has answered for the part.
     async fn set_aside_parts(&mut self, request: &ReportRequest, containers: &Containers) -> Result<(), LookError> {
-        let paths = partly::paths(&request.predicate);
-        let predicate = Predicate::of(&request.predicate, &request.params);
         let keys = containers.changes.layout().source().segments();
+        let paths = partly::open_paths(&request.predicate, keys);
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let predicate = Predicate::of(&request.predicate, &request.params);
         let mut open = HashSet::new();
         let mut parts = containers.changes.parts(HashRange::WHOLE);
         while let Some(page) = parts.next().await {

@@ -10,8 +10,14 @@ use super::{
 };
 use crate::change::shape::LeftOut;
 
+/// The paths that a predicate names and a record of a part may lack. When there is none, every record has the answer.
+pub fn open_paths(predicate: &str, keys: &[Vec<String>]) -> Vec<Vec<String>> {
+    let least = LeftOut::parse(None);
+    paths(predicate).into_iter().filter(|path| hides(&least, keys, path)).collect()
+}
+
 /// The paths of the document that a predicate names. Where it computes a name, the path ends before that.
-pub fn paths(predicate: &str) -> Vec<Vec<String>> {
+fn paths(predicate: &str) -> Vec<Vec<String>> {
     let all = tokens(predicate);
     let mut paths = Vec::new();
     for (at, token) in all.iter().enumerate() {
@@ -120,6 +126,9 @@ mod tests {
         let found: Vec<String> = found.iter().map(|path| path.join("/")).collect();
         assert_eq!(found, ["a/b", "tags", "l/m"]);
         assert_eq!(paths("IS_DEFINED(c[@name])"), [Vec::<String>::new()]);
+        let keys = [vec!["pk".to_owned()]];
+        assert_eq!(open_paths("c.id = 'a' AND c.pk = 1 AND c._ts > 2", &keys), Vec::<Vec<String>>::new());
+        assert_eq!(open_paths("c.pk = 1 AND c.n = 2", &keys), [["n"]]);
     }
 
     #[test]

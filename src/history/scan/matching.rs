@@ -107,7 +107,10 @@ impl Scan<'_> {
             Entry::Bad(bad) => matched.bad.push(bad),
         })
         .await?;
-        let paths = partly::paths(predicate);
+        let paths = partly::open_paths(predicate, self.containers.source.key_paths().segments());
+        if paths.is_empty() {
+            return Ok(matched);
+        }
         self.each(changes.parts(piece), |Part { entry, left_out }| {
             // One that is not understood is named where all records are read.
             if let Entry::Version(item, version) = entry
