@@ -84,6 +84,18 @@ pub enum Waiting {
     These(HashMap<ItemKey, Vec<PendingChange>>),
 }
 
+impl Waiting {
+    /// The changes of an item that are known to wait and are none of these versions.
+    fn lacking<'w>(&'w self, item: &ItemKey, versions: &'w [Version]) -> impl Iterator<Item = &'w PendingChange> {
+        let changes = match self {
+            Self::Any => None,
+            Self::These(items) => items.get(item),
+        };
+        let has = |record: &str| versions.iter().any(|v| v.record_id == record);
+        changes.into_iter().flatten().filter(move |one| !has(&one.record))
+    }
+}
+
 /// A change from before the requested moment that a reader has not reached yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingChange {
@@ -177,12 +189,8 @@ impl<'f> Reach<'f> {
     /// Whether a change that waits tells that nothing came between it and the newest of these versions: it names that
     /// as its predecessor, or it makes again what that deleted.
     pub fn is_followed(&self, item: &ItemKey, versions: &[Version]) -> bool {
-        let Some(Waiting::These(items)) = self.waiting else { return false };
-        let Some(newest) = boundary(versions, PointInTime::END) else { return false };
-        let has = |record: &str| versions.iter().any(|v| v.record_id == record);
-        let Some(first) = items.get(item).and_then(|changes| changes.iter().find(|one| !has(&one.record))) else {
-            return false;
-        };
+        let first = self.waiting.and_then(|waiting| waiting.lacking(item, versions).next());
+        let (Some(first), Some(newest)) = (first, boundary(versions, PointInTime::END)) else { return false };
         match newest.op.is_some_and(Op::is_tombstone) {
             true => first.creates,
             false => first.prev_lsn.is_some() && first.prev_lsn == newest.lsn,
@@ -197,14 +205,8 @@ impl<'f> Reach<'f> {
     /// The same for changes from this second or later. What came before a version that is there does not matter to what
     /// followed it.
     pub fn may_lack_since(&self, item: &ItemKey, versions: &[Version], second: i64) -> bool {
-        let has = |record: &str| versions.iter().any(|v| v.record_id == record);
-        match self.waiting {
-            None => false,
-            Some(Waiting::Any) => true,
-            Some(Waiting::These(items)) => {
-                items.get(item).is_some_and(|changes| changes.iter().any(|one| one.ts >= second && !has(&one.record)))
-            }
-        }
+        self.may_lack_any()
+            || self.waiting.is_some_and(|waiting| waiting.lacking(item, versions).any(|one| one.ts >= second))
     }
 }
 

@@ -146,7 +146,7 @@ impl Facts<'_> {
             Caveat::LatestMode => known.next.is_some_and(|next| next.lsn.is_some()) || self.is_beyond(known.at),
             _ => false,
         };
-        let lost = self.lost.filter(|_| known.next.is_none_or(Version::is_live)).map(|lost| lost.to_string());
+        let lost = self.lost.filter(|_| known.next.is_none_or(Version::is_live)).map(|lost| lost.why().to_owned());
         let hidden = || known.caveats.iter().find(hides).map(ToString::to_string);
         // What a restore or a repair saved existed by then, and does not say since when.
         let is_saved = known.next.is_some_and(|next| next.lsn.is_none() && !next.is_live());

@@ -20,22 +20,27 @@ pub enum UnknownDelete {
     MadeUnseen,
 }
 
-impl fmt::Display for UnknownDelete {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let why = match self {
+impl UnknownDelete {
+    /// The reason alone.
+    pub const fn why(self) -> &'static str {
+        match self {
             Self::Overwritten => {
-                return f.write_str(
-                    "its live version was not captured, and does not wait to be: what it was before that is not known",
-                );
+                "its live version was not captured, and does not wait to be: what it was before that is not known"
             }
-            Self::MadeUnseen => {
-                return f.write_str("what waits to be captured happened to a document whose creation was not captured");
-            }
+            Self::MadeUnseen => "what waits to be captured happened to a document whose creation was not captured",
             Self::Uncaptured => "its delete was not captured",
             Self::Unsearched => "too much is waiting to be captured to look for its delete",
             Self::Unseen => "latest-version mode does not see deletes",
             Self::Unread => "no lease or checkpoint tells whether its delete was captured",
-        };
-        write!(f, "is gone, and {why}: it may have been deleted before the point in time")
+        }
+    }
+}
+
+impl fmt::Display for UnknownDelete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overwritten | Self::MadeUnseen => f.write_str(self.why()),
+            _ => write!(f, "is gone, and {}: it may have been deleted before the point in time", self.why()),
+        }
     }
 }
