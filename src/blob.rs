@@ -1,6 +1,6 @@
 //! One container of Azure Blob Storage, authorised by a SAS in the URL, by an identity, or by Azurite's published key.
 
-use std::{collections::BTreeMap, num::NonZero, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, num::NonZero, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use azure_core::error::ErrorKind;
@@ -64,9 +64,9 @@ pub enum BlobError {
     /// Any other answer that is not a success.
     #[error("the store answered {0}")]
     Answer(StatusCode),
-    /// There was no answer. The cause is left out: it may quote the URL, and with it the signature.
-    #[error("the store cannot be reached")]
-    Unreachable,
+    /// There was no answer. Of the cause only its kind is told: its text may quote the URL, and with it the signature.
+    #[error("the store cannot be reached{}", .0.map(|kind| format!(": {kind}")).unwrap_or_default())]
+    Unreachable(Option<io::ErrorKind>),
     /// There is no identity to authenticate with.
     #[error(transparent)]
     Identity(Failure),
@@ -79,7 +79,7 @@ impl BlobError {
             Self::NotThere | Self::Denied | Self::Identity(_) => false,
             Self::Answer(StatusCode::RequestTimeout | StatusCode::TooManyRequests) => true,
             Self::Answer(status) => !(400..500).contains(&u16::from(*status)),
-            Self::Unreachable => true,
+            Self::Unreachable(_) => true,
         }
     }
 }
@@ -229,7 +229,7 @@ impl BlobContainer {
             }
             pause *= 2;
         }
-        Err(BlobError::Unreachable)
+        Err(BlobError::Unreachable(None))
     }
 
     /// Replaces a blob that still has this etag; returns false when it was changed or deleted, or when an attempt that
@@ -270,8 +270,14 @@ fn error(error: &azure_core::Error) -> BlobError {
         Some(StatusCode::NotFound) => BlobError::NotThere,
         Some(StatusCode::Forbidden | StatusCode::Unauthorized) => BlobError::Denied,
         Some(status) => BlobError::Answer(status),
-        None => BlobError::Unreachable,
+        None => BlobError::Unreachable(kind_of(error)),
     }
+}
+
+/// What the operating system says about a connection.
+fn kind_of(error: &azure_core::Error) -> Option<io::ErrorKind> {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind).last()
 }
 
 /// Accepts only the status that the service itself sends for a successful write: a proxy or a gateway in between may

@@ -140,7 +140,7 @@ async fn a_store_that_cannot_be_reached_says_so() {
     let store = open(&url);
     let error = store.put(&letter("CaptureChanges", "{}")).await.unwrap_err();
     let place = format!("http://127.0.0.1:{port}/account/letters");
-    assert_eq!(chain(&error), format!("write dead letter in {place}: the store cannot be reached"));
+    assert_eq!(chain(&error), format!("write dead letter in {place}: the store cannot be reached: connection refused"));
     assert!(!format!("{error:?} {store:?}").contains("sig"), "{error:?} {store:?}");
 }
 

@@ -6,6 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Damage, NoDocument, Problem, place};
+#[cfg(feature = "mongodb")]
+use crate::bson_text;
 use crate::{
     change::{Native, Op, key::PartitionKey, record::RecordFidelity},
     follow::Event,
@@ -82,6 +84,12 @@ impl<'a> EventHead<'a> {
         matches!((ns, self.ns.as_deref()), (Some(wanted), Some(own)) if wanted != own)
     }
 
+    /// Whether its document is not the one that was written.
+    pub(super) fn is_altered(&self) -> bool {
+        let whole = self.doc.filter(|_| self.ns.is_some() && self.partial.is_none());
+        is_altered(whole.map(RawValue::get), self.etag.as_deref())
+    }
+
     /// Its time; events without one cannot be ordered.
     pub(super) fn time(&self, file: &str, line: u64) -> Result<i64, Damage> {
         self.ts.ok_or_else(|| Damage::new(place(file, line), Problem::NoTime))
@@ -120,6 +128,25 @@ impl<'a> EventHead<'a> {
             }),
         })
     }
+}
+
+/// The same for the whole event.
+pub(super) fn is_event_altered(event: &Event<'_>) -> bool {
+    let whole = event.doc.as_deref().filter(|_| event.native.is_some() && event.partial.is_none());
+    is_altered(whole, event.etag.as_deref())
+}
+
+/// Whether the bytes of a MongoDB document do not have the fingerprint that was written with them.
+#[cfg(feature = "mongodb")]
+fn is_altered(doc: Option<&str>, etag: Option<&str>) -> bool {
+    let (Some(doc), Some(etag)) = (doc, etag) else { return false };
+    bson_text::bytes_of(doc).map_or(true, |bytes| bson_text::fingerprint(&bytes) != etag)
+}
+
+/// A program without that feature cannot read them.
+#[cfg(not(feature = "mongodb"))]
+fn is_altered(_: Option<&str>, _: Option<&str>) -> bool {
+    false
 }
 
 /// Names the fault of a text without quoting it, as serde's own message may.

@@ -101,6 +101,9 @@ pub enum NoDocument {
     /// The event's document belongs to another item.
     #[error("has a document of another id or partition key")]
     Other,
+    /// The event's MongoDB document does not have the fingerprint that was written with it.
+    #[error("has a document that was altered: it does not have its etag")]
+    Altered,
 }
 
 /// Why an archive cannot be used. Never quotes a document or a signature.

@@ -213,7 +213,10 @@ impl Newest {
             }
         }
         let make = |wanted: &WantedEvent, head: Result<EventHead<'_>, NoDocument>| {
-            let text = head.and_then(|head| head.doc.map(|doc| doc.get().to_owned()).ok_or(NoDocument::Gone));
+            let text = head.and_then(|head| match head.doc {
+                Some(_) if head.is_altered() => Err(NoDocument::Altered),
+                doc => doc.map(|doc| doc.get().to_owned()).ok_or(NoDocument::Gone),
+            });
             InputDocument { place: wanted.place(), text }
         };
         self.archive.send(wanted, lines, make).await

@@ -12,7 +12,10 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::{Archive, Damage, NoDocument, Problem, WantedEvent, event::EventHead};
+use super::{
+    Archive, Damage, NoDocument, Problem, WantedEvent,
+    event::{EventHead, is_event_altered},
+};
 use crate::{
     change::{
         key::{ItemKey, KeyPaths},
@@ -101,8 +104,10 @@ impl KeptTexts {
                 }
                 Some(Err(e)) => return Err(Damage::new("the filter", Problem::Filter(e))),
             }
+            let is_altered = is_event_altered(&event);
             let item = ItemKey { id: event.id.into_owned(), partition_key: event.pk };
-            match own(event.doc, &item, keys) {
+            let own = if is_altered { Err(NoDocument::Altered) } else { own(event.doc, &item, keys) };
+            match own {
                 Ok(text) => keeping.add(&item, &wanted.version, &text).map_err(unwritable)?,
                 Err(problem) => {
                     let unusable = Unusable { place: wanted.place(), problem };

@@ -33,6 +33,7 @@ use std::{
 };
 
 use serde_json::value::RawValue;
+use tracing::warn;
 
 use self::{
     items::Poison,
@@ -142,14 +143,22 @@ impl<H: History> Capture<H> {
     /// Stores what can be stored of a payload and returns what cannot. Puts nothing away.
     async fn attempt(&self, items: &[&RawValue]) -> Result<Attempt, CaptureError> {
         let retry = Retry::answering_within(self.limits.deadline);
+        retry.telling(|reason| self.tell(reason), self.attempt_with(items, &retry)).await
+    }
 
-        let mut shape = self.fitting(items, &retry).await?;
-        let mut taken = self.take(items, shape.as_deref(), &retry).await;
+    /// Says in the log why something takes long: the deadline may be an hour away.
+    fn tell(&self, reason: &str) {
+        warn!(function = self.function, reason, "the history does not take everything yet, trying again");
+    }
+
+    async fn attempt_with(&self, items: &[&RawValue], retry: &Retry) -> Result<Attempt, CaptureError> {
+        let mut shape = self.fitting(items, retry).await?;
+        let mut taken = self.take(items, shape.as_deref(), retry).await;
         let stale = match &taken {
             Err(f) => f.disposition == Disposition::Stale,
             // The service does not always say that the key has changed: refusals are looked into.
             Ok(progress) if progress.poison.iter().any(Poison::may_be_the_containers) => {
-                self.is_outdated(&retry).await?
+                self.is_outdated(retry).await?
             }
             Ok(_) => false,
         };
@@ -157,8 +166,8 @@ impl<H: History> Capture<H> {
             // The container was made again with another key: look at it again, once. The whole payload is repeated,
             // because what was written before may have gone with the old container.
             self.forget().await;
-            shape = self.fits(items, &retry).await?;
-            taken = self.take(items, shape.as_deref(), &retry).await;
+            shape = self.fits(items, retry).await?;
+            taken = self.take(items, shape.as_deref(), retry).await;
         }
         let PayloadProgress { mut summary, poison, newest, .. } = taken.map_err(CaptureError::Service)?;
         check_refusals(&poison, summary.records)?;
@@ -210,12 +219,15 @@ impl<H: History> Capture<H> {
     /// Those of [`run`](Self::run) that every payload would meet, and when there is no source.
     pub async fn look(&self) -> Result<(), CaptureError> {
         let retry = Retry::answering_within(self.limits.deadline);
-        self.shape(&retry).await?;
-        self.check_layout(&retry).await?;
-        match retry.run(|| self.history.source()).await {
-            Err(f) if f.disposition == Disposition::NotFound => Err(CaptureError::Service(f)),
-            _ => Ok(()),
-        }
+        let looked = async {
+            self.shape(&retry).await?;
+            self.check_layout(&retry).await?;
+            match retry.run(|| self.history.source()).await {
+                Err(f) if f.disposition == Disposition::NotFound => Err(CaptureError::Service(f)),
+                _ => Ok(()),
+            }
+        };
+        retry.telling(|reason| self.tell(reason), looked).await
     }
 
     /// Whether the history can keep the source's documents apart. When the source may not be read, nobody can tell.

@@ -204,6 +204,15 @@ impl KeyPaths {
         Self(self.0.iter().filter(|path| wanted(path)).cloned().collect())
     }
 
+    /// The key of an item, in which a component that is the id is the item's own: a document cannot have another one.
+    pub fn key_with_id(&self, item: &ItemKey) -> PartitionKey {
+        let is_id = |path: &Vec<String>| matches!(path.as_slice(), [name] if name == "id");
+        let own = |(path, given): (&Vec<String>, &KeyValue)| {
+            if is_id(path) { KeyValue::String(item.id.clone()) } else { given.clone() }
+        };
+        PartitionKey(self.0.iter().zip(&item.partition_key.0).map(own).collect())
+    }
+
     /// The key of a document under these paths.
     pub fn extract(&self, document: &RawDocument<'_>) -> PartitionKey {
         PartitionKey(self.0.iter().map(|path| Self::extract_one(path, document)).collect())

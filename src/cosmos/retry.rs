@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -22,12 +22,17 @@ pub struct Retry {
     /// Whether an operation without an answer is given up at the deadline.
     gives_up: bool,
     retries: Arc<AtomicU64>,
+    /// Why something was tried again last; taken by those who tell it.
+    reason: Arc<Mutex<Option<String>>>,
 }
+
+/// How long work may take before it is told why something is tried again, and how often it is told then.
+const TELLING: Duration = Duration::from_secs(10);
 
 impl Retry {
     /// Retries for at most `patience` from now on.
     pub fn for_at_most(patience: Duration) -> Self {
-        Self { deadline: Instant::now() + patience, gives_up: false, retries: Arc::default() }
+        Self { deadline: Instant::now() + patience, gives_up: false, retries: Arc::default(), reason: Arc::default() }
     }
 
     /// The same; and an operation without an answer by then is given up: nobody knows whether it was carried out. For
@@ -45,6 +50,24 @@ impl Retry {
     /// How many retries there were.
     pub fn count(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
+    }
+
+    /// Runs work that retries with this one to its end. As long as it lasts, `tell` is given the reason of the newest
+    /// retry every now and then.
+    pub async fn telling<T>(&self, tell: impl Fn(&str), work: impl Future<Output = T>) -> T {
+        let mut work = Box::pin(work);
+        loop {
+            if let Ok(done) = tokio::time::timeout(TELLING, &mut work).await {
+                return done;
+            }
+            let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).take();
+            reason.iter().for_each(|reason| tell(reason));
+        }
+    }
+
+    /// Remembers why something is tried again.
+    pub(super) fn note(&self, failure: &Failure) {
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.to_string());
     }
 
     /// Runs `operation` until it succeeds, fails for good, or the deadline would pass while waiting.
@@ -90,6 +113,7 @@ impl Retry {
             };
             let pause = failure.retry_after.unwrap_or_else(|| Self::pause(tries));
             let Some(pause) = self.next_pause(pause, 1) else { return Err(failure) };
+            self.note(&failure);
             tokio::time::sleep(pause).await;
             tries += 1;
             reason = Some(failure);
@@ -143,6 +167,23 @@ mod tests {
         assert_eq!((failure.disposition, failure.sent_before), (Disposition::Transient, true));
         assert_eq!(begun.elapsed(), Duration::from_secs(3));
         assert_eq!(retry.run(|| std::future::ready(Ok(7))).await.unwrap(), 7, "what is ready needs no time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_lasts_tells_why_it_is_tried_again() {
+        let busy = |code| Failure::from_status("write".into(), Status::new(code, 0), "busy", None);
+        let told = Mutex::new(Vec::new());
+        let (begun, retry) = (Instant::now(), Retry::for_at_most(Duration::from_secs(600)));
+        let tell = |reason: &str| told.lock().unwrap().push((begun.elapsed().as_secs(), reason.to_owned()));
+        let work = async || if begun.elapsed().as_secs() < 25 { Err(busy(503)) } else { Ok(()) };
+        retry.telling(tell, retry.run(work)).await.unwrap();
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        let reason = busy(503).to_string();
+        assert_eq!(told, [(10, reason.clone()), (20, reason)]);
+        // What is quickly over, and what only takes long, says nothing.
+        let tell = |reason: &str| panic!("{reason}");
+        let work = tokio::time::sleep(Duration::from_secs(60));
+        Retry::for_at_most(Duration::from_secs(1)).telling(tell, work).await;
     }
 
     #[tokio::test(start_paused = true)]

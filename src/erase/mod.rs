@@ -90,6 +90,16 @@ pub enum EraseError {
         /// Its paths.
         paths: KeyPaths,
     },
+    /// Where the id is the key, or a part of it, the document has another one.
+    #[error("a document with this id has the partition key {expected} in {container}, which is keyed {paths}")]
+    OtherKey {
+        /// The key that it has.
+        expected: PartitionKey,
+        /// The source container.
+        container: String,
+        /// Its paths.
+        paths: KeyPaths,
+    },
     /// The place of a record does not follow from its document's key.
     #[error("{container} is keyed {paths}: where a record lies does not follow from its document's key")]
     HistoryKeys {
@@ -208,6 +218,11 @@ pub async fn plan(request: Request, cx: AnyContext<'_>) -> Result<ErasePlan<'_>,
             container: cx.names.source.clone(),
             paths: paths.clone(),
         });
+    }
+    let expected = paths.key_with_id(&request.item);
+    if expected != request.item.partition_key {
+        let (container, paths) = (cx.names.source.clone(), paths.clone());
+        return Err(EraseError::OtherKey { expected, container, paths });
     }
     if containers.record_key(&request.item, "").is_none() {
         let paths = containers.changes.key_paths().clone();

@@ -126,7 +126,21 @@ pub enum Mismatch {
 #[error("{0}")]
 pub struct BadRange(String);
 
+impl BadRange {
+    /// Some keys have no position: nobody would read them.
+    pub(super) fn left_out(range: &FeedRange) -> Self {
+        Self(format!("it has no position for all of {range}"))
+    }
+}
+
 impl Checkpoint {
+    /// Whether it has a position for every key.
+    pub fn has_all_keys(&self) -> bool {
+        let ranges = self.ranges.iter().map(|range| FeedRange::parse(&range.min, &range.max));
+        let ranges: Result<Vec<FeedRange>, _> = ranges.collect();
+        ranges.is_ok_and(|ranges| FeedRange::full().is_covered_by(ranges.iter()))
+    }
+
     /// Whether it tells up to where a history has every change of a source: what was passed over without a note is not
     /// part of that.
     pub fn covers(&self, source: &str, history: &str) -> bool {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Checkpoint, CheckpointStore, Earlier, Fence, FollowError, Metrics, Pipeline, RangePosition, UnnotedHole,
+    BadRange, Checkpoint, CheckpointStore, Earlier, Fence, FollowError, Metrics, Pipeline, RangePosition, UnnotedHole,
     options::Options,
     reader::{Positions, RangeReader},
     store::HeldName,
@@ -240,6 +240,13 @@ impl Follower {
         let retry = Retry::for_at_most(self.options.lease);
         let partitions = retry.run(|| self.source.ranges()).await?;
         let ranges = held.checkpoint.refined(&partitions)?;
+        let own = self.options.part.map(|share| self.source.share(share)).transpose()?;
+        for partition in &partitions {
+            let own = own.as_ref().map_or_else(|| Some(partition.clone()), |own| partition.intersection(own));
+            if let Some(left_out) = own.filter(|own| !own.is_covered_by(ranges.iter().map(|(range, _)| range))) {
+                return Err(BadRange::left_out(&left_out).into());
+            }
+        }
         let positions = ranges.iter().map(|(span, token)| RangePosition::new(span, token.clone())).collect();
         let progress = Arc::new(Positions::new(positions));
         let pages = Arc::new(Semaphore::new(PAGES));

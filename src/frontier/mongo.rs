@@ -238,8 +238,9 @@ impl Account for MongoAccount {
             let (place, history) = (place_of(&self.mongo, &self.database, &self.collection), names.history());
             let changes = self.history(names).await?;
             let newest = super::newest_of(&self.cosmos.container(&names.database, &names.changes).await?, None).await?;
-            let followers: Vec<Checkpoint> =
-                followers.into_iter().filter(|follower| follower.covers(&place, &history)).collect();
+            // One that was killed when it had its name and no position yet has read nothing.
+            let covers = |follower: &Checkpoint| follower.covers(&place, &history) && follower.has_all_keys();
+            let followers: Vec<Checkpoint> = followers.into_iter().filter(covers).collect();
             let groups: Vec<Group> =
                 followers.iter().map(|follower| Group::Follower(follower.follower.clone())).collect();
             let mut standing = Standing::default();

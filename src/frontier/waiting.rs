@@ -44,8 +44,8 @@ pub async fn reach(
                     PointInTime::from_epoch(before)
                 ));
             }
-            if let Some(hole) = frontier.blind_spots.hole_at(at) {
-                cx.progress.note(&format!("warning: {hole}: others may have existed at {at}"));
+            if let Some(life) = frontier.blind_spots.life_around(at, None, None) {
+                cx.progress.note(&format!("warning: {life}: others may have existed at {at}"));
             }
             if let Some(begins) = frontier.blind_spots.begins.filter(|begins| at.seconds() < *begins) {
                 cx.progress.note(&format!(

@@ -158,6 +158,10 @@ pub fn unseen(versions: &[Version], chosen: &Version, next: Option<&Version>) ->
         (Some(Op::Upsert | Op::Baseline), None, _) => Some(Caveat::LatestMode),
         // A delete is followed by a creation.
         (Some(Op::Replace | Op::Update), None, _) if gone => Some(Caveat::Gap { lsn: None, until: next.ts }),
+        // What was deleted twice was made in between. Other deletes name no predecessor in some histories.
+        (Some(Op::Delete), None, _) if gone && chosen.is_native && next.is_native => {
+            Some(Caveat::Gap { lsn: None, until: next.ts })
+        }
         _ => None,
     }
 }
@@ -257,6 +261,10 @@ mod tests {
         }
         let unseen_creation = [plain(10, 1, None, "delete"), plain(30, 9, None, "replace")];
         assert_eq!(caveats(&unseen_creation, 20), [Caveat::Gap { lsn: None, until: 30 }]);
+        // MongoDB names no predecessor, but nothing is deleted twice.
+        let native = |version: Version| Version { is_native: true, ..version };
+        let deleted_twice = [plain(10, 1, None, "delete"), plain(30, 9, None, "delete")].map(native);
+        assert_eq!(caveats(&deleted_twice, 20), [Caveat::Gap { lsn: None, until: 30 }]);
         let others = [
             version(10, None, None, "baseline", json!({})),
             version(20, Some(2), None, "create", json!({"fidelity": "normalized", "tsFrom": "capture"})),

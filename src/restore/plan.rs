@@ -91,10 +91,12 @@ pub fn decide(item: &ItemKey, facts: Facts<'_>, rules: StepRules) -> Step {
     let all = with_live(&item.id, facts.versions, facts.source);
     let known = as_of(&all, rules.at).today(rules.container);
     let Decided { action, mut notes } = judged(item, &facts, &all, &known, rules);
-    if action.writes() {
-        if let Some(distance) = known.distance().filter(|d| *d > 0) {
-            notes.push(format!("{} before the point in time", span_text(distance)));
-        }
+    if let Some(distance) = known.distance().filter(|d| action.writes() && *d > 0) {
+        notes.push(format!("{} before the point in time", span_text(distance)));
+    }
+    // The etag of a MongoDB document comes back with its bytes: what lies between two of them may not be known.
+    let came_back = known.next.is_some_and(|next| next.is_native) && matches!(known.state, State::Document(_));
+    if action.writes() || (action == Action::Keep && came_back) {
         notes.extend(known.caveats.iter().map(ToString::to_string));
     }
     Step { notes, ..Step::about(item, &facts, known.version().map(Chosen::from), action) }

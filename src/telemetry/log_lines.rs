@@ -58,6 +58,12 @@ pub const LOG_LINES: &[LogLine] = &[
     ),
     line("info", &["batch stored"], "one for each batch; its fields are in the table below"),
     line(
+        "warn",
+        &["the history does not take everything yet, trying again"],
+        "the reason of the newest retry; every ten seconds while a batch is not stored, up to \
+         `REWIND_DEADLINE_SECONDS`",
+    ),
+    line(
         "error",
         &["batch not stored, to be delivered again"],
         "the reason and a hint; nothing is lost while the host retries; repetition means that capture stands \

@@ -238,3 +238,19 @@ async fn static_shares_cover_the_container_without_gap_or_overlap() {
     assert_eq!(captured(&app).await.len(), 60);
     assert!(checkpoint(&app, "follow.default.2-of-3").await.is_some());
 }
+
+/// A checkpoint that was edited, or put together from two. The follower would be caught up and have read half.
+#[tokio::test]
+async fn a_checkpoint_that_leaves_out_a_part_of_the_container_is_refused() {
+    let app = TestApp::start().await;
+    let follow = ["--from", "beginning", "--checkpoint-file", "own.json"];
+    catch_up(&app, &follow).await;
+    let file = app.folder.path().join("own.json");
+    let mut saved: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    saved["ranges"].as_array_mut().unwrap().pop();
+    std::fs::write(&file, saved.to_string()).unwrap();
+    let args = [&["follow", "--until-caught-up"][..], &follow].concat();
+    let refused = app.run(&args).await;
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.stderr.contains("the checkpoint is damaged: it has no position for all of"), "{refused:?}");
+}

@@ -28,6 +28,10 @@ impl Back {
         self.app.run(&[&[*name, "--source", &self.source], &of("shop", "orders")[..], more].concat()).await
     }
 
+    pub async fn leases(&self) -> cosmos_rewind::cosmos::Container {
+        self.app.cosmos.container("dev", "leases").await.unwrap()
+    }
+
     /// Runs a command with only these arguments.
     pub async fn run_plain(&self, command: &[&str]) -> Output {
         self.app.run(command).await
@@ -328,7 +332,7 @@ async fn verify_prune_and_erase_work_on_a_mongodb_history() {
     back.ends(0, &["coverage"]).await;
     back.ends(0, &["prune", "--keep-within", "1d", "--yes"]).await;
     // Another spelling or another key addresses no document: the live document has a history under its own name.
-    for (id, pk, code) in [("\"a\"", "\"a\"", 2), ("\"a\"", "a", 2), ("a", "b", 3)] {
+    for (id, pk, code) in [("\"a\"", "\"a\"", 2), ("\"a\"", "a", 2), ("a", "b", 2)] {
         back.ends(code, &["erase", "--id", id, "--pk", pk, "--live", "--settle", "1s", "--yes"]).await;
         assert!(found(&orders, "a").await.is_some(), "{id} {pk}");
     }

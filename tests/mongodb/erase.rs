@@ -65,3 +65,24 @@ async fn an_id_that_is_spelled_as_no_document_is_known_is_refused_with_the_right
         assert_eq!(output.lines()[0]["versions"], 2, "{output:?}");
     }
 }
+
+/// The text of such an `_id` is in quotes, and a key in quotes is the text between them. The journal of the restore must
+/// not be changed for a document that nobody has.
+#[tokio::test]
+async fn a_key_that_no_document_with_this_id_can_have_is_refused_with_the_right_one() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    orders.insert_one(doc! { "_id": "12", "n": 1 }).await.unwrap();
+    back.capture().await;
+    let at = crate::support::moment().await;
+    orders.replace_one(doc! { "_id": "12" }, doc! { "n": 2 }).await.unwrap();
+    back.capture().await;
+    back.ends(0, &["restore", "--all", "--at", &at, "--yes"]).await;
+    back.capture().await;
+    let erase = ["erase", "--id", r#""12""#, "--settle", "1s", "--yes", "--format", "json", "--pk"];
+    let refused = back.ends(2, &[&erase[..], &[r#""12""#]].concat()).await;
+    assert!(refused.stderr.contains(r#"--pk '["\"12\""]'"#), "{refused:?}");
+    let receipt = &back.ends(0, &[&erase[..], &[r#"["\"12\""]"#]].concat()).await.lines()[0];
+    assert_eq!((&receipt["versions"], &receipt["journals"], &receipt["left"]), (&3.into(), &2.into(), &0.into()));
+}

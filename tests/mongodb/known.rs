@@ -1,6 +1,7 @@
 //! How far the history of a collection is known to be complete.
 
 use bson::{Binary, Document, doc, spec::BinarySubtype};
+use cosmos_rewind::change::key::PartitionKey;
 
 use super::{
     back::{Back, found, orders},
@@ -304,4 +305,33 @@ async fn changes_that_the_first_of_two_followers_can_no_longer_deliver_stay_unkn
     let says_so = |output: &Output| output.stderr.contains("nobody captured every version");
     assert!(says_so(&lost) && !says_so(&again), "{lost:?} {again:?}");
     is_unknown("the history says so").await;
+}
+
+/// A kill leaves such a checkpoint, when the follower had its name and did not know yet where to start.
+#[tokio::test]
+async fn a_follower_without_a_position_does_not_make_a_history_complete() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    orders.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
+    back.capture().await;
+    crate::support::moment().await;
+    orders.replace_one(doc! { "_id": "a" }, doc! { "n": 2 }).await.unwrap();
+    let at = crate::support::moment().await;
+    orders.replace_one(doc! { "_id": "a" }, doc! { "n": 3 }).await.unwrap();
+    let leases = back.leases().await;
+    let key = |id: &str| PartitionKey::parse(id).unwrap();
+    let stored = leases.read(&key("follow.default"), "follow.default").await.unwrap().expect("it captured");
+    let mut begun: serde_json::Value = serde_json::from_slice(&stored).unwrap();
+    begun["id"] = "follow.begun".into();
+    begun["follower"] = "begun".into();
+    begun["ranges"] = serde_json::json!([]);
+    leases.upsert(&key("follow.begun"), "follow.begun", begun.to_string().into()).await.unwrap();
+    let plan = ["restore", "--all", "--at", &at, "--dry-run"];
+    let unknown = back.ends(3, &plan).await;
+    assert!(unknown.stderr.contains(": 0 restore, 0 recreate, 0 delete, 0 keep, 1 unknown"), "{unknown:?}");
+    // Without the first one, nobody knows anything.
+    leases.delete(&key("follow.default"), "follow.default", None).await.unwrap();
+    let unknown = back.ends(3, &plan).await;
+    assert!(unknown.stderr.contains(" 1 unknown"), "{unknown:?}");
 }

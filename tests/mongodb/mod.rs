@@ -18,6 +18,7 @@ mod kills;
 mod known;
 mod renamed_onto;
 mod ru;
+mod ru_back;
 mod ru_kills;
 mod ru_server;
 mod scopes;

@@ -102,6 +102,23 @@ async fn throttled_pages_neither_end_the_follower_nor_lose_changes() {
     assert_eq!(server.faults_left(), 0);
 }
 
+/// Request units are budgeted by the second: that the server is asked more often must not count as more quiet.
+#[tokio::test]
+async fn a_second_of_throttled_pages_does_not_end_the_follower() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "customer", 1);
+    put(&server, 0..50, 1);
+    let work = Work::new();
+    // With and without a word of the server about how far it is.
+    for version in 1..3 {
+        put(&server, 0..50, version);
+        server.fail_next(&[PageFault::Throttled; 20]);
+        work.catch_up(&server.uri(), &args("beginning")).await;
+        assert_eq!((newest(&work.events()), server.faults_left()), (all(0..50, version.into()), 0));
+        server.forget_command("customAction");
+    }
+}
+
 /// Its current number is not the number of any change, as after a delete.
 #[tokio::test]
 async fn a_partition_without_documents_does_not_keep_the_follower_from_ending() {

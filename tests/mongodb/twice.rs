@@ -77,3 +77,33 @@ async fn documents_of_two_collections_with_one_id_are_not_loaded_into_one_contai
     let loaded = back.run_plain(&load).await;
     assert!(loaded.code == 0 && loaded.stdout.contains("created    1"), "{loaded:?}");
 }
+
+/// The line still is JSON, so nothing but the fingerprint that was written with the document tells that it was altered.
+#[tokio::test]
+async fn an_altered_document_of_an_archive_is_not_restored() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    for id in ["a", "b"] {
+        orders.insert_one(doc! { "_id": id, "n": 1 }).await.unwrap();
+    }
+    let archive = back.archive_database().await;
+    let at = crate::support::moment().await;
+    orders.update_many(doc! {}, doc! { "$set": { "n": 2 } }).await.unwrap();
+    back.archive_database().await;
+    let events = back.path("archive").join("events.jsonl");
+    let text = std::fs::read_to_string(&events).unwrap();
+    let altered = text.replacen(r#""n":{"$numberInt":"1"}"#, r#""n":{"$numberInt":"7"}"#, 1);
+    assert_ne!(altered, text);
+    std::fs::write(&events, altered).unwrap();
+    let from = ["--from-archive", &archive, "--all", "--at", &at, "--no-stamp", "--yes"];
+    let restored = back.ends(3, &[&["restore"][..], &from].concat()).await;
+    assert!(restored.stderr.contains("1 restore") && restored.stderr.contains("1 unknown"), "{restored:?}");
+    assert!(restored.stdout.contains("it does not have its etag"), "{restored:?}");
+    let mut numbers: Vec<_> = Vec::new();
+    for id in ["a", "b"] {
+        numbers.push(found(&orders, id).await.unwrap().get_i32("n").unwrap());
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, [1, 2]);
+}

@@ -226,3 +226,62 @@ async fn a_delete_that_was_not_searched_for_is_not_claimed_to_be_later() {
     let planned = world.run(&args).await;
     assert!(planned.stdout.contains("its delete was not captured"), "{planned:?}");
 }
+
+/// A life may begin in one hole and end in the next. Nothing in between was written, so what was captured there does not
+/// show it either.
+#[tokio::test]
+async fn a_life_from_one_hole_to_the_next_is_not_denied() {
+    let world = Captured::start("all-versions").await;
+    for id in ["again", "seen"] {
+        world.put(json!({"id": id, "pk": "p", "n": 1})).await;
+        world.delete(id, "p").await;
+    }
+    world.capture().await;
+    next_second().await;
+    forget(&world).await;
+    for id in ["again", "first", "never-again"] {
+        world.put(json!({"id": id, "pk": "p", "n": 2})).await;
+    }
+    next_second().await;
+    world.capture().await;
+    next_second().await;
+    // That this one was deleted here proves that it was not there afterwards.
+    world.put(json!({"id": "seen", "pk": "p", "n": 2})).await;
+    world.delete("seen", "p").await;
+    world.capture().await;
+    let at = next_second().await;
+    next_second().await;
+    // So does a creation before the second hole.
+    world.put(json!({"id": "made", "pk": "p", "n": 1})).await;
+    next_second().await;
+    world.put(json!({"id": "last", "pk": "p", "n": 1})).await;
+    world.capture().await;
+    next_second().await;
+    forget(&world).await;
+    for id in ["again", "first", "never-again"] {
+        world.delete(id, "p").await;
+    }
+    next_second().await;
+    world.capture().await;
+    next_second().await;
+    for id in ["again", "first", "seen"] {
+        world.put(json!({"id": id, "pk": "p", "n": 3})).await;
+    }
+    world.capture().await;
+    let at_text = at.to_string();
+    let asked = ["restore", "--all", "--delete-newer=9", "--dry-run", "--format", "json", "--at", &at_text];
+    let planned = world.run(&asked).await;
+    let actions = ["again", "first", "seen", "made"].map(|id| action(&planned, id));
+    assert_eq!(
+        (planned.code, actions),
+        (3, ["unknown", "unknown", "delete", "delete"].map(String::from)),
+        "{planned:?}"
+    );
+    // The history has nothing at all of one of them.
+    assert!(planned.stderr.contains("others may have existed"), "{planned:?}");
+    for id in ["again", "first"] {
+        assert!(doubt(&world, id, at).await.contains("whether it"), "{id}");
+    }
+    // One more is from the second in which the second hole begins.
+    assert_eq!(counted(&world, at).await, [(0, 3), (0, 3)]);
+}

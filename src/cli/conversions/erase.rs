@@ -6,7 +6,7 @@ use crate::{
     archive::{Damage, Problem},
     causes::chain,
     cli::query::wrong_key,
-    console::CliError,
+    console::{CliError, words::pk_flag},
     erase::EraseError,
 };
 
@@ -32,6 +32,9 @@ impl From<EraseError> for CliError {
         match error {
             EraseError::Cosmos(failure) => failure.into(),
             EraseError::Key { key, container, paths } => wrong_key(&key, &container, &paths),
+            EraseError::OtherKey { expected, .. } => {
+                Self::usage(message, format!("if this is the document, name its key: {}", pk_flag(&expected)))
+            }
             EraseError::HistoryKeys { .. } => Self::usage(
                 message,
                 "erase needs a history keyed by paths of the source's key, /_originalId or /id, as provision makes it",

@@ -39,6 +39,7 @@ impl Retry {
                 {
                     let pause = failure.retry_after.unwrap_or_else(|| Self::pause(tries[number]));
                     tries[number] += 1;
+                    self.note(failure);
                     again.entry(pause.as_millis().div_ceil(TOGETHER.as_millis())).or_default().push(number);
                 }
                 results[number] = Some(result);

@@ -1,8 +1,11 @@
 //! The times about which a history proves nothing, and the doubt that they cast on what it says of a document.
 
+use std::fmt;
+
 use super::{Hole, Removals, read};
 use crate::{
     change::{
+        Op,
         time::PointInTime,
         version::{Version, container_of},
     },
@@ -24,6 +27,21 @@ pub struct BlindSpots {
     pub begins: Option<i64>,
 }
 
+/// Where nobody saw that a document began to exist, and that it ceased to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HiddenLife {
+    /// Where it may have begun.
+    pub begins: Hole,
+    /// Where it may have ended: the same hole, or a later one.
+    pub ends: Hole,
+}
+
+impl fmt::Display for HiddenLife {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.begins == self.ends { self.begins.fmt(f) } else { write!(f, "{}, and {}", self.begins, self.ends) }
+    }
+}
+
 /// One of the containers with a common name that a history has versions of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MadeAgain {
@@ -37,6 +55,24 @@ impl BlindSpots {
     /// The hole that a moment lies in.
     pub fn hole_at(&self, at: PointInTime) -> Option<&Hole> {
         self.holes.iter().find(|hole| hole.has(at.seconds()))
+    }
+
+    /// The holes that may hide that a document existed at a moment: it began to exist in one from before it, and ceased
+    /// to in the same or in a later one. `deleted` is the second of its last known delete before the moment, and `made`
+    /// that of the creation known after it.
+    pub fn life_around(&self, at: PointInTime, deleted: Option<i64>, made: Option<i64>) -> Option<HiddenLife> {
+        if let Some(hole) = self.hole_at(at) {
+            return Some(HiddenLife { begins: *hole, ends: *hole });
+        }
+        let may_begin = |hole: &&Hole| match deleted {
+            Some(deleted) => hole.may_follow(deleted, at),
+            None => hole.after.is_none_or(|after| after < at.seconds()),
+        };
+        let may_end = |hole: &&Hole| {
+            at.seconds() < hole.before && hole.after.is_none_or(|after| made.is_none_or(|made| after < made))
+        };
+        let (begins, ends) = (self.holes.iter().rfind(may_begin)?, self.holes.iter().find(may_end)?);
+        Some(HiddenLife { begins: *begins, ends: *ends })
     }
 
     /// The hole in which a change may be missing between a version of a second and a moment.
@@ -124,16 +160,19 @@ pub fn doubt(known: &AsOf<'_>, blind_spots: &BlindSpots, made_again: &[MadeAgain
             PointInTime::from_epoch(later.since)
         ));
     }
-    if let Some(hole) = blind_spots.hole_at(known.at) {
-        // A life may be missing with its beginning and its end.
-        let was = match known.state {
-            State::NotYet { .. } if known.created_later() => Some("was created later"),
-            State::Deleted(_) => Some("was deleted by then"),
-            _ => None,
-        };
-        if let Some(was) = was {
-            return Some(format!("{was}, but {hole}: whether it existed in between is not known"));
+    // A life may be missing with its beginning and its end.
+    let life = match known.state {
+        State::NotYet { earliest } if known.created_later() => {
+            blind_spots.life_around(known.at, None, Some(earliest.ts)).map(|life| ("was created later", life))
         }
+        State::Deleted(tombstone) => {
+            let made = known.next.filter(|next| next.op == Some(Op::Create)).map(|next| next.ts);
+            blind_spots.life_around(known.at, Some(tombstone.ts), made).map(|life| ("was deleted by then", life))
+        }
+        _ => None,
+    };
+    if let Some((was, life)) = life {
+        return Some(format!("{was}, but {life}: whether it existed in between is not known"));
     }
     if let State::Document(version) = known.state
         && (version.is_native || known.next.is_some_and(|next| !tells_life(version, next, made_again)))

@@ -6,13 +6,14 @@ use async_trait::async_trait;
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, Timestamp, doc};
 use futures::StreamExt as _;
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
+use tokio::time::Instant;
 
 use super::{
     StreamScope,
     baseline::Baseline,
     batch::DocumentBatch,
     event::{EventOptions, StreamEvent, UnusableEvent, push_odd},
-    position::{StreamPosition, Time, time},
+    position::{StreamPosition, Time, time, time_of},
     ru,
 };
 use crate::{
@@ -23,10 +24,11 @@ use crate::{
 
 /// Events in an answer.
 const BATCH: u32 = 1000;
-/// After this many empty pages nothing is left, when the server does not say how far it is.
-const QUIET: u32 = 4;
+/// After this many empty pages in this time nothing is left, when the server does not say how far it is. A throttled read
+/// is an empty page, too: request units are budgeted by the second, however often the server is asked in it.
+const QUIET: (u32, Duration) = (4, Duration::from_secs(2));
 /// The same when it says that there is more: the number of a delete, which the stream does not have, looks like that.
-const LONG_QUIET: u32 = 12;
+const LONG_QUIET: (u32, Duration) = (12, Duration::from_secs(3));
 /// The size of the text at which a page is full, when it may end anywhere.
 const PAGE: usize = 4 << 20;
 
@@ -50,6 +52,10 @@ pub(super) struct StreamFeed {
     batch: Option<DocumentBatch>,
     /// Empty pages in a row after which the caller asked whether anything is left.
     quiet: u32,
+    /// When the first of them was asked about.
+    quiet_since: Option<Instant>,
+    /// How far the server had to read when it was first asked whether anything is left, and how far it had read then.
+    looking: Option<(Option<Time>, Time)>,
     /// The parts so far of a split event.
     parts: Option<RawDocumentBuf>,
 }
@@ -126,7 +132,17 @@ impl WatchedScope {
 
 impl StreamFeed {
     pub fn new(watched: WatchedScope, position: StreamPosition) -> Self {
-        Self { watched, position, baseline: None, cursor: None, batch: None, quiet: 0, parts: None }
+        Self {
+            watched,
+            position,
+            baseline: None,
+            cursor: None,
+            batch: None,
+            quiet: 0,
+            quiet_since: None,
+            looking: None,
+            parts: None,
+        }
     }
 
     /// The next part of the documents that existed before, as long as there is any.
@@ -186,6 +202,20 @@ impl StreamFeed {
         }
     }
 
+    /// Whether the server has read everything from before it was asked. It sends an empty page when its time is over,
+    /// however much of other collections it has still to pass over. One that does not get on has reached the end.
+    async fn has_looked_at_all(&mut self, token: &Document) -> Result<bool, Failure> {
+        let Some(read) = time_of(token) else { return Ok(true) };
+        let end = match self.looking {
+            Some((end, before)) if before < read => end,
+            Some(_) => None,
+            None => self.watched.mongo.operation_time().await?.map(time),
+        };
+        let is_end = end.is_none_or(|end| read >= end);
+        self.looking = Some((end, read)).filter(|_| !is_end);
+        Ok(is_end)
+    }
+
     fn answer(&self, next: Option<mongodb::error::Result<RawBatch>>) -> Result<Option<DocumentBatch>, Failure> {
         let batch = next.transpose().map_err(|e| self.watched.mongo.fail("read the change stream", &e))?;
         batch.map(DocumentBatch::new).transpose()
@@ -197,7 +227,9 @@ impl StreamFeed {
         let mut page = ChangeBuffer::with_room((batch.left() * 3).min(PAGE + PAGE / 4));
         // All documents in an answer of Azure share one token, which is after the last of them.
         let most = if self.watched.is_ru() { usize::MAX } else { PAGE };
-        self.quiet = if batch.is_empty()? { self.quiet } else { 0 };
+        if !batch.is_empty()? {
+            (self.quiet, self.quiet_since) = (0, None);
+        }
         // The documents that a rename brought are read before the events after it.
         while page.bytes() < most && !self.position.baseline {
             let Some(raw) = batch.next()? else {
@@ -298,8 +330,11 @@ impl Feed for StreamFeed {
         if self.parts.is_some() {
             return Ok(false);
         }
+        let Some(token) = self.position.token()? else { return Ok(true) };
+        if !self.watched.is_ru() {
+            return self.has_looked_at_all(&token).await;
+        }
         let StreamScope::Collection { database, collection } = &self.watched.scope else { return Ok(true) };
-        let (true, Some(token)) = (self.watched.is_ru(), self.position.token()?) else { return Ok(true) };
         let now = ru::streams(&self.watched.mongo, database, collection, None).await?;
         let enough = match ru::is_up_to(&token, &now) {
             Some(true) => return Ok(true),
@@ -308,7 +343,8 @@ impl Feed for StreamFeed {
         };
         // Several empty pages in a row are the best sign there is.
         self.quiet += 1;
-        Ok(self.quiet >= enough)
+        let since = *self.quiet_since.get_or_insert_with(Instant::now);
+        Ok(self.quiet >= enough.0 && since.elapsed() >= enough.1)
     }
 
     fn position(&self) -> Result<String, Failure> {

@@ -48,9 +48,16 @@ impl StreamPosition {
     }
 
     pub fn read(text: &str) -> Result<Self, Failure> {
-        serde_json::from_str(text).map_err(|e| {
-            Failure::invalid("read the checkpoint".into(), format!("a position is not one of a MongoDB stream: {e}"))
-        })
+        let wrong = |e: &str| {
+            let problem = format!("a position is not one of a MongoDB stream: {e}");
+            Failure::invalid("read the checkpoint".into(), problem)
+        };
+        let position: Self = serde_json::from_str(text).map_err(|e| wrong(&e.to_string()))?;
+        // The server would take that for now.
+        if position.start.is_none() && position.after.is_none() {
+            return Err(wrong("it names no place in it"));
+        }
+        Ok(position)
     }
 
     pub fn text(&self) -> String {
@@ -94,6 +101,13 @@ impl StreamPosition {
     }
 }
 
+/// How far a server has read when it hands out this token: MongoDB's begin with that time. `None` for another server's.
+pub(super) fn time_of(token: &Document) -> Option<Time> {
+    let text = token.get_str("_data").ok()?.strip_prefix("82")?;
+    let number = |digits: Option<&str>| u32::from_str_radix(digits?, 16).ok();
+    Some((number(text.get(..8))?, number(text.get(8..16))?))
+}
+
 pub(super) fn time(timestamp: Timestamp) -> Time {
     (timestamp.time, timestamp.increment)
 }
@@ -103,6 +117,14 @@ mod tests {
     use bson::{doc, rawdoc};
 
     use super::*;
+
+    #[test]
+    fn a_token_of_mongodb_says_how_far_the_server_has_read() {
+        let of = |data: &str| time_of(&doc! { "_data": data });
+        assert_eq!(of("8263F2A0B10000000A2B0229296E04"), Some((0x63F2_A0B1, 10)));
+        assert_eq!([of("82"), of("8263F2A0B1"), of("3200000001"), of("82\u{e4}\u{e4}\u{e4}\u{e4}")], [None; 4]);
+        assert_eq!(time_of(&doc! { "_data": 5 }), None);
+    }
 
     #[test]
     fn a_position_is_read_as_it_was_written() {
@@ -120,6 +142,7 @@ mod tests {
         assert_eq!(filling.renamed, Some(orders));
         position.pass(&rawdoc! { "_data": "83" });
         assert_eq!((position.baseline, position.start, &position.renamed), (false, None, &None));
+        assert!(StreamPosition::read("{}").is_err() && StreamPosition::read(r#"{"baseline":true}"#).is_err());
         assert!(
             StreamPosition::read("x").is_err() && StreamPosition::read(r#"{"after":"?"}"#).unwrap().token().is_err()
         );

@@ -23,19 +23,19 @@ pub enum BadPlan {
     #[error("is not a plan: its id is not one")]
     Id,
     /// It has another format.
-    #[error("is of plan format {0}, this program knows {PLAN_VERSION}: make a new plan")]
+    #[error("is of plan format {0}, this program knows {PLAN_VERSION}")]
     Format(u32),
     /// It was changed since it was made.
-    #[error("was edited or damaged, its checksum does not match: make a new plan")]
+    #[error("was edited or damaged, its checksum does not match")]
     Edited,
     /// It was cut off.
-    #[error("is incomplete, its last line is missing: make a new plan")]
+    #[error("is incomplete, its last line is missing")]
     CutOff,
     /// Its file lacks texts that its steps take values from.
-    #[error("is incomplete, the texts of its documents are missing: make a new plan")]
+    #[error("is incomplete, the texts of its documents are missing")]
     NoTexts,
     /// Its file holds plans of several restores.
-    #[error("has plans that were not made together: make a new plan")]
+    #[error("has plans that were not made together")]
     Apart,
     /// It belongs to other containers.
     #[error("was made for {}, not for {}", shown(.made_for), shown(.place))]
