@@ -8,6 +8,7 @@ mod counted;
 mod gaps;
 mod holes;
 mod holes_in_lives;
+mod latest_lives;
 mod lease_holes;
 mod leases_again;
 mod lost;
