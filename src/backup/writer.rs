@@ -123,6 +123,10 @@ impl BackupWriter {
             return Err(wrong());
         }
         file.set_len(bytes)?;
+        // Killed before its first checkpoint: nothing is no compressed text.
+        if bytes == 0 && documents == 0 {
+            return Ok(());
+        }
         let mut plain = BufReader::with_capacity(1 << 16, file);
         plain.rewind()?;
         let mut input: Box<dyn BufRead + '_> =
@@ -327,6 +331,22 @@ mod tests {
             assert_eq!(read.unwrap(), trailer);
             assert_eq!(lines, (0..4).map(text).collect::<Vec<_>>());
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "only the file is left");
+        }
+    }
+
+    #[test]
+    fn a_file_goes_on_that_was_killed_before_its_first_checkpoint() {
+        for name in ["b.jsonl", "b.jsonl.gz"] {
+            let (killed, again) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let (mut writer, (), _) = BackupWriter::open(&killed.path().join(name), (), |()| true).unwrap();
+            writer.push("{\"id\":\"lost\"}").unwrap();
+            for suffix in [".part", ".part.json"] {
+                let left = format!("{name}{suffix}");
+                std::fs::copy(killed.path().join(&left), again.path().join(&left)).unwrap();
+            }
+            let (mut writer, (), _) = BackupWriter::open(&again.path().join(name), (), |()| true).unwrap();
+            writer.push("{\"id\":\"a\"}").unwrap();
+            assert_eq!(writer.finish("dev/events".into(), None, "now".into()).unwrap().documents, 1, "{name}");
         }
     }
 
