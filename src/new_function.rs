@@ -11,7 +11,10 @@ use serde_json::Value;
 use crate::{
     change::fidelity::Delivery,
     config::{ConfigError, Names, Settings},
-    host::app::{self, AppFileError, NewFunction},
+    host::{
+        app::{self, AppFileError, NewFunction},
+        functions::{Function, TriggerKind},
+    },
 };
 
 /// The file that turns a folder into a function.
@@ -121,6 +124,16 @@ pub enum NewFunctionError {
     /// Another function with this name exists.
     #[error("{0} exists already, with other content")]
     Taken(PathBuf),
+    /// Another function of the app writes this history.
+    #[error("{other} captures {source_container} into {changes} already")]
+    Captured {
+        /// The other function.
+        other: String,
+        /// Its source.
+        source_container: String,
+        /// The history.
+        changes: String,
+    },
     /// A file cannot be written.
     #[error("cannot write {path}")]
     Write {
@@ -144,6 +157,7 @@ pub fn add(request: &Request) -> Result<Report, NewFunctionError> {
     let content = function.function_json();
     let text = pretty(&content);
     let exists = is_there(app_root, function, &text)?;
+    check_history(app_root, function)?;
     let settings = settings_file(app_root, function)?;
     if !dry_run {
         write(app_root, function, (!exists).then_some(&text), settings.text.as_deref())?;
@@ -206,6 +220,35 @@ fn is_there(app_root: &Path, function: &NewFunction, text: &str) -> Result<bool,
         return if same { Ok(true) } else { Err(NewFunctionError::Taken(app_root.join(name))) };
     }
     Ok(false)
+}
+
+/// Checks that no other function of the app writes the same history, as far as the app's settings tell: that of another
+/// container would be mixed with it, and one of the same container does what this one would. With the other mode it
+/// does not: the two overlap while an app changes from one to the other.
+fn check_history(app_root: &Path, function: &NewFunction) -> Result<(), NewFunctionError> {
+    let path = app_root.join(SETTINGS_FILE);
+    let Some(Value::Object(values)) = app::read_json(&path).ok().map(|mut file| file["Values"].take()) else {
+        return Ok(());
+    };
+    let own = function.settings();
+    let values = values.iter().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+    let settings = Settings::from_pairs(values.chain(own));
+    let names = Names::from_settings(&settings, Some(&function.name))?;
+    for other in Function::discover(app_root)? {
+        let Ok(theirs) = Names::from_settings(&settings, Some(&other.name)) else { continue };
+        let is_same = theirs.database == names.database && theirs.changes == names.changes;
+        if other.trigger != TriggerKind::Changes || other.name == function.name || !is_same {
+            continue;
+        }
+        let file = app::read_json(&app_root.join(&other.name).join(FUNCTION_FILE)).unwrap_or_default();
+        let mut bindings = file["bindings"].as_array().into_iter().flatten();
+        let all_versions = bindings.any(|one| one["changeFeedMode"].as_str() == Some(app::ALL_VERSIONS));
+        if theirs.source != names.source || all_versions == function.all_versions {
+            let (source_container, changes) = (theirs.source, theirs.changes);
+            return Err(NewFunctionError::Captured { other: other.name, source_container, changes });
+        }
+    }
+    Ok(())
 }
 
 /// The pending change of local.settings.json.

@@ -230,7 +230,8 @@ async fn look_at(capture: &Capture<CosmosHistory>) -> Look {
         CaptureError::Projection(wrong) => Look::Wrong(wrong.to_string()),
         CaptureError::Service(f) if f.disposition == Disposition::NotFound || f.status.is_unauthorized() => {
             let hint = f.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-            Look::NotYet(told(&e, &hint))
+            // Nothing is stored yet: the service's answer says it all.
+            Look::NotYet(format!("{}: {}{hint}", capture.function, chain(f)))
         }
         // A role that was just assigned is not known everywhere yet: a 403 may disappear by itself.
         _ => Look::Unknown(told(&e, "")),

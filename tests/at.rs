@@ -149,6 +149,7 @@ async fn only_a_copy_can_be_changed() {
     let body = || json!({"id": "new", "pk": "new"}).to_string().into_bytes();
     let refused = events.upsert(&key("new"), "new", body()).await.unwrap_err();
     assert!(refused.to_string().contains("cannot be changed") && refused.status.code == 403, "{refused}");
+    assert!(refused.hint().is_some_and(|hint| hint.contains("--writable") && !hint.contains("role")), "{refused:?}");
     assert_eq!(queried(&events).await, expected);
 
     let copy = started(&life, &PastRequest { writable: true, ..request(at) }).await.unwrap();

@@ -248,6 +248,12 @@ async fn the_array_of_the_original_demo_is_loaded_without_its_system_properties(
     let refused = app.run(&["load", "--no-trailer", &torn_text]).await;
     let hint = refused.stderr.lines().find(|line| line.starts_with("hint:")).unwrap_or_default();
     assert!(refused.code != 0 && !hint.contains("--no-trailer"), "{refused:?}");
+    // Whoever names the wrong file is not told of each of its lines.
+    let (other, other_text) = file(&app, "other.jsonl");
+    std::fs::write(other, "{\"n\":1}\n".repeat(30)).unwrap();
+    let loaded = app.run(&["load", "--no-trailer", &other_text]).await;
+    assert!(loaded.code == 3 && loaded.stderr.contains("and 10 more documents that cannot be loaded"), "{loaded:?}");
+    assert_eq!(loaded.stderr.matches("has no id").count(), 20, "{loaded:?}");
     let loaded = app.run(&["load", "--no-trailer", &text, "--format", "json"]).await;
     assert!(loaded.code == 3 && loaded.stderr.contains("document 2"), "{loaded:?}");
     let summary: Value = serde_json::from_str(&loaded.stdout).unwrap();

@@ -84,6 +84,12 @@ async fn another_document_can_be_erased_after_a_kill() {
             assert!(passing > 5, "{passing}");
             break;
         }
+        // The restore can be undone in the meantime, but for the document that is being erased.
+        let planned = app.run(&["undo", &restore, "--dry-run", "--format", "json"]).await;
+        let plan: Value =
+            serde_json::from_str(&planned.stdout).unwrap_or_else(|_| panic!("write {passing}: {planned:?}"));
+        let steps = plan["plan"]["steps"].as_array().map_or(0, Vec::len);
+        assert!([59, 60].contains(&steps) && [0, 3].contains(&planned.code), "write {passing}: {planned:?}");
         assert_nothing_left(&app.run(&erase(&ids[59])).await);
         let again = app.run(&erase(&ids[0])).await;
         assert_nothing_left(&again);

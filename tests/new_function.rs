@@ -113,6 +113,36 @@ async fn an_invalid_request_is_reported_and_nothing_is_written() {
     assert_eq!(names(app.path()), ["CaptureChanges", "host.json", "local.settings.json"]);
 }
 
+#[tokio::test]
+async fn one_function_captures_a_container_into_a_history() {
+    let app = app();
+    std::fs::write(app.path().join("local.settings.json"), r#"{"Values":{"COSMOS_DATABASE":"dev"}}"#).unwrap();
+    assert_eq!(in_folder(app.path(), &ORDERS).await.code, 0);
+    let add = async |name: &str, source: &str, changes: &str, more: &[&str]| {
+        let args = ["new-function", "--name", name, "--source", source, "--changes", changes];
+        in_folder(app.path(), &[&args[..], more].concat()).await
+    };
+    for (source, changes, other) in [
+        ("orders", "orders-changes", "CaptureOrders captures orders into it already"),
+        ("returns", "orders-changes", "CaptureOrders captures orders into it already"),
+        ("events", "changes", "CaptureChanges captures events into it already"),
+    ] {
+        let refused = add("Second", source, changes, &[]).await;
+        assert!(refused.code == 2 && refused.stderr.contains(other), "{source}: {refused:?}");
+        assert!(!app.path().join("Second").exists());
+    }
+    // Again is harmless; another history or database is another thing, and so is the mode that an app changes to.
+    assert_eq!(in_folder(app.path(), &ORDERS).await.code, 0);
+    for (name, changes, more) in [
+        ("Other", "orders-copies", &[][..]),
+        ("Elsewhere", "orders-changes", &["--database", "prod"]),
+        ("Every", "orders-changes", &["--mode", "all-versions"]),
+    ] {
+        let added = add(name, "orders", changes, more).await;
+        assert_eq!(added.code, 0, "{name}: {added:?}");
+    }
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn existing_files_are_refused_and_a_link_stays_a_link() {

@@ -17,9 +17,13 @@ use crate::{
     change::time::PointInTime,
     context::Context,
     cosmos::{Concurrency, Container, Failure, RuLimiter, WriteAction, WriteJob, WriteTally, Writers},
+    figures::count_of,
     input,
     outcomes::Outcomes,
 };
+
+/// How many documents that cannot be loaded are named. Whoever names the wrong file has as many as it has lines.
+const SHOWN: u64 = 20;
 
 /// Lines of a file that are counted together while it is checked.
 const COUNTED: u64 = 500;
@@ -333,9 +337,14 @@ impl Writing {
                     }
                     Err(problem) => {
                         unusable += 1;
-                        step.note(&format!("{} {}", line.place, chain(&problem)));
+                        if unusable <= SHOWN {
+                            step.note(&format!("{} {}", line.place, chain(&problem)));
+                        }
                     }
                 }
+            }
+            if let Some(more @ 1..) = unusable.checked_sub(SHOWN) {
+                step.note(&format!("and {} that cannot be loaded", count_of(more, "more document")));
             }
             // The reader stops at its next line once the receiver is dropped.
             drop(read);

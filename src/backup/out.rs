@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufWriter, Write as _},
+    path::{Path, PathBuf},
 };
 
 use flate2::write::GzEncoder;
@@ -40,4 +41,28 @@ impl LineFile {
         file.sync_all()?;
         Ok(file)
     }
+}
+
+/// The path with this after its name.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Whether the name asks for compression.
+pub(super) fn is_gzip(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"))
+}
+
+/// Whether a file has another name than the one by which it was opened.
+#[cfg(unix)]
+pub(super) fn has_other_name(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    Ok(file.metadata()?.nlink() > 1)
+}
+
+#[cfg(not(unix))]
+pub(super) fn has_other_name(_: &File) -> io::Result<bool> {
+    Ok(false)
 }

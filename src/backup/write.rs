@@ -235,7 +235,7 @@ pub async fn write(request: Request, cx: &AnyContext<'_>) -> Result<Report, Back
         BackupWriter::open(&request.out, first.clone(), |known| known.is_same_backup(&first))
             .map_err(|source| BackupError::Begin { path: request.out.clone(), source })?;
     let step = cx.progress.begin("backup", None);
-    if resumed {
+    if resumed && writer.documents() > 0 {
         step.note(&format!("resumed    {} are in it already", count_of(writer.documents(), "document")));
         step.advance(writer.documents());
     }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     file::{FORMAT, MAX_LINE, Trailer, TrailerLine, one_line},
-    out::LineFile,
+    out::{LineFile, has_other_name, is_gzip, with_suffix},
 };
 use crate::{change::record, private_file};
 
@@ -46,16 +46,6 @@ struct Checkpoint<T> {
     state: T,
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-fn is_gzip(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"))
-}
-
 impl BackupWriter {
     /// Begins `path` under the name `path.part`, or resumes an interrupted one, then with the state of its last
     /// checkpoint. `fits` says whether that state belongs to the same backup.
@@ -85,7 +75,13 @@ impl BackupWriter {
         }
         let new = |state| Checkpoint { v: FORMAT, bytes: 0, documents: 0, state };
         let text = if is_there { std::fs::read_to_string(&progress).unwrap_or_default() } else { String::new() };
-        let (state, resumed) = match serde_json::from_str::<Checkpoint<T>>(&text) {
+        let known = serde_json::from_str::<Checkpoint<T>>(&text);
+        // Killed before it took this name away from a finished backup, which has got another one since.
+        if known.is_ok() && has_other_name(&file)? {
+            std::fs::remove_file(&part)?;
+            return Self::open(path, first, fits);
+        }
+        let (state, resumed) = match known {
             Ok(known) if known.v == FORMAT && fits(&known.state) => (known, true),
             Ok(_) => return exists(format!("{} is of another backup; finish or remove that", part.display())),
             // It was just created, by this process or by one that was killed right then.
@@ -123,6 +119,10 @@ impl BackupWriter {
             return Err(wrong());
         }
         file.set_len(bytes)?;
+        // Killed before its first checkpoint: nothing is no compressed text.
+        if bytes == 0 && documents == 0 {
+            return Ok(());
+        }
         let mut plain = BufReader::with_capacity(1 << 16, file);
         plain.rewind()?;
         let mut input: Box<dyn BufRead + '_> =
@@ -328,6 +328,43 @@ mod tests {
             assert_eq!(lines, (0..4).map(text).collect::<Vec<_>>());
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "only the file is left");
         }
+    }
+
+    #[test]
+    fn a_file_goes_on_that_was_killed_before_its_first_checkpoint() {
+        for name in ["b.jsonl", "b.jsonl.gz"] {
+            let (killed, again) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let (mut writer, (), _) = BackupWriter::open(&killed.path().join(name), (), |()| true).unwrap();
+            writer.push("{\"id\":\"lost\"}").unwrap();
+            for left in [format!("{name}.part"), format!("{name}.part.json")] {
+                std::fs::copy(killed.path().join(&left), again.path().join(&left)).unwrap();
+            }
+            let (mut writer, (), _) = BackupWriter::open(&again.path().join(name), (), |()| true).unwrap();
+            writer.push("{\"id\":\"a\"}").unwrap();
+            assert_eq!(writer.finish("dev/events".into(), None, "now".into()).unwrap().documents, 1, "{name}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_finished_backup_is_not_written_into_by_the_name_of_its_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("b.jsonl"), folder.path().join("older.jsonl"));
+        let open = || BackupWriter::open(&path, (), |()| true).unwrap().0;
+        let finish = |mut writer: BackupWriter, text: &str| {
+            writer.push(text).unwrap();
+            writer.finish("dev/events".into(), None, "now".into()).unwrap();
+        };
+        let writer = open();
+        let checkpoint = std::fs::read(folder.path().join("b.jsonl.part.json")).unwrap();
+        finish(writer, "{\"id\":\"a\"}");
+        // Killed between the two names; then somebody keeps the backup under another one.
+        std::fs::rename(&path, &moved).unwrap();
+        std::fs::hard_link(&moved, folder.path().join("b.jsonl.part")).unwrap();
+        std::fs::write(folder.path().join("b.jsonl.part.json"), checkpoint).unwrap();
+        finish(open(), "{\"id\":\"b\"}");
+        assert!(std::fs::read_to_string(&moved).unwrap().contains("\"a\""));
+        assert!(std::fs::read_to_string(&path).unwrap().contains("\"b\""));
     }
 
     #[test]

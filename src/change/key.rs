@@ -7,8 +7,12 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
-use super::raw::{RawDocument, unescape};
+use super::{
+    raw::{RawDocument, unescape},
+    record::hex,
+};
 
 /// One component of a partition key. All JSON scalars are valid, and so is a missing property.
 #[derive(Debug, Clone)]
@@ -160,6 +164,11 @@ impl ItemKey {
     /// By id, then by the key's JSON: the order of items in plans, journals and files.
     pub fn sort_key(&self) -> (String, String) {
         (self.id.clone(), self.partition_key.to_json().to_string())
+    }
+
+    /// Stands for it where it must not be named: the SHA-256 of `["<id>",[<key components>]]`.
+    pub fn digest(&self) -> String {
+        hex(&Sha256::digest(serde_json::json!([self.id, self.partition_key.to_json()]).to_string().as_bytes()))
     }
 
     /// Whether a text that is cut off, and therefore cannot be parsed, contains the id as a JSON string.

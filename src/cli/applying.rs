@@ -76,7 +76,11 @@ impl ApplyArgs {
 /// Saves plans in a file that must not exist yet.
 pub(super) fn save_plans(ui: &Ui, plans: &[(&Plan, Option<&KeptTexts>)], file: &Path) -> Result<(), CliError> {
     restore::save_plans(plans, file).map_err(|e| {
-        CliError::unwritable(format!("--plan-out {}", file.display()), e, "name a file that does not exist yet")
+        CliError::unwritable(
+            format!("--plan-out {}", file.display()),
+            e,
+            "name a file that does not exist yet, in a folder that can be written",
+        )
     })?;
     let name = file.display();
     ui.note(&format!("plan       saved in {name}; apply it with: cosmos-rewind restore --plan {name}"));

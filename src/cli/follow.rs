@@ -1,6 +1,6 @@
 //! `follow`: capture with our own change feed reader, for those who run without the Functions host.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
@@ -51,9 +51,12 @@ pub async fn run(args: FollowArgs, ui: &Ui) -> Result<Exit, CliError> {
     if let Some(address) = args.metrics {
         let health = Health::of(&request.options, metrics.clone(), cosmos.meter().clone(), ui.clock().clone());
         health.listen(address, stop.clone()).await.map_err(|e| {
-            CliError::failed(format!("--metrics {address}"))
-                .because(e)
-                .hint("end the process that has the port, or name another one; port 0 takes any free one")
+            let hint = match e.kind() {
+                io::ErrorKind::AddrNotAvailable => "name an address of this machine, or 0.0.0.0 for all of them",
+                io::ErrorKind::PermissionDenied => "name a port from 1024 on; port 0 takes any free one",
+                _ => "end the process that has the port, or name another one; port 0 takes any free one",
+            };
+            CliError::failed(format!("--metrics {address}")).because(e).hint(hint)
         })?;
     }
     let export = Export::start(&settings)?;

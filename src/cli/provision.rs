@@ -6,7 +6,7 @@ use super::ConnectionArgs;
 use crate::{
     config::{AccountSettings, Names},
     console::{CliError, Exit, Ui, render},
-    cosmos::{Cosmos, Disposition, Failure, provision::NotProvisioned},
+    cosmos::{Cosmos, Disposition, Failure, Status, provision::NotProvisioned},
     format::Format,
     provision::{self, ProvisionError, Request, Throughput},
 };
@@ -77,7 +77,9 @@ impl From<ProvisionError> for CliError {
             ProvisionError::SourcePaths(problem) => Self::usage("--pk", EXAMPLE).because(problem),
             ProvisionError::IndexPath(path) => Self::usage(format!("--index: {path:?} is not a path"), EXAMPLE),
             // Data-plane roles may not create containers, which a 403 does not make obvious.
-            ProvisionError::Account(NotProvisioned::Create(failure)) if failure.disposition == Disposition::Denied => {
+            ProvisionError::Account(NotProvisioned::Create(failure))
+                if failure.disposition == Disposition::Denied && failure.status != Status::OF_A_MOMENT =>
+            {
                 let hint = "identities with data roles cannot create databases or containers: use the account key once, \
                             or create them with az cosmosdb or Bicep";
                 Self::from(failure).hint(hint)

@@ -89,7 +89,7 @@ pub struct RestoreArgs {
     pub(super) into: Option<String>,
     /// Delete documents that did not exist at the point in time; with a number, at most that many
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "none",
-        conflicts_with_all = ["plan", "into"])]
+        conflicts_with_all = ["plan", "into", "only"])]
     delete_newer: Option<DeleteLimit>,
     /// Recreate documents even when latest-version mode cannot tell whether they were deleted before the point in time
     #[arg(long, conflicts_with = "plan")]

@@ -130,9 +130,15 @@ impl CliError {
 
     /// A file that cannot be written. The user should name another one, unless its disk is full.
     pub fn unwritable(file: impl Into<String>, cause: io::Error, hint: &'static str) -> Self {
-        match room(&cause) {
-            Some(room) => Self::failed(file).because(cause).hint(room),
-            None => Self::usage(file, hint).because(cause),
+        // What the system says is for those who know its numbers.
+        let kind = cause.raw_os_error().map(|_| cause.kind());
+        match (room(&cause), kind) {
+            (Some(room), _) => Self::failed(file).because(cause).hint(room),
+            (None, Some(io::ErrorKind::AlreadyExists)) => Self::usage(file, hint).because("it exists already"),
+            (None, Some(io::ErrorKind::NotFound)) => {
+                Self::usage(file, "name a file in a folder that exists").because("its folder does not exist")
+            }
+            (None, _) => Self::usage(file, hint).because(cause),
         }
     }
 

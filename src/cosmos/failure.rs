@@ -144,6 +144,9 @@ impl Failure {
                 "nothing answers there: check the endpoint (http or https, host, port) and the network; the embedded \
                  account is there while `cosmos-rewind local` runs; running the command again is safe",
             ),
+            _ if self.status == Status::OF_A_MOMENT => {
+                Some("start `at` with --writable, or name the account itself with --endpoint")
+            }
             Disposition::Denied => Some(
                 "check the key or the identity's role: capture needs to read and write items, a restore likewise on the source",
             ),

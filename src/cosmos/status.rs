@@ -27,6 +27,9 @@ impl Status {
     /// The key in the request does not match the document: the cached container definition is out of date.
     pub const KEY_MISMATCH: Self = Self::new(400, 1001);
 
+    /// The account shows a moment of another one (`at`), and takes no changes.
+    pub const OF_A_MOMENT: Self = Self::new(403, 9_001);
+
     /// No such container or database.
     pub const NO_OWNER: Self = Self::new(404, 1003);
     /// A replica does not have the session's writes yet.

@@ -7,10 +7,7 @@ use std::collections::BTreeMap;
 use futures::StreamExt as _;
 use serde_json::{Map, Value};
 
-use super::{
-    digest,
-    journals::{JournalMentions, JournalScan, Leaving, is_about, without},
-};
+use super::journals::{JournalMentions, JournalScan, Leaving, is_about, without};
 use crate::{
     change::{
         key::ItemKey,
@@ -142,7 +139,7 @@ impl JournalItems<'_> {
 
     /// The plan's text, whose last part has its checksum.
     async fn parts(&self, last: &str, others: &[String], remove: bool) -> Result<u64, Failure> {
-        let digests: Vec<String> = self.items.iter().map(digest).collect();
+        let digests: Vec<String> = self.items.iter().map(ItemKey::digest).collect();
         for _ in 0..TRIES {
             // It is read first: whoever changes another part has changed this one before.
             let Some(mut end) = self.read(last).await? else { return Ok(0) };

@@ -5,7 +5,6 @@
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::digest;
 use crate::{
     change::{
         key::{ItemKey, PartitionKey},
@@ -56,7 +55,7 @@ impl Leaving<'_> {
     fn is_pending(self, id: &str, pk: &serde_json::Value) -> bool {
         !self.pending.is_empty()
             && PartitionKey::parse(&pk.to_string()).is_ok_and(|partition_key| {
-                self.pending.contains(&digest(&ItemKey { id: id.to_owned(), partition_key }))
+                self.pending.contains(&ItemKey { id: id.to_owned(), partition_key }.digest())
             })
     }
 }

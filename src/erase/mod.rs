@@ -43,16 +43,11 @@ use std::{
 
 use chrono::SecondsFormat;
 use serde::Serialize;
-use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use self::eraser::{Eraser, Traces};
 use crate::{
     archive::{Archive, Damage},
-    change::{
-        key::{ItemKey, KeyPaths, PartitionKey},
-        record::hex,
-    },
+    change::key::{ItemKey, KeyPaths, PartitionKey},
     cosmos::{Failure, RuLimiter, Status},
     dead_letters::{DeadLetterError, DeadLetterStore},
     history::{AnyContext, scan::facts_of_id},
@@ -254,7 +249,7 @@ impl ErasePlan<'_> {
         let delete_awaited = live && erased.is_awaited;
         let (shared, erased) = (erased.shared, erased.found(with_live));
         Ok(Receipt {
-            item: digest(&eraser.request.item),
+            item: eraser.request.item.digest(),
             found: found.anything,
             versions: erased.versions,
             dead_letters: erased.dead_letters,
@@ -273,19 +268,17 @@ impl ErasePlan<'_> {
     }
 }
 
-/// Stands for the item in the receipt: the SHA-256 of `["<id>",[<key components>]]`.
-fn digest(item: &ItemKey) -> String {
-    hex(&Sha256::digest(json!([item.id, item.partition_key.to_json()]).to_string().as_bytes()))
-}
-
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
+    use crate::change::record::hex;
 
     #[test]
     fn the_receipt_has_a_digest_that_can_be_repeated() {
         let item = ItemKey { id: "28036".into(), partition_key: PartitionKey::parse("28036").unwrap() };
         // printf '%s' '["28036",["28036"]]' | sha256sum
-        assert_eq!(digest(&item), hex(&Sha256::digest(br#"["28036",["28036"]]"#)));
+        assert_eq!(item.digest(), hex(&Sha256::digest(br#"["28036",["28036"]]"#)));
     }
 }

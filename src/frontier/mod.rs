@@ -102,7 +102,7 @@ pub async fn read(
     }
     let whole = followed.into_values().filter(|(_, count)| *count == parts.len()).map(|(until, _)| until).max();
     let ranges: Vec<FeedRange> = parts.iter().map(|part| part.range.clone()).collect();
-    let mut blind_spots = removals::blind_spots_of(&noted.without_gaps(), &*changes).await?;
+    let mut blind_spots = removals::blind_spots_of(&noted.without_gaps(), &parts, &*changes).await?;
     blind_spots.holes.extend(
         passed_over::holes(cosmos, containers, (&leases, &noted.begun), (&ranges, whole), blind_spots.begins).await?,
     );

@@ -265,9 +265,9 @@ impl Account for MongoAccount {
             };
             gaps.add(fates, &part);
             let (gaps, blind) = gaps.end();
-            let mut blind_spots = removals::blind_spots_of(&noted.without_gaps(), &*changes).await?;
-            blind_spots.holes.extend(blind);
             let parts = vec![part];
+            let mut blind_spots = removals::blind_spots_of(&noted.without_gaps(), &parts, &*changes).await?;
+            blind_spots.holes.extend(blind);
             Ok(Frontier { parts, problems, blind_spots, made_again: Vec::new(), gaps, trigger: None })
         }
         .boxed()

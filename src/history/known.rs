@@ -125,13 +125,20 @@ impl Facts<'_> {
 
     /// Whether the history would have a delete of the document after the version in force. `is_earlier` says that this
     /// version belongs to an earlier container, for which only its own captured changes count.
-    pub fn knows_deletes(&self, known: &AsOf<'_>, all: &[Version], is_earlier: bool) -> bool {
+    fn knows_deletes(&self, known: &AsOf<'_>, all: &[Version], is_earlier: bool) -> bool {
         let container = known.version().and_then(|version| version.container);
         let counts = |other: &Version| !is_earlier || other.container == container;
         // It existed later; or its own versions come from a feed with deletes, and no later one from a feed without.
         known.next.is_some_and(counts)
             || (self.reach.sees_deletes && !is_earlier)
             || (!self.reach.is_latest || is_earlier) && all.iter().any(|v| counts(v) && is_of_feed_with_deletes(v))
+    }
+
+    /// Why a document that is gone may have been deleted before the moment, unless the history would have its delete.
+    pub fn unseen_delete(&self, known: &AsOf<'_>, all: &[Version], is_earlier: bool) -> Option<&'static str> {
+        let is_gone = self.target.is_none() && matches!(known.state, State::Document(_));
+        (is_gone && !self.knows_deletes(known, all, is_earlier))
+            .then_some("latest-version mode does not see deletes: it may have been deleted before the point in time")
     }
 
     /// Why a tombstone does not prove that there was no document: a creation follows a delete, and when it is missing,
@@ -156,13 +163,19 @@ impl Facts<'_> {
             let around = self.reach.blind_spots.life_around(known.at, Some(tombstone.ts), made);
             around.map(|life| life.to_string()).or_else(|| between().map(ToString::to_string))
         };
-        // A whole life may have come after it, which this reader will never deliver.
+        // A whole life may have come after it, which this reader will never deliver, or never delivered.
         let is_unseen = self.reach.is_latest && self.is_beyond(known.at);
         let latest = || is_unseen.then(|| format!("{}, and latest-version mode does not see deletes", self.ends()));
-        let unseen = lost.or_else(hidden).or_else(missed).or_else(latest).or_else(|| {
+        let waits = || {
             let waits = !self.reach.is_latest && self.is_beyond(known.at) && self.reach.may_lack(item, self.versions);
             waits.then(|| self.ends())
-        })?;
+        };
+        let unread = || {
+            let ends = self.reach.blind_spots.ends.filter(|_| !self.reach.sees_deletes);
+            let ends = ends.filter(|ends| *ends <= known.at.seconds()).map(PointInTime::from_epoch)?;
+            Some(format!("{ends} is the last change from a feed that has deletes"))
+        };
+        let unseen = lost.or_else(hidden).or_else(missed).or_else(latest).or_else(waits).or_else(unread)?;
         Some(format!(
             "was deleted at {}, and whether it was made again before the point in time is not known: {unseen}",
             PointInTime::from_epoch(tombstone.ts)

@@ -109,6 +109,10 @@ impl<'a> Moment<'a> {
         {
             return DocumentState::Unknown(doubt);
         }
+        let is_earlier = state.version().is_some_and(|version| version.is_of_another(self.today));
+        if let Some(unseen) = facts.unseen_delete(&state, &all, is_earlier) {
+            return DocumentState::Unknown(unseen.into());
+        }
         match state.state {
             State::Document(version) if version.is_absent() && (live.is_none() || version.etag.as_deref() != live) => {
                 DocumentState::Unknown(version.why_partial().into())

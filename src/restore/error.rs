@@ -90,6 +90,8 @@ pub enum RestoreError {
         at: PointInTime,
         /// The account's endpoint.
         account: String,
+        /// The fields of the predicate that no document has or had.
+        unnamed: Vec<String>,
     },
     /// There is no write to take back.
     #[error("no write from {from} to {to} is to be taken back{}", ends.as_ref().map(|ends| format!(" of those that are captured: {ends}")).unwrap_or_default())]

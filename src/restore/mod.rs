@@ -54,6 +54,7 @@ mod step;
 pub mod survey;
 pub mod together;
 mod undoing;
+mod unnamed;
 
 pub use self::{
     applying::{Approval, Report, Results, Use, announce, apply, forecast},

@@ -183,20 +183,16 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
                 return Decided::unknown(format!("{}; --id with --pk restores it", Caveat::Identity));
             }
             let dropped = facts.dropped(known);
-            match live {
-                None if !facts.knows_deletes(known, all, rules.is_earlier(v))
-                    && !rules.recreate_deleted
-                    && !rules.named =>
-                {
-                    Decided::unknown(
-                        "latest-version mode does not see deletes: it may have been deleted before the point in time; --recreate-deleted restores it anyway",
-                    )
+            let unseen = facts.unseen_delete(known, all, rules.is_earlier(v));
+            match (live, unseen) {
+                (None, Some(unseen)) if !rules.recreate_deleted && !rules.named => {
+                    Decided::unknown(format!("{unseen}; --recreate-deleted restores it anyway"))
                 }
                 _ if dropped.is_some() && !rules.recreate_deleted && !rules.named => {
                     Decided::unknown(format!("{}; --recreate-deleted restores it anyway", dropped.unwrap_or_default()))
                 }
-                None => Decided { action: Action::Recreate, notes: Vec::from_iter(dropped) },
-                Some(_) => {
+                (None, _) => Decided { action: Action::Recreate, notes: Vec::from_iter(dropped) },
+                (Some(_), _) => {
                     let notes = dropped.into_iter().chain(beyond.then(|| facts.ends())).collect();
                     Decided { action: Action::Restore, notes }
                 }

@@ -9,6 +9,7 @@ use super::{
     plan_file::{Draft, Plan, PlanHead},
     request::{NamedDocument, Request, TargetState, Targets},
     survey::{SurveyError, planned, survey},
+    unnamed::fields_of_nobody,
 };
 use crate::{
     archive::{Archive, texts::KeptTexts, versions::ArchiveFacts},
@@ -151,7 +152,8 @@ pub async fn plan(
     let plan = draft.seal()?;
     // One of several machines that share a restore may well have nothing to do.
     if plan.totals.steps == 0 && request.shard.is_none() {
-        return Err(RestoreError::Nothing { at, account: cx.account.endpoint().to_owned() });
+        let unnamed = fields_of_nobody(&request.which, containers, &limiter).await;
+        return Err(RestoreError::Nothing { at, account: cx.account.endpoint().to_owned(), unnamed });
     }
     Ok(Planned { plan, texts, bad })
 }

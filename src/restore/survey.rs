@@ -109,7 +109,7 @@ pub(super) fn noted(steps: Vec<Step>, draft: &mut Draft, each: &mut impl FnMut(u
 /// The step as it enters the plan.
 pub async fn planned(applier: &Applier<'_>, step: Step, hand: Prefetched) -> Result<Step, StepError> {
     if step.action.writes() && !applier.manner.only.is_empty() && step.action != Action::Restore {
-        return Ok(nothing_to_put_into(step));
+        return Ok(left_alone(step));
     }
     completed(applier, step, hand).await
 }
@@ -180,10 +180,13 @@ fn decided_back(found: ScannedItem, reach: Reach<'_>, goals: Goals<'_>) -> (Step
     (step, Prefetched { version: None, live })
 }
 
-fn nothing_to_put_into(mut step: Step) -> Step {
-    step.action = Action::Unknown;
-    step.notes = vec!["there is no document to put single fields into, leave --only out".into()];
-    step
+/// Single fields are put back into documents that existed then and exist now; others stay as they are, which is known.
+fn left_alone(step: Step) -> Step {
+    let note = match step.action {
+        Action::Delete => "did not exist then; --only deletes nothing",
+        _ => "is gone, and --only puts fields into documents that exist; without it, this one is recreated",
+    };
+    Step { action: Action::Keep, notes: vec![note.into()], ..step }
 }
 
 #[cfg(test)]

@@ -93,6 +93,8 @@ async fn a_container_created_during_the_wait_is_captured_into() {
     let app = TestApp::start().await;
     let handler = app.answering(&[("COSMOS_CHANGES_CONTAINER", "later")]).await;
     handler.wait_for_log("waiting for what is missing").await;
+    let told = handler.log().join("\n");
+    assert!(told.contains("CaptureChanges: open container dev/later") && !told.contains("store batch"), "{told}");
     assert_eq!(handler.deliver(&[feed_document("x", "p", 1)]).await.0, 500);
     let description = json!({"id": "later", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
     assert!(app.local.create_container("dev", description).await.unwrap());

@@ -13,10 +13,14 @@ use super::captured::{action, delete_positions, next_second};
 use crate::support::{Handler as Process, TestApp, eventually};
 
 pub(super) async fn trigger(app: &TestApp, handler: &Process) -> Trigger {
+    trigger_in(app, handler, TriggerMode::AllVersions).await
+}
+
+pub(super) async fn trigger_in(app: &TestApp, handler: &Process, mode: TriggerMode) -> Trigger {
     let mut options = TriggerOptions::new(app.folder.path().to_owned());
     options.handler = HandlerProgram::Running(handler.url("").parse().unwrap());
     options.binding = Some(FunctionBinding::capture_changes(&[]));
-    options.mode = Some(TriggerMode::AllVersions);
+    options.mode = Some(mode);
     options.poll_delay = Some(Duration::from_millis(20));
     Trigger::start(&app.local, options).await.unwrap()
 }

@@ -209,26 +209,37 @@ async fn a_delete_after_a_switch_to_latest_mode_is_not_assumed_to_be_known() {
     world.delete("b", "p").await;
     world.capture().await;
     let before = next_second().await.to_string();
+    next_second().await;
+    // The feed of every version had delivered everything up to here.
+    world.put(json!({"id": "last", "pk": "p", "n": 1})).await;
+    world.capture().await;
+    next_second().await;
     forget(&world).await;
     let world = Captured { mode: "latest", ..world };
+    world.capture().await;
     next_second().await;
     world.delete("a", "p").await;
-    world.capture().await;
+    // A life that no version tells of.
+    world.put(json!({"id": "b", "pk": "p", "n": 2})).await;
     let at = next_second().await.to_string();
+    next_second().await;
+    world.delete("b", "p").await;
     world.put(json!({"id": "later", "pk": "p", "n": 1})).await;
     world.capture().await;
-    for at in [&before, &at] {
+    for (at, b) in [(&before, "keep"), (&at, "unknown")] {
         let planned = world.run(&["restore", "--all", "--at", at, "--dry-run", "--format", "json"]).await;
         let actions = ["a", "b"].map(|id| action(&planned, id));
-        assert_eq!((planned.code, actions), (3, ["unknown", "keep"].map(String::from)), "{planned:?}");
+        assert_eq!((planned.code, actions), (3, ["unknown", b].map(String::from)), "{planned:?}");
         assert!(planned.stdout.contains("latest-version mode does not see deletes"), "{planned:?}");
     }
     let saved = world.run(&["backup", "--all", "--at", &at, "--out", "then.jsonl", "--format", "json"]).await;
     let report: Value = serde_json::from_str(&saved.stdout).unwrap();
-    assert_eq!((saved.code, &report["unknown"]), (3, &json!(1)), "{saved:?}");
-    let shown = world.run(&["show", "--id", "a", "--pk", "p", "--at", &at, "--format", "json"]).await;
-    let doubt = serde_json::from_str::<Value>(&shown.stdout).unwrap()["doubt"].take();
-    assert!(doubt.as_str().is_some_and(|doubt| doubt.contains("does not see deletes")), "{shown:?}");
+    assert_eq!((saved.code, &report["unknown"]), (3, &json!(3)), "{saved:?}");
+    for (id, why) in [("a", "does not see deletes"), ("b", "the last change from a feed that has deletes")] {
+        let shown = world.run(&["show", "--id", id, "--pk", "p", "--at", &at, "--format", "json"]).await;
+        let doubt = serde_json::from_str::<Value>(&shown.stdout).unwrap()["doubt"].take();
+        assert!(doubt.as_str().is_some_and(|doubt| doubt.contains(why)), "{shown:?}");
+    }
     // While it is behind, it has not delivered what there is, and will not deliver what was deleted again.
     world.put(json!({"id": "waits", "pk": "p", "n": 1})).await;
     let at = next_second().await.to_string();

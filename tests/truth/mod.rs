@@ -8,6 +8,7 @@ mod counted;
 mod gaps;
 mod holes;
 mod holes_in_lives;
+mod latest_lives;
 mod lease_holes;
 mod leases_again;
 mod lost;
@@ -281,6 +282,12 @@ async fn claims_are_true_or_not_made() {
     }
     assert_eq!(only("/tags/2").await.code, 0);
     assert_eq!(world.live("a", "p").await.unwrap()["tags"], json!(["x", "y"]));
+    // What was made or deleted since has nothing to do with single fields.
+    world.put(json!({"id": "made", "pk": "p", "n": 2})).await;
+    world.delete("a", "p").await;
+    world.capture().await;
+    let all = world.run(&["restore", "--all", "--at", &at, "--only", "/n", "--dry-run", "--format", "json"]).await;
+    assert_eq!((all.code, action(&all, "a").as_str(), action(&all, "made").as_str()), (0, "keep", "keep"), "{all:?}");
 
     let erased = world.run(&["erase", "--id", "a", "--pk", "mistyped", "--yes", "--format", "json"]).await;
     let receipt: Value = serde_json::from_str(&erased.stdout).unwrap();

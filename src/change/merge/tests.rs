@@ -266,8 +266,38 @@ fn fate(first: Option<u8>, log: &[(bool, Option<u8>)]) -> (Option<u8>, bool) {
     (value, base.is_some_and(|base| base != value))
 }
 
+/// A document with these members, at its top and in an object.
+fn ordered(members: &[(char, usize)]) -> String {
+    let inner: Vec<String> = members.iter().map(|(name, n)| format!("\"{name}\":{n}")).collect();
+    let (inner, comma) = (inner.join(","), if members.is_empty() { "" } else { "," });
+    format!("{{\"id\":\"1\",\"in\":{{{inner}}}{comma}{inner}}}")
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn what_several_writes_removed_comes_back_in_its_order(
+        names in Just(Vec::from_iter('a'..='h')).prop_shuffle(),
+        writes in proptest::collection::vec(proptest::collection::vec((0..8_usize, any::<bool>()), 1..4), 1..6),
+    ) {
+        let mut now: Vec<(char, usize)> = names.iter().map(|name| (*name, 0)).collect();
+        let base = ordered(&now);
+        let mut texts = Vec::new();
+        for (number, write) in writes.iter().enumerate() {
+            for (which, removes) in write {
+                let name = names[*which];
+                match now.iter().position(|(own, _)| *own == name) {
+                    Some(at) if *removes => drop(now.remove(at)),
+                    Some(at) => now[at].1 = number + 1,
+                    None => {}
+                }
+            }
+            texts.push(ordered(&now));
+        }
+        let life: Vec<_> = texts.iter().map(|text| (BAD, text.as_str())).collect();
+        prop_assert_eq!(merged(&base, &life), (base.clone(), none()));
+    }
 
     #[test]
     fn no_good_write_is_lost_no_bad_one_stays_and_every_conflict_is_said(

@@ -111,7 +111,7 @@ pub struct MergeWalk<'r> {
     /// The newest version: its record and its text.
     record: Option<String>,
     text: Option<String>,
-    /// The places to set back. None contains another one.
+    /// The places to set back, in the order in which they were changed first. None contains another one.
     noted: Vec<Noted>,
     /// No place covers another one.
     clashes: Vec<Clash>,
@@ -176,8 +176,7 @@ impl<'r> MergeWalk<'r> {
     }
 
     /// Returns the differences within a value that was replaced as a whole, once it can be compared member by member
-    /// again: a document that was deleted and recreated was changed, field by field. Nothing when it was put back
-    /// unchanged.
+    /// again: a document that was deleted and recreated was changed, field by field. Nothing when it was put back.
     fn told_apart(&self, noted: Noted, now: Option<&str>) -> Vec<Noted> {
         let value = value_at(now, noted.place());
         let changes = changes_at(noted.place(), noted.base.as_deref(), value, &self.rules.array_keys);
@@ -210,7 +209,7 @@ impl<'r> MergeWalk<'r> {
     fn composed(&mut self, change: &Changed<'_>, old: Option<&str>, record: Option<&str>) -> Result<Noted, EditError> {
         let (below, rest) = std::mem::take(&mut self.noted).into_iter().partition(|n| change.place.covers(n.place()));
         self.noted = rest;
-        let parts = Vec::from_iter::<Vec<Noted>>(below).into_iter().map(|noted| noted.edit).collect();
+        let parts = Vec::from_iter::<Vec<Noted>>(below).into_iter().rev().map(|noted| noted.edit).collect();
         if let (Some(record), Some(text)) = (record, old) {
             self.texts.entry(record.to_owned()).or_insert_with(|| text.to_owned());
         }
@@ -227,7 +226,7 @@ impl<'r> MergeWalk<'r> {
         record: Option<&str>,
     ) -> Result<(), EditError> {
         let noted = match self.noted.iter().position(|noted| noted.place().covers(&change.place)) {
-            Some(at) => self.noted.swap_remove(at),
+            Some(at) => self.noted.remove(at),
             None => {
                 let below = self.noted.iter().filter(|noted| change.place.covers(noted.place()));
                 let (count, only_bookkeeping) =
@@ -311,12 +310,13 @@ impl<'r> MergeWalk<'r> {
         let today = self.text.take();
         let mut stuck = Vec::new();
         let (kept, noted) = loop {
-            let edits: Vec<Edit> = self.noted.iter().map(|noted| noted.edit.clone()).collect();
+            // What went last comes back first: its version tells its place among what was left then.
+            let edits: Vec<Edit> = self.noted.iter().rev().map(|noted| noted.edit.clone()).collect();
             match edited(today.as_deref(), &edits, &self.texts) {
                 Ok(text) => break (text, edits),
                 Err(EditError::NoParent(place)) if self.noted.iter().any(|n| n.place().covers(&place)) => {
                     let at = self.noted.iter().position(|n| n.place().covers(&place)).unwrap_or_default();
-                    stuck.push(Clash { noted: self.noted.swap_remove(at), theirs: None });
+                    stuck.push(Clash { noted: self.noted.remove(at), theirs: None });
                 }
                 Err(e) => return Err(e),
             }
@@ -389,7 +389,7 @@ fn taken(today: Option<&str>, merged: &Merged) -> Vec<RevertedField> {
         let each = changes(today, after, &[]).into_iter();
         return each.map(|c| RevertedField { place: c.place, from: text(c.before), to: text(c.after) }).collect();
     }
-    let each = merged.edits.iter().map(|edit| &edit.place);
+    let each = merged.edits.iter().rev().map(|edit| &edit.place);
     each.map(|at| RevertedField { place: at.clone(), from: text(value_at(today, at)), to: text(value_at(after, at)) })
         .filter(|taken| !same_value(taken.from.as_deref(), taken.to.as_deref()))
         .collect()

@@ -227,7 +227,11 @@ impl From<RestoreError> for CliError {
                 format!("--version {wanted}: it is a delete, of {}", PointInTime::from_epoch(ts)),
                 "name a version that has a document; history lists them",
             ),
-            RestoreError::Nothing { at, account } => {
+            RestoreError::Nothing { at, unnamed, .. } if !unnamed.is_empty() => Self::not_there(
+                format!("no document in scope at {}", shown(at)),
+                format!("no document has {}, now or in the history: check --where", unnamed.join(" or ")),
+            ),
+            RestoreError::Nothing { at, account, .. } => {
                 // The report by predicate is of containers alone.
                 let report = if is_mongo_address(&account) { "find --when" } else { "history --where" };
                 Self::not_there(

@@ -52,6 +52,10 @@ impl From<NewFunctionError> for CliError {
                 format!("{} is there already, and is not what would be written", path.display()),
                 "give another --name, or remove that folder",
             ),
+            NewFunctionError::Captured { other, source_container, changes } => Self::usage(
+                format!("--changes {changes}: {other} captures {source_container} into it already"),
+                "name another history; one function captures a container",
+            ),
             NewFunctionError::Write { path, source } => {
                 Self::failed(format!("cannot write {}", path.display())).because(source)
             }

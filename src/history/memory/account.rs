@@ -114,21 +114,16 @@ impl Account for MemoryAccount {
             let is_covered = at.is_none_or(|at| until >= at);
             let changes = Self::history(self);
             let made_again = removals::made_again(&changes, Some(self.source.rid())).await?;
-            Ok(Frontier {
-                parts: vec![Part {
-                    range: FeedRange::full(),
-                    until: Some(until),
-                    evidence: Evidence::Reader("memory".into()),
-                    sees_deletes,
-                    waiting: if is_covered { Waiting::These(Default::default()) } else { Waiting::Any },
-                    next: None,
-                }],
-                problems: Vec::new(),
-                blind_spots: removals::blind_spots(&changes).await?,
-                made_again,
-                gaps: Vec::new(),
-                trigger: None,
-            })
+            let parts = vec![Part {
+                range: FeedRange::full(),
+                until: Some(until),
+                evidence: Evidence::Reader("memory".into()),
+                sees_deletes,
+                waiting: if is_covered { Waiting::These(Default::default()) } else { Waiting::Any },
+                next: None,
+            }];
+            let blind_spots = removals::blind_spots_of(&removals::read(&changes).await?, &parts, &changes).await?;
+            Ok(Frontier { parts, problems: Vec::new(), blind_spots, made_again, gaps: Vec::new(), trigger: None })
         }
         .boxed()
     }

@@ -6,6 +6,7 @@
 
 pub mod asked;
 pub mod evaluate;
+pub mod fields;
 mod like;
 mod parse;
 pub mod partly;

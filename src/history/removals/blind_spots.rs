@@ -12,6 +12,7 @@ use crate::{
     cosmos::{Failure, RETRY_TIMEOUT, Retry},
     history::{
         as_of::{AsOf, State},
+        frontier::Part,
         reading::{AxisEnd, HistoryReader, WhichEnd},
     },
 };
@@ -25,6 +26,9 @@ pub struct BlindSpots {
     pub holes: Vec<Hole>,
     /// The first change that came from a feed of every version. What was deleted before may be in no version at all.
     pub begins: Option<i64>,
+    /// The last change that came from such a feed, where none is read any more: what was made and deleted since is in
+    /// no version at all.
+    pub ends: Option<i64>,
 }
 
 /// Where nobody saw that a document began to exist, and that it ceased to.
@@ -81,7 +85,7 @@ impl BlindSpots {
     }
 
     /// For a store of versions that has everything there is.
-    pub const NOTHING: Self = Self { dropped_before: None, holes: Vec::new(), begins: None };
+    pub const NOTHING: Self = Self { dropped_before: None, holes: Vec::new(), begins: None, ends: None };
 }
 
 /// Reads the times about which a history proves nothing.
@@ -89,16 +93,26 @@ impl BlindSpots {
 /// # Errors
 /// When the service refuses.
 pub async fn blind_spots(changes: &dyn HistoryReader) -> Result<BlindSpots, Failure> {
-    blind_spots_of(&read(changes).await?, changes).await
+    blind_spots_of(&read(changes).await?, &[], changes).await
 }
 
-/// The same, when what was removed was read already.
+/// The same, when what was removed was read already, and it is known who reads each part of the feed.
 ///
 /// # Errors
 /// When the service refuses.
-pub async fn blind_spots_of(removed: &Removals, changes: &dyn HistoryReader) -> Result<BlindSpots, Failure> {
-    let begins = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(WhichEnd::OldestOfAll)).await?;
-    Ok(BlindSpots { begins: begins.map(|end| end.ts), ..removed.blind_spots() })
+pub async fn blind_spots_of(
+    removed: &Removals,
+    parts: &[Part],
+    changes: &dyn HistoryReader,
+) -> Result<BlindSpots, Failure> {
+    let end = async |which| Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(which)).await;
+    let begins = end(WhichEnd::OldestOfAll).await?;
+    let ends = match begins.is_some() && parts.iter().any(|part| !part.sees_deletes) {
+        true => end(WhichEnd::NewestOfAllBefore(i64::MAX)).await?,
+        false => None,
+    };
+    let [begins, ends] = [begins, ends].map(|end| end.map(|end| end.ts));
+    Ok(BlindSpots { begins, ends, ..removed.blind_spots() })
 }
 
 /// Reads which containers a history has versions of, newest first; none when it only has those of `source`, today's, or

@@ -27,6 +27,7 @@ use super::{
     pages::PageCache,
     shelf::ResourceTree,
 };
+use crate::cosmos::Status;
 
 /// The maximum length of a database's or container's name.
 const MAX_NAME: usize = 255;
@@ -111,7 +112,8 @@ impl Gateway {
 
     async fn answer(&self, mut ask: Ask) -> GatewayAnswer {
         if let Some(reason) = self.frozen.get().filter(|_| ask.is_write()) {
-            return GatewayAnswer::error(403, None, "Forbidden", reason);
+            let Status { code, sub } = Status::OF_A_MOMENT;
+            return GatewayAnswer::error(code, Some(sub.into()), "Forbidden", reason);
         }
         while ask.path.len() > 1 && ask.path.ends_with('/') {
             ask.path.pop();

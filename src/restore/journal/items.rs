@@ -18,7 +18,13 @@ use crate::{
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub(super) enum JournalEntry {
     /// A part of the plan's text: whole lines.
-    Part { text: String },
+    Part {
+        text: String,
+        /// In the last part: the digests of documents whose lines `erase` is taking out of all parts. The checksum is
+        /// that of the text without them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        erasing: Vec<String>,
+    },
     /// The plan's head, written once all parts are there. Without it nothing was restored; nor with no parts, for one
     /// of several containers.
     Plan {

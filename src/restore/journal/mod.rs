@@ -103,7 +103,7 @@ impl Journal {
             .map(|(number, text)| {
                 let book = &book;
                 async move {
-                    let entry = JournalEntry::Part { text: text.map_err(JournalError::Plan)? };
+                    let entry = JournalEntry::Part { text: text.map_err(JournalError::Plan)?, erasing: Vec::new() };
                     book.put(&part_name(number), &entry).await.map_err(JournalError::History)
                 }
             })

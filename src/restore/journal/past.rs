@@ -13,13 +13,16 @@ use serde::Deserialize;
 use super::items::{JournalEntry, JournalItems, PLAN, group_id, part_name, wrong};
 use crate::{
     causes::chain,
-    change::record,
+    change::{
+        key::{ItemKey, PartitionKey},
+        record,
+    },
     cosmos::Failure,
     history::reading::{HistoryReader, JournalItem, Journals},
     restore::{
         apply::{Outcome, StepResult},
         plan::{Action, Chosen, Step},
-        plan_file::{Draft, Intake, Plan, PlanHead},
+        plan_file::{BadPlan, Draft, Intake, Plan, PlanHead},
     },
 };
 
@@ -71,18 +74,57 @@ pub async fn read(changes: &dyn HistoryReader, restore: &str) -> Result<Option<P
         Some(JournalEntry::Plan { parts, .. }) => parts,
         Some(_) => return Err(wrong("the plan's item is not one")),
     };
-    let mut intake = Intake::new().map_err(|e| wrong(&e.to_string()))?;
-    for part in 0..parts {
-        let Some(JournalEntry::Part { text }) = book.get(&part_name(part)).await? else {
-            return Err(wrong(&format!("part {part} of {parts} of the plan is not there")));
-        };
-        for line in text.lines() {
-            intake.line(line, None).map_err(|e| wrong(&format!("the plan {}", chain(&e))))?;
+    let mut tries = 1;
+    let plan = loop {
+        match plan_of(&book, parts).await? {
+            Ok(plan) => break plan,
+            // It may have been read while `erase` took lines out.
+            Err(_) if tries < READINGS => tries += 1,
+            Err(e) => return Err(wrong(&format!("the plan {}", chain(&e)))),
         }
-    }
-    let plan = intake.finish().map_err(|e| wrong(&format!("the plan {}", chain(&e))))?;
+    };
     let outcomes = outcomes(&outcome_groups(changes, restore).await?).map_err(|e| odd(&e))?;
     Ok(Some(Past { run: restore.to_owned(), plan, outcomes, marks: false }))
+}
+
+/// How often a plan is read before it is taken for damaged.
+const READINGS: u32 = 3;
+
+/// Reads a plan from its parts. Lines that an `erase` is taking out, or had not all taken out when it was killed, are
+/// not read: the last part, which it rewrites first, says whose they are.
+async fn plan_of(book: &JournalItems<'_>, parts: usize) -> Result<Result<Plan, BadPlan>, Failure> {
+    let part = async |number: usize| match book.get(&part_name(number)).await? {
+        Some(JournalEntry::Part { text, erasing }) => Ok((text, erasing)),
+        _ => Err(wrong(&format!("part {number} of {parts} of the plan is not there"))),
+    };
+    let (last, erasing) = part(parts - 1).await?;
+    let mut intake = match Intake::new() {
+        Ok(intake) => intake,
+        Err(e) => return Ok(Err(BadPlan::Copy(e))),
+    };
+    for number in 0..parts {
+        let text = if number + 1 == parts { last.clone() } else { part(number).await?.0 };
+        for line in text.lines().filter(|line| !is_leaving(line, &erasing)) {
+            if let Err(bad) = intake.line(line, None) {
+                return Ok(Err(bad));
+            }
+        }
+    }
+    Ok(intake.finish())
+}
+
+/// Whether a line of a plan is about a document with one of these digests.
+fn is_leaving(line: &str, erasing: &[String]) -> bool {
+    #[derive(Deserialize)]
+    struct Named {
+        id: String,
+        pk: serde_json::Value,
+    }
+    let item = || {
+        let Named { id, pk } = serde_json::from_str(line).ok()?;
+        Some(ItemKey { id, partition_key: PartitionKey::parse(&pk.to_string()).ok()? })
+    };
+    !erasing.is_empty() && item().is_some_and(|item| erasing.contains(&item.digest()))
 }
 
 /// The items with a restore's outcomes, oldest first, not parsed yet.
