@@ -4,7 +4,7 @@ use futures::StreamExt as _;
 
 use super::request::Targets;
 use crate::{
-    cosmos::{Failure, HashRange, RuLimiter},
+    cosmos::{Failure, HashRange, PageStream, RuLimiter},
     history::{Containers, predicate::fields::fields},
 };
 
@@ -14,8 +14,7 @@ pub async fn fields_of_nobody(which: &Targets, containers: &Containers, pace: &R
     let Targets::Where { predicate, .. } = which else { return Vec::new() };
     let mut missing = Vec::new();
     for field in fields(predicate) {
-        pace.wait().await;
-        match is_anywhere(&format!("IS_DEFINED({field})"), containers).await {
+        match is_anywhere(&format!("IS_DEFINED({field})"), containers, pace).await {
             Ok(true) => {}
             Ok(false) => missing.push(field.to_owned()),
             Err(_) => return Vec::new(),
@@ -25,18 +24,19 @@ pub async fn fields_of_nobody(which: &Targets, containers: &Containers, pace: &R
 }
 
 /// Whether a live document or a version matches, or a version cannot be asked.
-async fn is_anywhere(predicate: &str, containers: &Containers) -> Result<bool, Failure> {
-    let mut live = containers.source.documents_in(HashRange::WHOLE, false, Some((predicate, &[])));
-    while let Some(page) = live.next().await {
+async fn is_anywhere(predicate: &str, containers: &Containers, pace: &RuLimiter) -> Result<bool, Failure> {
+    let live = containers.source.documents_in(HashRange::WHOLE, false, Some((predicate, &[])));
+    Ok(has_any(live, pace).await?
+        || has_any(containers.changes.matching(HashRange::WHOLE, predicate, &[]), pace).await?)
+}
+
+/// Reads pages until one has something.
+async fn has_any<T>(mut pages: PageStream<'_, T>, pace: &RuLimiter) -> Result<bool, Failure> {
+    loop {
+        pace.wait().await;
+        let Some(page) = pages.next().await else { return Ok(false) };
         if !page?.is_empty() {
             return Ok(true);
         }
     }
-    let mut versions = containers.changes.matching(HashRange::WHOLE, predicate, &[]);
-    while let Some(page) = versions.next().await {
-        if !page?.is_empty() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
