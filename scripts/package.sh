@@ -3,7 +3,7 @@
 # the local environment. The result does not depend on the machine or the time of the build.
 #
 # Usage: scripts/package.sh [--out FILE.zip] [--profile dist|release|dev] [--mode latest|all-versions] [--target TRIPLE]
-#                           [--jobs N] [--config FILE] [--target-dir DIR] [--binary FILE]
+#                           [--jobs N] [--config FILE] [--binary FILE]
 #   --out FILE.zip   path of the package [default: target/package/cosmos-rewind-TRIPLE.zip]
 #   --profile NAME   dist: smallest, slow to build [default]; release: larger, faster to build; dev: large and slow, only for
 #                    tests of the package
@@ -12,8 +12,6 @@
 #   --target TRIPLE  [default: x86_64-unknown-linux-musl]
 #   --jobs N         number of parallel compiler jobs [default: cargo's]
 #   --config FILE    additional configuration for cargo, an absolute path
-#   --target-dir DIR folder for what is built, relative to the repository; cargo can then do something else at the same
-#                    time [default: target]
 #   --binary FILE    pack this static binary instead of building one
 # Needs Rust, python3, and a C compiler for musl. The Rust target is added with rustup, and the compiler is installed
 # with apt-get when run as root; otherwise the script reports what is missing. SOURCE_DATE_EPOCH sets the files' time;
@@ -27,11 +25,11 @@ fail() {
   exit "${3:-1}"
 }
 
-out='' profile=dist mode=latest target=x86_64-unknown-linux-musl folder=target binary='' more=()
+out='' profile=dist mode=latest target=x86_64-unknown-linux-musl binary='' more=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
-    --out | --profile | --mode | --target | --jobs | --config | --target-dir | --binary)
+    --out | --profile | --mode | --target | --jobs | --config | --binary)
       [[ -n ${2:-} ]] || fail "$1 needs a value" "scripts/package.sh --help" 2
       case $1 in
         --out) out=$2 ;;
@@ -39,7 +37,6 @@ while [[ $# -gt 0 ]]; do
         --mode) mode=$2 ;;
         --target) target=$2 ;;
         --jobs | --config) more+=("$1" "$2") ;;
-        --target-dir) folder=$2 ;;
         --binary) binary=$2 ;;
       esac
       shift 2
@@ -104,12 +101,12 @@ build() {
   # These would override the flags above.
   unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS
 
-  export CARGO_TARGET_DIR=$root/$folder
+  export CARGO_TARGET_DIR=$root/target
   begun=$SECONDS
   # SOURCE_DATE_EPOCH only concerns the zip: for each value, the C crates would be recompiled to the same bytes.
   env -u SOURCE_DATE_EPOCH cargo build --locked --no-default-features --bin cosmos-rewind --profile "$profile" --target "$target" ${more[@]+"${more[@]}"}
   # The folder of the profile dev has a different name.
-  binary=$CARGO_TARGET_DIR/$target/${profile/#dev/debug}/cosmos-rewind
+  binary=$root/target/$target/${profile/#dev/debug}/cosmos-rewind
   echo "built      profile $profile in $((SECONDS - begun)) s"
 }
 [[ -n $binary ]] || build

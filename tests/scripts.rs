@@ -55,7 +55,7 @@ fn every_benchmark_runs_once_in_ci() {
 #[test]
 fn package_and_dev_name_their_flags_and_refuse_others() {
     for (script, flags) in [
-        ("package.sh", &["--out", "--profile", "--mode", "--target", "--jobs", "--target-dir", "--binary"][..]),
+        ("package.sh", &["--out", "--profile", "--mode", "--target", "--jobs", "--binary"][..]),
         ("dev.sh", &["--mode", "--port", "--profile", "--no-build", "--with"]),
     ] {
         let run = |args: &[&str]| {
