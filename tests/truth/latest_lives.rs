@@ -8,98 +8,53 @@ use cosmos_rewind::local::trigger::TriggerMode;
 use serde_json::{Value, json};
 
 use super::{
-    captured::{Captured, delete_positions, drawn, next_second},
+    captured::{Captured, delete_positions},
     leases_again::trigger_in,
     lost::follow,
+    writer::{State, Writer},
 };
-
-/// The state of each document by id, from the test's own log.
-type State = BTreeMap<String, i64>;
 
 struct Life {
     world: Captured,
-    seed: u64,
     mode: TriggerMode,
-    now: State,
-    moments: Vec<(i64, State)>,
-    log: Vec<String>,
+    writer: Writer,
     /// How many times a plan named each action.
     actions: BTreeMap<String, usize>,
 }
 
 impl Life {
-    fn draw(&mut self, below: u64) -> u64 {
-        drawn(&mut self.seed, below)
-    }
-
     async fn write(&mut self, times: u64) {
-        for _ in 0..times {
-            let id = format!("doc-{}", self.draw(8));
-            if self.now.contains_key(&id) && self.draw(2) == 0 {
-                self.world.delete(&id, &id).await;
-                self.log.push(format!("deleted {id}"));
-                self.now.remove(&id);
-            } else {
-                let n = self.draw(100) as i64;
-                self.world.put(json!({"id": id, "pk": id, "n": n})).await;
-                self.log.push(format!("{id} = {n}"));
-                self.now.insert(id, n);
-            }
-        }
-    }
-
-    async fn moment(&mut self) {
-        next_second().await;
-        let at = next_second().await;
-        self.moments.push((at, self.now.clone()));
-        self.log.push(format!("at {at}"));
-        next_second().await;
+        self.writer.write(&self.world, times, 2, 100).await;
     }
 
     async fn capture(&mut self) {
-        if self.mode == TriggerMode::Latest && self.draw(3) == 0 {
+        if self.mode == TriggerMode::Latest && self.writer.draw(3) == 0 {
             follow(&self.world, "helper", "latest").await;
-            self.log.push("a follower captured".to_owned());
+            self.writer.note("a follower captured".to_owned());
             return;
         }
         let handler = self.world.app.handler(&[]).await;
         let trigger = trigger_in(&self.world.app, &handler, self.mode).await;
         trigger.wait_until_drained(Duration::from_secs(30)).await.unwrap();
         trigger.stop().await;
-        self.log.push(format!("the trigger captured, {:?}", self.mode));
+        self.writer.note(format!("the trigger captured, {:?}", self.mode));
     }
 
     async fn look(&mut self) {
-        for (at, then) in self.moments.clone() {
+        for (at, then) in self.writer.moments.clone() {
             let text = at.to_string();
-            let restore = ["restore", "--all", "--at", &text, "--delete-newer=99", "--dry-run", "--format", "json"];
-            let planned = self.world.run(&restore).await;
-            let plan: Value = serde_json::from_str(&planned.stdout).unwrap_or_else(|_| panic!("{planned:?}"));
-            let steps = plan["plan"]["steps"].as_array().unwrap();
+            let steps = self.writer.plan(&self.world, at, &then).await;
             let (mut known, mut unknown) = (State::new(), 0);
-            for step in steps {
-                let id = step["id"].as_str().unwrap();
-                let (was, is) = (then.get(id), self.now.get(id));
-                let is_noted = step["notes"].as_array().is_some_and(|notes| !notes.is_empty());
-                let action = step["action"].as_str().unwrap();
-                let is_true = match action {
-                    "unknown" => true,
-                    // That a version in between is missing is noted.
-                    "keep" => was == is || (was.is_some() && is.is_some() && is_noted),
-                    "restore" => was.is_some() && is.is_some(),
-                    "recreate" => was.is_some() && is.is_none(),
-                    "delete" => was.is_none() && is.is_some(),
-                    _ => false,
-                };
-                assert!(is_true, "at {at} {id} was {was:?}, but {is:?} is reported: {step}\n{:#?}", self.log);
+            for step in &steps {
+                let (id, action) = (step["id"].as_str().unwrap(), step["action"].as_str().unwrap());
                 *self.actions.entry(action.to_owned()).or_default() += 1;
                 unknown += u64::from(action == "unknown");
-                known.extend(was.filter(|_| action != "unknown").map(|n| (id.to_owned(), *n)));
+                known.extend(then.get(id).filter(|_| action != "unknown").map(|n| (id.to_owned(), *n)));
             }
             let out = format!("{at}.jsonl");
             let saved = self.world.run(&["backup", "--all", "--at", &text, "--out", &out, "--format", "json"]).await;
             let report: Value = serde_json::from_str(&saved.stdout).unwrap_or_else(|_| panic!("{saved:?}"));
-            assert_eq!(report["unknown"], unknown, "at {at} {saved:?}\n{planned:?}\n{:#?}", self.log);
+            assert_eq!(report["unknown"], unknown, "at {at} {saved:?}\n{steps:?}\n{:#?}", self.writer.log);
             let file = std::fs::read_to_string(self.world.app.folder.path().join(&out)).unwrap();
             let documents = file.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
             let found: State = documents
@@ -107,7 +62,7 @@ impl Life {
                 .collect();
             // A version in between may be missing, which is a caveat.
             let is_right = found.keys().eq(known.keys()) && (found == known || saved.stderr.contains("caveat"));
-            assert!(is_right, "at {at} {found:?} is in the file, not {known:?}: {saved:?}\n{:#?}", self.log);
+            assert!(is_right, "at {at} {found:?} is in the file, not {known:?}: {saved:?}\n{:#?}", self.writer.log);
             let mut program = self.world.app.start_program(&["at", &text]);
             program.line().await;
             let loaded: Value = serde_json::from_str(&program.line().await).unwrap();
@@ -116,7 +71,7 @@ impl Life {
                 (&loaded["documents"], &loaded["unknown"]),
                 (&count, &json!(unknown)),
                 "at {at} {:#?}",
-                self.log
+                self.writer.log
             );
         }
     }
@@ -126,25 +81,24 @@ impl Life {
 async fn live(seed: u64, first: TriggerMode) -> BTreeMap<String, usize> {
     // The trigger is the only reader.
     let world = Captured { app: crate::support::TestApp::start().await, mode: "latest" };
-    let (now, moments, log, actions) = (State::new(), Vec::new(), Vec::new(), BTreeMap::new());
-    let mut life = Life { world, seed, mode: first, now, moments, log, actions };
+    let mut life = Life { world, mode: first, writer: Writer::new(seed), actions: BTreeMap::new() };
     life.capture().await;
     life.write(10).await;
     for step in 0..10 {
-        match life.draw(5) {
+        match life.writer.draw(5) {
             0..=2 => {
-                let times = life.draw(5) + 1;
+                let times = life.writer.draw(5) + 1;
                 life.write(times).await;
-                life.moment().await;
+                life.writer.moment().await;
             }
             _ => life.capture().await,
         }
         if step == 3 && first == TriggerMode::AllVersions {
             life.capture().await;
-            life.moment().await;
+            life.writer.moment().await;
             delete_positions(&life.world.app, "true").await;
             life.mode = TriggerMode::Latest;
-            life.log.push("the leases are lost".to_owned());
+            life.writer.note("the leases are lost".to_owned());
         }
     }
     life.capture().await;

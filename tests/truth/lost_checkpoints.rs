@@ -2,83 +2,54 @@
 //! them, and loses its leases. Whatever a command says of a document at a moment is true, or it says that this is not
 //! known.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
-    captured::{Captured, delete_positions, drawn, next_second},
+    captured::{Captured, delete_positions},
     gaps::{follow, forget_one},
     leases_again::trigger,
+    writer::Writer,
 };
-
-/// The state of each document by id, from the test's own log.
-type State = BTreeMap<String, i64>;
 
 struct Life {
     world: Captured,
-    seed: u64,
     /// Three followers, and maybe the trigger.
     readers: u64,
-    now: State,
-    moments: Vec<(i64, State)>,
-    log: Vec<String>,
+    writer: Writer,
     known: usize,
     unknown: u64,
 }
 
 impl Life {
-    fn draw(&mut self, below: u64) -> u64 {
-        drawn(&mut self.seed, below)
-    }
-
     async fn write(&mut self, times: u64) {
-        for _ in 0..times {
-            let id = format!("doc-{}", self.draw(8));
-            if self.now.contains_key(&id) && self.draw(3) == 0 {
-                self.world.delete(&id, &id).await;
-                self.log.push(format!("deleted {id}"));
-                self.now.remove(&id);
-            } else {
-                let n = self.draw(3) as i64;
-                self.world.put(json!({"id": id, "pk": id, "n": n})).await;
-                self.log.push(format!("{id} = {n}"));
-                self.now.insert(id, n);
-            }
-        }
-    }
-
-    async fn moment(&mut self) {
-        next_second().await;
-        let at = next_second().await;
-        self.moments.push((at, self.now.clone()));
-        self.log.push(format!("at {at}"));
-        next_second().await;
+        self.writer.write(&self.world, times, 3, 3).await;
     }
 
     /// One of the readers goes on from where it stood, or begins.
     async fn capture(&mut self) {
-        match self.draw(self.readers) {
+        match self.writer.draw(self.readers) {
             3 => {
                 let handler = self.world.app.handler(&[]).await;
                 let trigger = trigger(&self.world.app, &handler).await;
                 trigger.wait_until_drained(Duration::from_secs(30)).await.unwrap();
                 trigger.stop().await;
-                self.log.push("the trigger captured".to_owned());
+                self.writer.note("the trigger captured".to_owned());
             }
             follower => {
                 let name = format!("follower-{follower}");
                 follow(&self.world, &name).await;
-                self.log.push(format!("{name} captured"));
+                self.writer.note(format!("{name} captured"));
             }
         }
     }
 
     async fn lose(&mut self) {
-        match self.draw(self.readers) {
+        match self.writer.draw(self.readers) {
             3 => {
                 delete_positions(&self.world.app, "NOT STARTSWITH(c.id, 'follow.')").await;
-                self.log.push("the leases are lost".to_owned());
+                self.writer.note("the leases are lost".to_owned());
             }
             follower => self.lose_one(&format!("follower-{follower}")).await,
         }
@@ -86,30 +57,13 @@ impl Life {
 
     async fn lose_one(&mut self, name: &str) {
         forget_one(&self.world, name).await;
-        self.log.push(format!("{name} is lost"));
+        self.writer.note(format!("{name} is lost"));
     }
 
     async fn look(&mut self) {
-        for (at, then) in self.moments.clone() {
+        for (at, then) in self.writer.moments.clone() {
             let text = at.to_string();
-            let restore = ["restore", "--all", "--at", &text, "--delete-newer=99", "--dry-run", "--format", "json"];
-            let planned = self.world.run(&restore).await;
-            let plan: Value = serde_json::from_str(&planned.stdout).unwrap_or_else(|_| panic!("{planned:?}"));
-            for step in plan["plan"]["steps"].as_array().unwrap() {
-                let id = step["id"].as_str().unwrap();
-                let (was, is) = (then.get(id), self.now.get(id));
-                let is_noted = step["notes"].as_array().is_some_and(|notes| !notes.is_empty());
-                let is_true = match step["action"].as_str().unwrap() {
-                    "unknown" => true,
-                    // That a version in between is missing is noted.
-                    "keep" => was == is || (was.is_some() && is.is_some() && is_noted),
-                    "restore" => was.is_some() && is.is_some(),
-                    "recreate" => was.is_some() && is.is_none(),
-                    "delete" => was.is_none() && is.is_some(),
-                    _ => false,
-                };
-                assert!(is_true, "at {at} {id} was {was:?}, but {is:?} is reported: {step}\n{:#?}", self.log);
-            }
+            self.writer.plan(&self.world, at, &then).await;
             let out = format!("{at}-{}.jsonl", std::fs::read_dir(self.world.app.folder.path()).unwrap().count());
             let saved = self.world.run(&["backup", "--all", "--at", &text, "--out", &out, "--format", "json"]).await;
             let report: Value = serde_json::from_str(&saved.stdout).unwrap_or_else(|_| panic!("{saved:?}"));
@@ -121,7 +75,7 @@ impl Life {
                     is_right,
                     "at {at} {id} was {:?}, but {document} is in the file: {saved:?}\n{:#?}",
                     then.get(id),
-                    self.log
+                    self.writer.log
                 );
                 self.known += 1;
             }
@@ -133,17 +87,16 @@ impl Life {
 /// Lives for some steps, and returns how much was known and how much was not.
 async fn live(seed: u64, readers: u64) -> (usize, u64) {
     let world = Captured::start("all-versions").await;
-    let (now, moments) = (State::new(), Vec::new());
-    let mut life = Life { world, seed, readers, now, moments, log: Vec::new(), known: 0, unknown: 0 };
+    let mut life = Life { world, readers, writer: Writer::new(seed), known: 0, unknown: 0 };
     life.write(12).await;
     life.world.capture().await;
-    life.moment().await;
+    life.writer.moment().await;
     for step in 0..12 {
-        match life.draw(10) {
+        match life.writer.draw(10) {
             0..=3 => {
-                let times = life.draw(5) + 1;
+                let times = life.writer.draw(5) + 1;
                 life.write(times).await;
-                life.moment().await;
+                life.writer.moment().await;
             }
             4..=6 => life.capture().await,
             _ => life.lose().await,
@@ -154,7 +107,7 @@ async fn live(seed: u64, readers: u64) -> (usize, u64) {
         }
     }
     life.look().await;
-    life.moment().await;
+    life.writer.moment().await;
     life.capture().await;
     life.write(2).await;
     life.capture().await;

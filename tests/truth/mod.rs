@@ -17,6 +17,7 @@ mod odd;
 mod readers;
 mod records;
 mod uncaptured;
+mod writer;
 
 use std::time::Duration;
 
