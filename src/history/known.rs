@@ -159,9 +159,8 @@ impl Facts<'_> {
         let is_saved = known.next.is_some_and(|next| next.lsn.is_none() && !next.is_live());
         let missed = || {
             let between = || is_saved.then(|| self.reach.blind_spots.hole_between(tombstone.ts, known.at)).flatten();
-            let made = known.next.filter(|next| next.op == Some(Op::Create)).map(|next| next.ts);
-            let around = self.reach.blind_spots.life_around(known.at, Some(tombstone.ts), made);
-            around.map(|life| life.to_string()).or_else(|| between().map(ToString::to_string))
+            let life = self.reach.blind_spots.life_after(tombstone, known);
+            life.map(|life| life.to_string()).or_else(|| between().map(ToString::to_string))
         };
         // A whole life may have come after it, which this reader will never deliver, or never delivered.
         let is_unseen = self.reach.is_latest && self.is_beyond(known.at);

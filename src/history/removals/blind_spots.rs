@@ -79,6 +79,12 @@ impl BlindSpots {
         Some(HiddenLife { begins: *begins, ends: *ends })
     }
 
+    /// The same for a document whose last known version before the moment is its delete.
+    pub fn life_after(&self, tombstone: &Version, known: &AsOf<'_>) -> Option<HiddenLife> {
+        let made = known.next.filter(|next| next.op == Some(Op::Create)).map(|next| next.ts);
+        self.life_around(known.at, Some(tombstone.ts), made)
+    }
+
     /// The hole in which a change may be missing between a version of a second and a moment.
     pub fn hole_between(&self, second: i64, at: PointInTime) -> Option<&Hole> {
         self.holes.iter().find(|hole| hole.may_follow(second, at))
@@ -179,10 +185,7 @@ pub fn doubt(known: &AsOf<'_>, blind_spots: &BlindSpots, made_again: &[MadeAgain
         State::NotYet { earliest } if known.created_later() => {
             blind_spots.life_around(known.at, None, Some(earliest.ts)).map(|life| ("was created later", life))
         }
-        State::Deleted(tombstone) => {
-            let made = known.next.filter(|next| next.op == Some(Op::Create)).map(|next| next.ts);
-            blind_spots.life_around(known.at, Some(tombstone.ts), made).map(|life| ("was deleted by then", life))
-        }
+        State::Deleted(tombstone) => blind_spots.life_after(tombstone, known).map(|life| ("was deleted by then", life)),
         _ => None,
     };
     if let Some((was, life)) = life {

@@ -50,10 +50,8 @@ pub(super) struct StreamFeed {
     baseline: Option<Baseline>,
     cursor: Option<RawBatchCursor>,
     batch: Option<DocumentBatch>,
-    /// Empty pages in a row after which the caller asked whether anything is left.
-    quiet: u32,
-    /// When the first of them was asked about.
-    quiet_since: Option<Instant>,
+    /// Empty pages in a row after which the caller asked whether anything is left, and when it asked after the first.
+    quiet: Option<(u32, Instant)>,
     /// How far the server had to read when it was first asked whether anything is left, and how far it had read then.
     looking: Option<(Option<Time>, Time)>,
     /// The parts so far of a split event.
@@ -132,17 +130,7 @@ impl WatchedScope {
 
 impl StreamFeed {
     pub fn new(watched: WatchedScope, position: StreamPosition) -> Self {
-        Self {
-            watched,
-            position,
-            baseline: None,
-            cursor: None,
-            batch: None,
-            quiet: 0,
-            quiet_since: None,
-            looking: None,
-            parts: None,
-        }
+        Self { watched, position, baseline: None, cursor: None, batch: None, quiet: None, looking: None, parts: None }
     }
 
     /// The next part of the documents that existed before, as long as there is any.
@@ -228,7 +216,7 @@ impl StreamFeed {
         // All documents in an answer of Azure share one token, which is after the last of them.
         let most = if self.watched.is_ru() { usize::MAX } else { PAGE };
         if !batch.is_empty()? {
-            (self.quiet, self.quiet_since) = (0, None);
+            self.quiet = None;
         }
         // The documents that a rename brought are read before the events after it.
         while page.bytes() < most && !self.position.baseline {
@@ -342,9 +330,9 @@ impl Feed for StreamFeed {
             None => QUIET,
         };
         // Several empty pages in a row are the best sign there is.
-        self.quiet += 1;
-        let since = *self.quiet_since.get_or_insert_with(Instant::now);
-        Ok(self.quiet >= enough.0 && since.elapsed() >= enough.1)
+        let (before, since) = self.quiet.unwrap_or_else(|| (0, Instant::now()));
+        self.quiet = Some((before + 1, since));
+        Ok(before + 1 >= enough.0 && since.elapsed() >= enough.1)
     }
 
     fn position(&self) -> Result<String, Failure> {
