@@ -132,7 +132,7 @@ impl Container {
         &self.cosmos
     }
 
-    pub(super) fn driver(&self) -> &CosmosDriver {
+    pub(super) fn driver(&self) -> &Arc<CosmosDriver> {
         &self.driver
     }
 

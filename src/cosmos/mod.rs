@@ -135,7 +135,7 @@ impl Cosmos {
         Ok(Container::new(self.clone(), driver, reference, key_paths))
     }
 
-    /// The official client, for queries and for the control plane.
+    /// The official client, for the control plane: it opens the account anew, so what only reads and writes goes without.
     ///
     /// # Errors
     /// When the account cannot be reached or refuses the caller.

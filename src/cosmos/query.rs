@@ -1,13 +1,19 @@
-//! SQL queries through the official client: parameters only, pages of raw documents.
+//! SQL queries: parameters only, pages of raw documents.
+//!
+//! Through the driver, as all that is read: the official client would open the account a second time.
 
-use azure_data_cosmos::{
-    FeedScope, Query,
+use std::sync::Arc;
+
+use azure_data_cosmos_driver::{
+    CosmosDriver, OperationPlan,
     error::CosmosError,
-    feed::{QueryFeedPage, QueryPageIterator},
-    options::{MaxItemCountHint, QueryOptions},
+    models::{
+        ContainerReference, CosmosOperation, CosmosResponse, FeedRange as DriverFeedRange, MaxItemCountHint,
+        ResponseBody,
+    },
+    options::{OperationOptions, PlanOptions, ThrottlingRetryOptions},
 };
-use azure_data_cosmos_driver::{models::FeedRange as DriverFeedRange, options::ThrottlingRetryOptions};
-use futures::StreamExt;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
@@ -21,7 +27,7 @@ use crate::change::key::PartitionKey;
 const QUERY_RETRIES: u32 = 30;
 
 /// A named parameter of a query, such as `@city`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Param {
     /// The name with its `@`.
     pub name: String,
@@ -64,16 +70,45 @@ pub fn sql_path(segments: &[String]) -> String {
     })
 }
 
-type RawPages = QueryPageIterator<Box<RawValue>>;
-/// A page, and what is left of the query.
-type AskedPage = (Option<Result<QueryFeedPage<Box<RawValue>>, CosmosError>>, RawPages);
+/// The body of a request for documents.
+#[derive(Serialize)]
+struct Query<'a> {
+    query: &'a str,
+    parameters: &'a [Param],
+}
+
+/// A query that has begun.
+struct Begun {
+    driver: Arc<CosmosDriver>,
+    container: ContainerReference,
+    plan: OperationPlan,
+}
+
+type AskedPage = Result<Option<CosmosResponse>, CosmosError>;
+
+impl Begun {
+    async fn next(mut self) -> (AskedPage, Self) {
+        let container = Some(self.container.clone());
+        (self.driver.execute_plan(&mut self.plan, container, page_options()).await, self)
+    }
+}
+
+/// A page that fails ends the query, so the driver waits out throttling here.
+fn page_options() -> OperationOptions {
+    let mut throttling = ThrottlingRetryOptions::default();
+    throttling.max_retry_count = Some(QUERY_RETRIES);
+    let mut options = OperationOptions::default();
+    options.throttling_retry_options = Some(throttling);
+    options
+}
 
 /// The pages of one query, fetched on demand.
 pub struct Pages {
-    /// `None` when nothing that the query asks about lies in the range, and while a page is asked for.
-    pages: Option<RawPages>,
+    /// What is left of the query. `None` at its end, when nothing that it asks about lies in the range, and while a page
+    /// is asked for.
+    rest: Option<Begun>,
     /// The page that was asked for. Whoever gave up waiting for it finds it here.
-    asked: Option<OwnTask<AskedPage>>,
+    asked: Option<OwnTask<(AskedPage, Begun)>>,
     meter: super::RuMeter,
 }
 
@@ -81,39 +116,61 @@ impl Pages {
     /// The next page, or `None` at the end.
     ///
     /// # Errors
-    /// With the service's own message when it refuses the query.
+    /// With the service's own message when it refuses the query. That ends the query.
     pub async fn next(&mut self) -> Option<Result<Page, Failure>> {
         let asked = match &mut self.asked {
             Some(asked) => asked,
             None => {
-                let mut pages = self.pages.take()?;
-                self.asked.insert(own_task::begin(async move { (pages.next().await, pages) }))
+                let rest = self.rest.take()?;
+                self.asked.insert(own_task::begin(rest.next()))
             }
         };
-        let (page, pages) = match own_task::ended(asked.await) {
+        let ended = own_task::ended(asked.await);
+        self.asked = None;
+        let (page, rest) = match ended {
             Ok(answer) => answer,
             Err(failure) => return Some(Err(failure)),
         };
-        (self.asked, self.pages) = (None, Some(pages));
-        Some(match page? {
+        match page.map_err(fail) {
             Ok(page) => {
-                let charge = page.headers().request_charge().map(|charge| charge.value());
-                let documents = page.into_items();
-                // The service charges even for a page without documents. An empty answer of a proxy would end the
-                // query.
-                if charge.is_none() && documents.is_empty() {
-                    return Some(Err(Failure::of_another("query".into())));
-                }
-                let charge = charge.unwrap_or(0.0);
-                self.meter.add(charge);
-                Ok(Page { documents, charge })
+                let page = page?;
+                self.rest = Some(rest);
+                Some(self.page_of(page))
             }
-            Err(e) => match Failure::from_driver(&e, "query".into()) {
-                nothing if nothing.status == Status::NOTHING_TO_ASK => return None,
-                failure => Err(failure),
-            },
-        })
+            Err(nothing) if nothing.status == Status::NOTHING_TO_ASK => None,
+            Err(failure) => Some(Err(failure)),
+        }
     }
+
+    fn page_of(&self, answer: CosmosResponse) -> Result<Page, Failure> {
+        let charge = answer.headers().request_charge.map(|charge| charge.value());
+        let documents = documents_of(answer.into_body())?;
+        // The service charges even for a page without documents. An empty answer of a proxy would end the query.
+        if charge.is_none() && documents.is_empty() {
+            return Err(Failure::of_another("query".into()));
+        }
+        let charge = charge.unwrap_or(0.0);
+        self.meter.add(charge);
+        Ok(Page { documents, charge })
+    }
+}
+
+/// The documents of a page: one by one where the driver merges partitions, else as the service sent them.
+fn documents_of(body: ResponseBody) -> Result<Vec<Box<RawValue>>, Failure> {
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(rename = "Documents")]
+        documents: Vec<Box<RawValue>>,
+    }
+    match body {
+        whole @ ResponseBody::Bytes(_) => whole.into_single::<Answer>().map(|answer| answer.documents),
+        parts => parts.into_items(),
+    }
+    .map_err(fail)
+}
+
+fn fail(error: CosmosError) -> Failure {
+    Failure::from_driver(&error, "query".into())
 }
 
 impl Container {
@@ -132,8 +189,8 @@ impl Container {
         page_size: Option<u32>,
     ) -> Result<Pages, Failure> {
         let scope = match scope {
-            Some(key) => FeedScope::partition(wire_key(key)?),
-            None => FeedScope::range(DriverFeedRange::full()),
+            Some(key) => DriverFeedRange::for_partition(wire_key(key)?, self.reference().partition_key_definition()),
+            None => DriverFeedRange::full(),
         };
         self.query_in(sql, params, scope, page_size).await
     }
@@ -144,12 +201,12 @@ impl Container {
     /// As [`Container::query`]; also when the container is not partitioned by a hash.
     pub async fn query_hash_range(&self, sql: &str, params: &[Param], span: HashRange) -> Result<Pages, Failure> {
         let scope = if span == HashRange::WHOLE {
-            FeedScope::range(DriverFeedRange::full())
+            DriverFeedRange::full()
         } else {
             let space = self.hash_space().ok_or_else(|| {
                 Failure::invalid("query".into(), format!("{} is not partitioned by a hash", self.name()))
             })?;
-            FeedScope::range(span.feed_range(space)?)
+            span.feed_range(space)?
         };
         self.query_in(sql, params, scope, None).await
     }
@@ -159,54 +216,44 @@ impl Container {
     /// # Errors
     /// When the account cannot be reached.
     pub async fn query_range(&self, sql: &str, params: &[Param], range: &FeedRange) -> Result<Pages, Failure> {
-        self.query_in(sql, params, FeedScope::range(range.feed_range()), None).await
+        self.query_in(sql, params, range.feed_range(), None).await
     }
 
     async fn query_in(
         &self,
         sql: &str,
         params: &[Param],
-        scope: FeedScope,
+        scope: DriverFeedRange,
         page_size: Option<u32>,
     ) -> Result<Pages, Failure> {
-        // A page that fails is asked for again by the client library; what comes before the first one is not.
+        // A page that fails is asked for again by the driver; what comes before the first one is not.
         let start = || self.start(sql, params, scope.clone(), page_size);
-        let pages = Retry::for_at_most(RETRY_TIMEOUT).run_answered(start).await?;
-        Ok(Pages { pages, asked: None, meter: self.cosmos().meter().clone() })
+        let rest = Retry::for_at_most(RETRY_TIMEOUT).run_answered(start).await?;
+        Ok(Pages { rest, asked: None, meter: self.cosmos().meter().clone() })
     }
 
     async fn start(
         &self,
         sql: &str,
         params: &[Param],
-        scope: FeedScope,
+        scope: DriverFeedRange,
         page_size: Option<u32>,
-    ) -> Result<Option<QueryPageIterator<Box<RawValue>>>, Failure> {
-        let fail = |e| Failure::from_driver(&e, "query".into());
-        let client = self.cosmos().client().await?;
-        let mut query = Query::from(sql);
-        for param in params {
-            query = query
-                .with_parameter(param.name.clone(), &param.value)
-                .map_err(|e| Failure::invalid("query".into(), format!("parameter {}: {e}", param.name)))?;
-        }
-        let mut options = QueryOptions::default();
-        // A page that fails ends the iterator, so the client library waits out throttling here.
-        let mut throttling = ThrottlingRetryOptions::default();
-        throttling.max_retry_count = Some(QUERY_RETRIES);
-        options.operation.throttling_retry_options = Some(throttling);
+    ) -> Result<Option<Begun>, Failure> {
+        let body = serde_json::to_vec(&Query { query: sql, parameters: params })
+            .map_err(|e| Failure::invalid("query".into(), e.to_string()))?;
+        let (driver, container) = (self.driver().clone(), self.reference().clone());
+        let mut operation = CosmosOperation::query_items(container.clone(), Some(scope)).with_body(body);
         if let Some(size) = page_size.and_then(std::num::NonZeroU32::new) {
-            options = options.with_max_item_count(MaxItemCountHint::Limit(size));
+            operation = operation.with_max_item_count(MaxItemCountHint::Limit(size));
         }
-        let (database, name) = (self.database().to_owned(), self.name().to_owned());
-        let items = own_task::run(async move {
-            let container = client.database_client(database).container_client(name, None).await?;
-            container.query_items::<Box<RawValue>>(query, scope, Some(options)).await
+        let asked = driver.clone();
+        let plan = own_task::run(async move {
+            asked.plan_operation(operation, &page_options(), None, &PlanOptions::default()).await
         });
-        match items.await?.map_err(fail) {
+        match plan.await?.map_err(fail) {
             // A predicate on the partition key, and a range that does not contain that key.
             Err(nothing) if nothing.status == Status::NOTHING_TO_ASK => Ok(None),
-            items => Ok(Some(items?.into_pages())),
+            plan => Ok(Some(Begun { driver, container, plan: plan? })),
         }
     }
 
