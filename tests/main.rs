@@ -40,6 +40,7 @@ mod infra;
 mod interrupts;
 mod library;
 mod load_archive;
+mod load_conflicts;
 mod local;
 mod local_clients;
 mod local_cosmos;
