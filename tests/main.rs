@@ -25,6 +25,7 @@ mod dependencies;
 mod docs;
 mod doctor;
 mod erase;
+mod erase_keys;
 mod erase_together;
 mod find;
 mod fixtures;
