@@ -196,15 +196,21 @@ impl Eraser<'_> {
             let delete = || self.containers.source.delete(&item.partition_key, &item.id, None);
             deleted(Retry::for_at_most(RETRY_TIMEOUT).run(delete).await.map(drop))?;
         }
+        // Before everything else: whoever replays one of them may store a record of it until the letter is gone.
+        let mut letters = std::mem::take(&mut there.letters);
+        self.delete_letters(&letters).await?;
         // A run that was killed may have deleted it just now.
-        if live || (self.request.live && there.is_open) {
-            self.settle().await;
+        let is_deleted = live || (self.request.live && there.is_open);
+        if is_deleted || !letters.is_empty() {
+            self.settle(is_deleted).await;
             there = self.look().await?;
+            // A replay that could not store its letter has put it back.
+            self.delete_letters(&there.letters).await?;
+            letters.append(&mut there.letters);
+            letters.sort();
+            letters.dedup();
         }
-        for name in &there.letters {
-            self.go_on()?;
-            self.request.dead_letters.delete(name).await?;
-        }
+        there.letters = letters;
         for (id, key) in &there.records {
             self.go_on()?;
             self.pace.wait().await;
@@ -224,14 +230,23 @@ impl Eraser<'_> {
         Ok((there, live))
     }
 
-    /// Waits for capture to deliver the delete. Capture may also heal the version before it; both have to be there to
-    /// be erased.
-    async fn settle(&self) {
+    async fn delete_letters(&self, names: &[String]) -> Result<(), EraseError> {
+        for name in names {
+            self.go_on()?;
+            self.request.dead_letters.delete(name).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for capture to deliver the delete, and for a replay to end that has read one of the letters. Capture may
+    /// also heal the version before the delete; both have to be there to be erased.
+    async fn settle(&self, is_deleted: bool) {
         let wait = self.request.settle;
         if wait.is_zero() {
             return;
         }
-        let text = format!("waiting    {} s for capture to deliver the delete (--settle)", wait.as_secs());
+        let what = if is_deleted { "capture to deliver the delete" } else { "a replay of its dead letters to end" };
+        let text = format!("waiting    {} s for {what} (--settle)", wait.as_secs());
         self.cx.progress.note(&text);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
