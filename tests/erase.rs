@@ -280,7 +280,8 @@ async fn a_letter_of_another_container_stays() {
             "status": "413", "reason": "-", "source": source, "item": held});
         std::fs::write(letters.join(format!("F-{n}.json")), letter.to_string()).unwrap();
     }
-    let receipt = app.run(&["erase", "--id", WHO, "--pk", "p", "--yes", "--format", "json"]).await.json();
+    let receipt =
+        app.run(&["erase", "--id", WHO, "--pk", "p", "--settle", "0s", "--yes", "--format", "json"]).await.json();
     // Includes the letter from `life`, whose key cannot be determined.
     assert_eq!((&receipt["dead_letters"], &receipt["left"]), (&json!(3), &json!(0)));
     let left: Vec<_> = std::fs::read_dir(&letters).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -304,7 +305,8 @@ async fn a_letter_left_by_a_kill_is_erased_too() {
     put(".F-2.json.0123456789abcdef.part", WHO, 100);
     put(".F-3.json.0123456789abcdef.part", "other", usize::MAX);
     put(".F-4.json.0123456789abcdef.part", "other", 100);
-    let receipt = app.run(&["erase", "--id", WHO, "--pk", "p", "--yes", "--format", "json"]).await.json();
+    let receipt =
+        app.run(&["erase", "--id", WHO, "--pk", "p", "--settle", "0s", "--yes", "--format", "json"]).await.json();
     // Includes the letter from `life`.
     assert_eq!((&receipt["dead_letters"], &receipt["left"]), (&json!(3), &json!(0)));
     let mut left: Vec<_> = std::fs::read_dir(&letters).unwrap().map(|entry| entry.unwrap().file_name()).collect();

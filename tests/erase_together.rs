@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     follow,
     rewind_faults::killed_at,
-    support::{Output, TestApp, When, peers::Azurite},
+    support::{Output, TestApp, When, eventually, peers::Azurite},
 };
 
 /// Two versions of each of these documents, and a restore to the first one; its id.
@@ -117,6 +117,35 @@ async fn the_local_journal_of_a_restore_that_runs_is_not_replaced() {
     let outcomes = ended.json()["outcomes"].as_array().unwrap().len();
     assert_eq!((ended.code, outcomes), (0, 8), "{ended:?}");
     assert_nothing_left(&app.run(&erase("doc-0")).await);
+}
+
+/// It has the letter's text, and nothing in the store shows it.
+#[tokio::test]
+async fn a_replay_that_has_read_a_letter_brings_nothing_back() {
+    let app = TestApp::start().await;
+    let folder = app.folder.path().join(".dead-letters");
+    std::fs::create_dir_all(&folder).unwrap();
+    let letter = folder.join("CaptureChanges-1.json");
+    let item = json!({"id": "doc", "pk": "p", "n": 1, "_etag": "\"1\"", "_ts": Utc::now().timestamp() - 60});
+    let text = json!({"v": 1, "at": "2026-11-20T15:00:00.000Z", "function": "CaptureChanges", "invocation": "1",
+        "id": "doc", "status": "413", "reason": "-", "source": "dev/events", "item": item});
+    std::fs::write(&letter, text.to_string()).unwrap();
+
+    let reached = app.proxy.hold_after(0, When::Before);
+    let running = app.start_through_proxy(&["replay", "--format", "json"]);
+    let held = reached.await.unwrap();
+    let erase = [&erase("doc")[..], &["--settle", "5s"]].concat();
+    let (erased, replayed) = tokio::join!(app.run(&erase), async {
+        eventually("the letter is removed", async || (!letter.exists()).then_some(())).await;
+        drop(held);
+        let replayed = running.ended().await;
+        assert_eq!(naming(&app, "doc~1").await.len(), 1, "{replayed:?}");
+        replayed
+    });
+    assert_eq!((erased.code, &erased.json()["versions"]), (0, &json!(1)), "{erased:?}");
+    assert_nothing_left(&erased);
+    assert_eq!(naming(&app, "doc~1").await, Vec::<String>::new());
+    assert!(replayed.code == 0 && replayed.stdout.contains("erase it again"), "{replayed:?}");
 }
 
 #[tokio::test]

@@ -159,6 +159,7 @@ async fn save(
             step.note(&format!("document {:?} ({}): {problem}", item.id, item.partition_key));
         }
         report.failed += saved.unusable.len() as u64;
+        report.written += saved.completed;
         failed.pass_on(step);
         if saved.stopped {
             report.stopped = true;
@@ -166,7 +167,7 @@ async fn save(
         }
     }
     let (tally, fatal) = writers.finish().await;
-    report.written = tally.created;
+    report.written += tally.created;
     // Documents that capture saved in the meantime exist already.
     report.existed += tally.skipped;
     report.failed += tally.failed;

@@ -6,13 +6,13 @@ use std::io::{self, BufRead, Read as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::change::record;
+use crate::change::{raw::RawDocument, record};
 
 /// Version of the file format.
 pub const FORMAT: u32 = 1;
 /// The longest line that is accepted: a MongoDB document has up to 16 MB, and its text may be several times as long.
 pub(super) const MAX_LINE: u64 = 72 << 20;
-/// How the last line begins. No document consists of this member alone: it has an id.
+/// How the last line begins. A document may have this member, too, but never alone: it has an id.
 pub(super) const TRAILER: &[u8] = b"{\"_backup\":";
 
 /// The content of the trailer.
@@ -135,7 +135,7 @@ pub fn read(mut input: impl BufRead, mut each: impl FnMut(u64, &str) -> bool) ->
         if line.len() as u64 > MAX_LINE {
             return Err(FileError::LongLine(number));
         }
-        if line.starts_with(TRAILER) {
+        if line.starts_with(TRAILER) && !is_document(&line) {
             break;
         }
         hash.update(&line);
@@ -166,6 +166,12 @@ pub fn read(mut input: impl BufRead, mut each: impl FnMut(u64, &str) -> bool) ->
         return Err(FileError::Checksum);
     }
     Ok(trailer)
+}
+
+/// Whether a line is an object with more members than a trailer has.
+fn is_document(line: &[u8]) -> bool {
+    let text = std::str::from_utf8(line).ok();
+    text.and_then(|text| RawDocument::parse(text).ok()).is_some_and(|line| line.members().len() > 1)
 }
 
 /// Whether a text is a trailer. Readers that do not check one skip it.

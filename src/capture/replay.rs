@@ -156,8 +156,9 @@ pub async fn replay<E: From<ReplayError>>(
             let capture =
                 capture_of(&letter, &settings, &config, cosmos, &store, &limits).map_err(ReplayError::from)?;
             match replay_one(&capture, &letter, &store, &name).await {
-                Ok(true) => (LetterOutcome::Stored, letter.reason.clone()),
-                Ok(false) => {
+                Ok(LetterFate::Stored) => (LetterOutcome::Stored, letter.reason.clone()),
+                Ok(LetterFate::Overtaken) => (LetterOutcome::Stored, OVERTAKEN.to_owned()),
+                Ok(LetterFate::Gone) => {
                     report.letters -= 1;
                     continue;
                 }
@@ -256,14 +257,27 @@ fn collection_of(item: &RawValue) -> Option<String> {
     changes.iter().find_map(|change| change.native.as_ref()).map(|native| native.ns.to_string())
 }
 
-/// Captures a letter's item again. The letter is removed only when the item is durable in the history. Returns false
-/// when the letter disappeared meanwhile and we did not store its item.
+/// What became of a letter.
+enum LetterFate {
+    /// Its item is in the history, and the letter is gone.
+    Stored,
+    /// The same, and somebody else had removed the letter: another replay, or `erase`, which may not see the record.
+    Overtaken,
+    /// It disappeared, and its item was not stored here.
+    Gone,
+}
+
+/// What is told of a letter that somebody else removed.
+const OVERTAKEN: &str = "its letter was removed meanwhile, by another replay or by erase: if its document was erased, \
+                         erase it again";
+
+/// Captures a letter's item again. The letter is removed only when the item is durable in the history.
 async fn replay_one(
     capture: &Capture<CosmosHistory>,
     letter: &DeadLetter,
     store: &DeadLetterStore,
     name: &str,
-) -> Result<bool, NotReplayed> {
+) -> Result<LetterFate, NotReplayed> {
     // Settings for containers may name any history here, and a record in that of a container would be a stranger.
     if let Some(collection) = collection_of(&letter.item) {
         return Err(NotReplayed::OfMongo(collection));
@@ -275,13 +289,14 @@ async fn replay_one(
     }
     let attempt = capture.attempt(&[&letter.item]).await?;
     let Some(poison) = attempt.poison.first() else {
+        let is_overtaken = store.bytes(name).await.is_err_and(|e| e.is_gone());
         store.delete(name).await?;
-        return Ok(true);
+        return Ok(if is_overtaken { LetterFate::Overtaken } else { LetterFate::Stored });
     };
     // The letter stays, with today's reason. If it holds a part of an item, a second letter would otherwise appear
     // beside it.
     match store.get(name).await {
-        Err(e) if e.is_gone() => return Ok(false),
+        Err(e) if e.is_gone() => return Ok(LetterFate::Gone),
         _ => {}
     }
     let reason = chain(&poison.why);

@@ -33,7 +33,8 @@ pub struct EraseArgs {
     /// Delete the live document too
     #[arg(long)]
     live: bool,
-    /// After deleting the live document, wait this long for capture to deliver the delete: a span such as 30s or 2m
+    /// After deleting the live document or a dead letter, wait this long for capture to deliver the delete, and for a
+    /// replay to end: a span such as 30s or 2m
     #[arg(long, value_name = "SPAN", value_parser = span, default_value = "30s")]
     settle: i64,
     /// Do not ask

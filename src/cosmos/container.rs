@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use azure_data_cosmos::models::TimeToLive;
 use azure_data_cosmos_driver::{
     CosmosDriver, CosmosResponse,
     models::{
@@ -12,14 +11,13 @@ use azure_data_cosmos_driver::{
     options::OperationOptions,
 };
 use bytes::Bytes;
-use futures::FutureExt as _;
 use serde::Deserialize;
 
 use super::{
     Cosmos, Failure, HashSpace, Opening, Param, Status,
     bulk::{Packer, Routes},
+    definition::Definition,
     own_task,
-    provision::read_container,
 };
 use crate::change::{
     edit::quote,
@@ -43,8 +41,8 @@ struct Together {
     packer: Packer,
     /// Whether each read goes alone, because a request with several was refused.
     reads_alone: AtomicBool,
-    /// The expiry settings of its definition, read once.
-    default_ttl: Opening<Option<i64>>,
+    /// What its definition says beyond its key, read once.
+    definition: Opening<Definition>,
 }
 
 impl std::fmt::Debug for Container {
@@ -108,25 +106,6 @@ impl Container {
         HashSpace::of(self.reference.partition_key_definition())
     }
 
-    /// The seconds after which documents expire that have no time to live of their own; -1 when they never do, `None`
-    /// when no document expires. Read on first use.
-    ///
-    /// # Errors
-    /// When the definition cannot be read.
-    pub async fn default_ttl(&self) -> Result<Option<i64>, Failure> {
-        let (cosmos, database, name) = (self.cosmos.clone(), self.database().to_owned(), self.name().to_owned());
-        let read = async move {
-            let found = read_container(&cosmos, &database, &name).await?;
-            Ok(match found.map(|found| found.default_ttl) {
-                Some(TimeToLive::Seconds(seconds)) => Some(seconds.into()),
-                // A container that is gone has no documents that could expire.
-                Some(TimeToLive::NoDefault) | None => Some(-1),
-                Some(_) => None,
-            })
-        };
-        self.together.default_ttl.get(|| read.boxed()).await
-    }
-
     /// The connection this container was opened on.
     pub fn cosmos(&self) -> &Cosmos {
         &self.cosmos
@@ -142,6 +121,10 @@ impl Container {
 
     pub(super) fn packer(&self) -> &Packer {
         &self.together.packer
+    }
+
+    pub(super) fn definition(&self) -> &Opening<Definition> {
+        &self.together.definition
     }
 
     pub(super) fn reads_alone(&self) -> &AtomicBool {

@@ -39,6 +39,10 @@ pub trait Items: Send + Sync + 'static {
     fn packs(&self) -> bool {
         false
     }
+    /// Whether documents must differ in more than their id: then a conflict may be another document's.
+    fn has_unique_keys(&self) -> Answer<'_, bool> {
+        std::future::ready(Ok(false)).boxed()
+    }
     /// Reads an item with its system properties; `None` when there is none.
     fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>>;
     /// The same for an item that no longer changes: the answer may be a moment old. For many at once.
@@ -50,7 +54,8 @@ pub trait Items: Send + Sync + 'static {
     fn read_assumed<'a>(&'a self, key: &'a PartitionKey, id: &'a str, _etag: &'a str) -> Answer<'a, Option<String>> {
         self.read(key, id)
     }
-    /// Creates an item; a [`Disposition::Conflict`](super::Disposition::Conflict) when it exists.
+    /// Creates an item; a [`Disposition::Conflict`](super::Disposition::Conflict) when it exists, or when another one has
+    /// its values of a unique key.
     fn create<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written>;
     /// Creates or replaces an item.
     fn upsert<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written>;
@@ -82,6 +87,10 @@ impl Items for Container {
 
     fn packs(&self) -> bool {
         Self::packs(self)
+    }
+
+    fn has_unique_keys(&self) -> Answer<'_, bool> {
+        Self::has_unique_keys(self).boxed()
     }
 
     // Never packed: a packed read has no session token, and may miss what this process has just written. It is only
@@ -171,6 +180,10 @@ impl<T: InContainer> Items for T {
 
     fn packs(&self) -> bool {
         self.container().packs()
+    }
+
+    fn has_unique_keys(&self) -> Answer<'_, bool> {
+        self.container().has_unique_keys()
     }
 
     fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {

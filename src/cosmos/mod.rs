@@ -6,6 +6,7 @@ mod change_feed;
 mod clock;
 mod container;
 mod credentials;
+mod definition;
 mod failure;
 mod feed;
 mod feed_page;

@@ -1,5 +1,7 @@
 //! Runs many writes concurrently: bounded, retried, counted, and in order for each item.
 
+mod existing;
+
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     sync::{
@@ -8,7 +10,6 @@ use std::{
     },
 };
 
-use serde::Deserialize;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc},
     task::JoinSet,
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Disposition, Failure, Items, RETRY_TIMEOUT, Retry, RuLimiter, Status, gate::ByteBudget, ru_limiter::Underway,
 };
-use crate::change::{diff, key::ItemKey, record::own_text};
+use crate::change::key::ItemKey;
 
 /// Writes queued for each writer: enough to keep it busy, few enough to stop soon.
 const QUEUE: usize = 4;
@@ -30,8 +31,6 @@ const AT_ONCE: usize = 100;
 const SMALL: u32 = 10;
 /// The bytes of a small write; one that is larger takes the place of several.
 const SMALL_BYTES: usize = 1024;
-/// How often an item that keeps changing is read again.
-const LOOKS: u32 = 5;
 
 /// One write.
 #[derive(Debug, Clone)]
@@ -312,81 +311,6 @@ impl Shared {
             }
         }
     }
-}
-
-impl Shared {
-    /// Leaves an existing item alone, unless it exists because this very write succeeded and its answer was lost.
-    async fn create(&self, retry: &Retry, item: &ItemKey, body: &[u8]) -> Result<&AtomicU64, Failure> {
-        let (key, id) = (&item.partition_key, item.id.as_str());
-        match retry.run(|| self.container.create(key, id, body.to_vec())).await {
-            Ok(_) => Ok(&self.created),
-            Err(f) if f.disposition == Disposition::Conflict => {
-                let live = if retry.may_be_done(&f) { retry.run(|| self.container.read(key, id)).await? } else { None };
-                Ok(if live.is_some_and(|live| is_of(&live, body)) { &self.created } else { &self.skipped })
-            }
-            Err(f) => Err(f),
-        }
-    }
-
-    /// Reads the item first, and again when it changed in between.
-    async fn replace_older(
-        &self,
-        retry: &Retry,
-        item: &ItemKey,
-        body: &[u8],
-        moment: i64,
-    ) -> Result<&AtomicU64, Failure> {
-        let (key, id) = (&item.partition_key, item.id.as_str());
-        // How the write is counted when the last attempt was carried out and its answer lost.
-        let mut ours = None;
-        for attempt in 1.. {
-            let live = retry.run(|| self.container.read(key, id)).await?;
-            let result = match live.as_deref() {
-                None => retry.run(|| self.container.create(key, id, body.to_vec())).await.map(|_| &self.created),
-                Some(live) => {
-                    let facts: Facts<'_> = serde_json::from_str(live).map_err(|e| {
-                        Failure::invalid("read item".into(), format!("its _ts and _etag are not understood: {e}"))
-                    })?;
-                    if facts.ts >= moment {
-                        let ours = ours.filter(|_| is_of(live, body));
-                        return Ok(ours.unwrap_or(&self.skipped));
-                    }
-                    retry
-                        .run(|| self.container.replace(key, id, body.to_vec(), &facts.etag))
-                        .await
-                        .map(|_| &self.updated)
-                }
-            };
-            match result {
-                // Somebody was quicker.
-                Err(f)
-                    if attempt < LOOKS
-                        && (matches!(f.disposition, Disposition::Conflict | Disposition::PreconditionFailed)
-                            || f.status == Status::NO_ITEM) =>
-                {
-                    let counter = if live.is_some() { &self.updated } else { &self.created };
-                    ours = retry.may_be_done(&f).then_some(counter);
-                }
-                other => return other,
-            }
-        }
-        Ok(&self.skipped)
-    }
-}
-
-/// Whether an item has the text that was sent.
-fn is_of(live: &str, sent: &[u8]) -> bool {
-    let sent = std::str::from_utf8(sent).ok().and_then(|sent| own_text(sent).ok());
-    own_text(live).ok().zip(sent).is_some_and(|(live, sent)| diff::same(&live, &sent))
-}
-
-/// The properties that decide whether a live item is older.
-#[derive(Deserialize)]
-struct Facts<'a> {
-    #[serde(rename = "_ts")]
-    ts: i64,
-    #[serde(rename = "_etag", borrow)]
-    etag: std::borrow::Cow<'a, str>,
 }
 
 /// Whether every other write would fail for the same reason.

@@ -32,6 +32,8 @@ pub(super) struct Traces {
     records: Vec<(String, PartitionKey)>,
     /// Tombstones that may as well belong to another document.
     pub(super) shared: u64,
+    /// The item by each key that journals may name it by.
+    keys: Vec<ItemKey>,
     /// Names of letters.
     letters: Vec<String>,
     journals: JournalMentions,
@@ -85,8 +87,8 @@ impl Eraser<'_> {
         let records = self.records().await?;
         Ok(Traces {
             letters,
-            journals: journal_items::in_history(&*self.containers.changes, &self.items, false).await?,
-            local: self.local(false).await?,
+            journals: journal_items::in_history(&*self.containers.changes, &records.keys, false).await?,
+            local: self.local(&records.keys, false).await?,
             archived: self.archived(false).await?,
             live: Retry::for_at_most(RETRY_TIMEOUT).run(read).await?.is_some(),
             ..records
@@ -101,8 +103,14 @@ impl Eraser<'_> {
         let scan = Scan::facts(&self.containers, &scope, &[], &self.pace);
         let pieces: Vec<_> = scan.pieces().try_collect().await?;
         let (mut records, mut is_open, mut is_awaited, mut shared) = (Vec::new(), false, false, 0);
+        let mut keys = self.items.to_vec();
         for found in pieces.into_iter().flat_map(|piece| piece.found) {
             let own = Some(&found.item) == self.items.first();
+            // Where tombstones without a key are looked for, there may be a document whose key has these values.
+            if !own && found.versions.iter().any(is_of_its_key) {
+                keys.retain(|key| *key != found.item);
+                continue;
+            }
             let mut unkeyed: Vec<&Version> = found.unkeyed.iter().filter(|_| own).collect();
             if !unkeyed.is_empty() && self.has_others().await? {
                 shared += unkeyed.len() as u64;
@@ -123,7 +131,7 @@ impl Eraser<'_> {
         }
         records.sort_by_key(|(gone, ..)| *gone);
         let records = records.into_iter().map(|(_, id, key)| (id, key)).collect();
-        Ok(Traces { records, shared, is_open, is_awaited, ..Traces::default() })
+        Ok(Traces { records, shared, keys, is_open, is_awaited, ..Traces::default() })
     }
 
     /// Whether the history has another document with this id.
@@ -159,8 +167,8 @@ impl Eraser<'_> {
         Ok(found)
     }
 
-    async fn local(&self, remove: bool) -> Result<JournalMentions, EraseError> {
-        let (folder, items) = (self.request.journals.clone(), self.items.clone());
+    async fn local(&self, keys: &[ItemKey], remove: bool) -> Result<JournalMentions, EraseError> {
+        let (folder, items) = (self.request.journals.clone(), keys.to_vec());
         let found = tokio::task::spawn_blocking(move || journal_files::in_folder(&folder, &items, remove)).await;
         let found = found.map_err(std::io::Error::other).and_then(|found| found);
         found.map_err(|error| EraseError::Journals { folder: self.request.journals.clone(), error })
@@ -188,15 +196,21 @@ impl Eraser<'_> {
             let delete = || self.containers.source.delete(&item.partition_key, &item.id, None);
             deleted(Retry::for_at_most(RETRY_TIMEOUT).run(delete).await.map(drop))?;
         }
+        // Before everything else: whoever replays one of them may store a record of it until the letter is gone.
+        let mut letters = std::mem::take(&mut there.letters);
+        self.delete_letters(&letters).await?;
         // A run that was killed may have deleted it just now.
-        if live || (self.request.live && there.is_open) {
-            self.settle().await;
+        let is_deleted = live || (self.request.live && there.is_open);
+        if is_deleted || !letters.is_empty() {
+            self.settle(is_deleted).await;
             there = self.look().await?;
+            // A replay that could not store its letter has put it back.
+            self.delete_letters(&there.letters).await?;
+            letters.append(&mut there.letters);
+            letters.sort();
+            letters.dedup();
         }
-        for name in &there.letters {
-            self.go_on()?;
-            self.request.dead_letters.delete(name).await?;
-        }
+        there.letters = letters;
         for (id, key) in &there.records {
             self.go_on()?;
             self.pace.wait().await;
@@ -205,10 +219,10 @@ impl Eraser<'_> {
         }
         self.go_on()?;
         if there.journals.mentions > 0 {
-            journal_items::in_history(&*self.containers.changes, &self.items, true).await?;
+            journal_items::in_history(&*self.containers.changes, &there.keys, true).await?;
         }
         if there.local.mentions > 0 {
-            self.local(true).await?;
+            self.local(&there.keys, true).await?;
         }
         if there.archived.events > 0 {
             self.archived(true).await?;
@@ -216,14 +230,23 @@ impl Eraser<'_> {
         Ok((there, live))
     }
 
-    /// Waits for capture to deliver the delete. Capture may also heal the version before it; both have to be there to
-    /// be erased.
-    async fn settle(&self) {
+    async fn delete_letters(&self, names: &[String]) -> Result<(), EraseError> {
+        for name in names {
+            self.go_on()?;
+            self.request.dead_letters.delete(name).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for capture to deliver the delete, and for a replay to end that has read one of the letters. Capture may
+    /// also heal the version before the delete; both have to be there to be erased.
+    async fn settle(&self, is_deleted: bool) {
         let wait = self.request.settle;
         if wait.is_zero() {
             return;
         }
-        let text = format!("waiting    {} s for capture to deliver the delete (--settle)", wait.as_secs());
+        let what = if is_deleted { "capture to deliver the delete" } else { "a replay of its dead letters to end" };
+        let text = format!("waiting    {} s for {what} (--settle)", wait.as_secs());
         self.cx.progress.note(&text);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -234,6 +257,12 @@ impl Eraser<'_> {
     fn go_on(&self) -> Result<(), EraseError> {
         if self.cx.stop.is_cancelled() { Err(EraseError::Interrupted) } else { Ok(()) }
     }
+}
+
+/// Whether it shows that there is a document with the key under which it was found: a tombstone without a key lies under
+/// any.
+fn is_of_its_key(version: &Version) -> bool {
+    version.key.is_some() || !version.op.is_some_and(Op::is_tombstone)
 }
 
 /// An item that is already gone counts as deleted.

@@ -62,6 +62,12 @@ pub enum RetentionError {
     /// The place of a record does not follow from its document's key.
     #[error(transparent)]
     Keys(#[from] UnknownPlace),
+    /// Versions of MongoDB name no predecessor.
+    #[error(
+        "versions of MongoDB name no predecessor, so that nothing would show the ones that are missing between two days \
+         or months"
+    )]
+    NoPredecessors,
 }
 
 /// The instants to keep, fixed at one moment, and the containers they apply to.
@@ -100,12 +106,17 @@ pub struct Report {
 /// Determines the instants to keep by the service's clock. Reads no version and deletes nothing.
 ///
 /// # Errors
-/// When the containers cannot be opened, cannot be divided, or have keys by which records cannot be addressed.
+/// When the containers cannot be opened, cannot be divided, or have keys by which records cannot be addressed; when
+/// single instants are to be kept of a history that could not tell what is missing between them.
 pub async fn plan(request: Request, cx: AnyContext<'_>) -> Result<PrunePlan<'_>, RetentionError> {
     let started = Instant::now();
     let containers = cx.account.containers(cx.names, None).await?;
     let hash_ranges = containers.hash_ranges(request.shard).map_err(RetentionError::Shard)?;
     check(&containers)?;
+    let Policy { daily, monthly, .. } = request.policy;
+    if containers.source.namespace().is_some() && daily.or(monthly).is_some() {
+        return Err(RetentionError::NoPredecessors);
+    }
     let kept = request.policy.at(cx.account.time().await?.timestamp());
     let pace = RuLimiter::new(cx.account.meter(), request.ru_limit);
     Ok(PrunePlan { cx, request, containers, hash_ranges, kept, pace, started })

@@ -227,6 +227,7 @@ impl Job<'_> {
                     self.step.note(&format!("document {:?} ({}): {problem}", item.id, item.partition_key));
                 }
                 report.gone += saved.gone;
+                report.repaired += saved.completed;
                 if saved.stopped {
                     break;
                 }
@@ -234,7 +235,7 @@ impl Job<'_> {
             self.failed.pass_on(self.step);
         }
         let (tally, fatal) = writers.finish().await;
-        report.repaired = tally.created + tally.skipped;
+        report.repaired += tally.created + tally.skipped;
         report.interrupted |= tally.left > 0;
         fatal.map_or_else(|| Ok(sample.into_chosen()), |failure| Err(failure.into()))
     }

@@ -105,6 +105,42 @@ async fn verify_counts_apart_what_the_history_has_nothing_of() {
     assert_eq!((saved.code, &report["failed"]), (3, &json!(1)), "{saved:?}");
 }
 
+/// The record that says that there was such a version is in the way of one that has a part of it.
+#[tokio::test]
+async fn a_repair_gives_its_text_to_a_version_of_which_the_history_has_nothing() {
+    for command in
+        [&["verify", "--repair", "--grace", "0s", "--format", "json"][..], &["backfill", "--all", "--format", "json"]]
+    {
+        let app = TestApp::start().await;
+        catch_up(&app, &ALL).await;
+        app.put(json!({"id": "live", "pk": "key-live", "n": 1, "noise": noise(), "ttl": 9000})).await;
+        app.run(&[&["follow", "--until-caught-up"], &ALL[..]].concat()).await;
+        let before = app.history().await.remove(0);
+        assert_eq!(before["_change"]["fidelity"], "absent", "{before}");
+        let told = app.run_with_settings(command, &[("REWIND_REDACT", "/noise")]).await;
+        let report: Value = serde_json::from_str(&told.stdout).unwrap();
+        let saved = report.get("repaired").unwrap_or(&report["written"]);
+        assert_eq!(saved, 1, "{told:?}");
+        let history = app.history().await;
+        let [record] = history.as_slice() else { panic!("{history:?}") };
+        let (change, known) = (&record["_change"], &before["_change"]);
+        assert_eq!(
+            (&record["n"], &change["ttl"], &record["noise"]),
+            (&json!(1), &json!(9000), &Value::Null),
+            "{record}"
+        );
+        assert_eq!((&change["fidelity"], &change["partial"]), (&json!("partial"), &json!({"dropped": ["/noise"]})));
+        // What capture knew about that version is still there.
+        for fact in ["op", "lsn", "ts", "etag", "key"] {
+            assert_eq!(change[fact], known[fact], "{fact}: {record}");
+        }
+        let after = app.run(&["verify", "--grace", "0s", "--format", "json"]).await;
+        let after: Value = serde_json::from_str(&after.stdout).unwrap();
+        let missing = after["checks"].as_array().unwrap().iter().find(|check| check["check"] == "missing").unwrap();
+        assert_eq!(missing["count"], 0, "{after}");
+    }
+}
+
 #[tokio::test]
 async fn one_document_that_cannot_be_compared_is_no_reason_to_leave_out_the_others() {
     let app = TestApp::start().await;

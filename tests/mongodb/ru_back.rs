@@ -30,3 +30,25 @@ async fn a_document_that_is_kept_because_its_text_came_back_says_what_may_be_mis
     // Of this one nothing came later.
     assert_eq!((notes(1).as_str(), &plan["plan"]["steps"][1]["action"]), ("[]", &"keep".into()), "{plan}");
 }
+
+/// Between two kept days an older version would pass for the one in force.
+#[tokio::test]
+async fn single_days_of_a_history_without_predecessors_are_not_kept() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "_id", 1);
+    let back = Back::of(server.uri()).await;
+    for version in 1..3 {
+        put(&server, 0..1, version);
+        back.capture().await;
+        crate::support::moment().await;
+    }
+    for flag in ["--keep-daily", "--keep-monthly"] {
+        for run in ["--dry-run", "--yes"] {
+            let refused = back.ends(2, &["prune", "--keep-within", "1s", flag, "300d", run]).await;
+            assert!(refused.stderr.contains("name no predecessor"), "{refused:?}");
+            assert!(refused.stderr.contains("--older-than"), "{refused:?}");
+        }
+    }
+    let pruned = back.ends(0, &["prune", "--older-than", "0s", "--yes", "--format", "json"]).await;
+    assert_eq!((&pruned.json()["versions"], &pruned.json()["removed"]), (&2.into(), &1.into()), "{pruned:?}");
+}

@@ -52,6 +52,10 @@ impl From<RetentionError> for CliError {
                 problem.to_string(),
                 "prune needs a history keyed by paths of the source's key, /_originalId or /id, as provision makes it",
             ),
+            problem @ RetentionError::NoPredecessors => Self::usage(
+                format!("--keep-daily, --keep-monthly: {problem}"),
+                "prune such a history with --older-than or --keep-within alone",
+            ),
         }
     }
 }
