@@ -255,8 +255,10 @@ impl<'a> Past<'a> {
             lost,
         };
         let doubt = {
-            let answer = as_of(&versions, at);
-            facts.doubt(&item.key, &answer, live.as_ref().map(|live| live.etag.as_str()))
+            let answer = as_of(&versions, at).today(self.today);
+            let is_earlier = answer.version().is_some_and(|version| version.is_of_another(self.today));
+            let unseen = || facts.unseen_delete(&answer, &versions, is_earlier).map(str::to_owned);
+            facts.doubt(&item.key, &answer, live.as_ref().map(|live| live.etag.as_str())).or_else(unseen)
         };
         Ok(KnownState { versions, doubt })
     }
