@@ -252,6 +252,13 @@ async fn what_may_have_been_changed_unseen_is_shown_and_counted() {
     let loaded = past.load(&*Silent.begin("loading", None)).await.unwrap();
     assert_eq!((loaded.is_complete(), loaded.caveats["gap"]), (true, 1));
     assert_eq!(read(&opened(&past, "events").await, "a").await.unwrap()["n"], 1);
+    // That nothing is to be written is no surer than what would be.
+    life.app.put(json!({"id": "a", "pk": "a", "n": 1})).await;
+    let planned = life.app.run(&["restore", "--all", "--at", &at, "--dry-run"]).await;
+    let is_noted = ["has that content already", "a version is missing from the history (LSN 3)"]
+        .iter()
+        .all(|note| planned.stdout.contains(note));
+    assert!(planned.code == 0 && is_noted, "{planned:?}");
 }
 
 /// A container's description as an HTTP client reads it.

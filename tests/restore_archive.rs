@@ -131,6 +131,11 @@ async fn documents_are_named_or_filtered_and_single_fields_are_merged_into_live_
     // A part of a document may match: it is not put back, and not passed over in silence.
     let part = restore(&app, &["--filter", "doc.n in [1, 2]", "--dry-run"]).await;
     assert_eq!((part.code, actions(&part)), (3, vec!["changed restore".into(), "part unknown".into()]), "{part:?}");
+    // What was left out of it may match as well.
+    for filter in ["has(doc.ssn)", "doc.ssn == '1'", "doc.n == 9 && !('ssn' in doc)"] {
+        let part = restore(&app, &["--filter", filter, "--dry-run"]).await;
+        assert_eq!((part.code, actions(&part)), (3, vec!["part unknown".into()]), "{filter}: {part:?}");
+    }
     let odd = restore(&app, &["--filter", "doc.gone == 1", "--dry-run"]).await;
     assert_eq!(odd.code, 1, "{odd:?}");
     assert!(odd.stderr.contains("--filter has no answer about 4 versions"), "{odd:?}");

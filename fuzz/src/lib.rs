@@ -162,6 +162,7 @@ pub fn record(data: &[u8]) {
         metadata_key: None,
         healed: false,
         native: None,
+        partial: None,
     };
     let [paths, ..] = key_paths();
     let context = RecordContext { via: Via::Trigger, at: AT, at_seconds: 5, paths: &paths, source: None };

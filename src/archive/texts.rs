@@ -20,6 +20,7 @@ use crate::{
     change::{
         key::{ItemKey, KeyPaths},
         raw::RawDocument,
+        shape::LeftOut,
     },
     follow::{Event, Filter, NoAnswer},
 };
@@ -95,8 +96,14 @@ impl KeptTexts {
         let reader = tokio::spawn(archive.clone().send(wanted, out, make));
         while let Some((wanted, event)) = read.recv().await {
             let Some(event) = event else { continue };
+            let hinges = |filter: &Filter| {
+                let left_out = event.partial.as_deref().map(|note| LeftOut::parse(Some(note)));
+                left_out.is_some_and(|left_out| filter.may_hinge_on(&left_out, keys, event.native.is_some()))
+            };
             match filter.map(|filter| filter.matches(&event)) {
                 None | Some(Ok(true)) => {}
+                // What was left out may make it match. A part is not put back: the document will be unknown.
+                Some(Ok(false) | Err(NoAnswer::Unknown(_))) if filter.is_some_and(hinges) => {}
                 Some(Ok(false)) => continue,
                 Some(Err(NoAnswer::Unknown(_))) => {
                     no_answer += 1;

@@ -196,7 +196,7 @@ impl<H: History> Capture<H> {
                 Ok(record) => {
                     let record = match partial {
                         Some(note) if !change.op.is_tombstone() && !change.lacks_text() => {
-                            record::partial(record, note)
+                            record::partial(record, change.partial.unwrap_or(note))
                         }
                         _ => record,
                     };

@@ -3,7 +3,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{Change, Native, Op, TextOrigin, raw::RawDocument};
+use super::{Change, Native, Op, TextOrigin, raw::RawDocument, shape};
 
 /// A payload item that is not a change: poison, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +54,7 @@ pub fn decode<'a>(item: &'a RawValue, into: &mut Vec<Change<'a>>) -> Result<(), 
         metadata_key: None,
         healed: false,
         native: None,
+        partial: None,
     });
     Ok(())
 }
@@ -84,6 +85,7 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
     // The trigger writes 0 when there is no earlier version.
     let prev_lsn = metadata.get_i64("previousImageLSN").filter(|lsn| *lsn > 0);
     let native = native_of(&metadata);
+    let partial = |name: &str| metadata.get(name).map(RawValue::get).filter(|note| note.starts_with('{'));
     // MongoDB tells that a document was changed, and may not have its text any more.
     let lacks_text = current.is_none() && native.is_some();
     // The only text of a delete that the host never searches for dates.
@@ -106,6 +108,7 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
             metadata_key,
             healed: true,
             native: native.clone(),
+            partial: partial(shape::PARTIAL_BEFORE),
         });
     }
 
@@ -127,7 +130,20 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
     let text_origin =
         if op == Op::Upsert && added.is_some() && added == lsn { TextOrigin::Feed } else { TextOrigin::Stored };
     let lsn = lsn.or(added);
-    into.push(Change { op, id, document, text, text_origin, ts, lsn, prev_lsn, metadata_key, healed: false, native });
+    into.push(Change {
+        op,
+        id,
+        document,
+        text,
+        text_origin,
+        ts,
+        lsn,
+        prev_lsn,
+        metadata_key,
+        healed: false,
+        native,
+        partial: partial(shape::PARTIAL),
+    });
     Ok(())
 }
 

@@ -174,6 +174,8 @@ pub struct Change<'a> {
     pub healed: bool,
     /// The members that only MongoDB changes have.
     pub native: Option<Native<'a>>,
+    /// The content of `_change.partial`, when more of this document was left out than of others.
+    pub partial: Option<&'a str>,
 }
 
 /// The members that only changes of MongoDB documents have.

@@ -91,7 +91,7 @@ impl<'a> Event<'a> {
             doc,
             previous,
             changed,
-            partial: None,
+            partial: change.partial.map(Cow::Borrowed),
             etag: native.as_ref().and(change.etag()),
             native,
         })

@@ -18,8 +18,9 @@ use super::{
 };
 use crate::change::{
     Op, diff,
-    key::{ItemKey, PartitionKey, parse_path},
+    key::{ItemKey, KeyPaths, PartitionKey, parse_path},
     pointer,
+    shape::LeftOut,
     version::Version,
 };
 
@@ -84,6 +85,11 @@ impl Filter {
     /// Whether it needs the document before, which only the all-versions feed has.
     pub fn needs_previous(&self) -> bool {
         self.needs_previous
+    }
+
+    /// Whether the answer for a part of a document may differ from that for the whole one.
+    pub fn may_hinge_on(&self, left_out: &LeftOut, keys: &KeyPaths, extended: bool) -> bool {
+        self.needs_previous || self.doc.any_left_out(left_out, keys, extended)
     }
 
     /// Whether a change is to be passed on.

@@ -4,6 +4,11 @@ use std::collections::BTreeSet;
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
 
+use crate::{
+    change::{extended::escaped, key::KeyPaths, shape::LeftOut},
+    history::predicate::partly::hides,
+};
+
 /// The members of a variable that an expression uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum UsedMembers {
@@ -18,6 +23,15 @@ impl UsedMembers {
     pub(super) fn of(variable: &str, expression: &IdedExpr) -> Self {
         let mut names = BTreeSet::new();
         if named(variable, expression, &mut names) { Self::These(names) } else { Self::All }
+    }
+
+    /// Whether a record of a part of a document may lack one of them, or a part of it.
+    pub(super) fn any_left_out(&self, left_out: &LeftOut, keys: &KeyPaths, extended: bool) -> bool {
+        let Self::These(names) = self else { return true };
+        names.iter().any(|name| {
+            let name = if extended { escaped(name) } else { name.as_str().into() };
+            hides(left_out, keys.segments(), &[name.into_owned()])
+        })
     }
 }
 

@@ -236,7 +236,7 @@ impl Pipeline {
         let shaped = shape.apply(item)?;
         let event = if wants_events {
             let event = Event::of(&shaped, &self.paths)?.into_owned();
-            Some(Event { partial: Some(shape.note().to_owned().into()), ..event })
+            Some(Event { partial: event.partial.or_else(|| Some(shape.note().to_owned().into())), ..event })
         } else {
             None
         };

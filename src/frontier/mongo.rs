@@ -179,6 +179,16 @@ impl Event {
     }
 }
 
+/// What to do about a follower whose position the server has no changes for any more. Nothing else ends its warning.
+fn never_goes_on(follower: &Checkpoint, why: &Failure, is_replaced: bool, names: &Names) -> String {
+    let when =
+        if is_replaced { "another follower has taken over, so" } else { "once another follower has taken over," };
+    format!(
+        "follower {:?} can never go on from its checkpoint; {when} delete that, the item {:?} of {}/{}: {why}",
+        follower.follower, follower.id, names.database, names.leases
+    )
+}
+
 impl Account for MongoAccount {
     fn endpoint(&self) -> &str {
         self.mongo.shown()
@@ -243,18 +253,24 @@ impl Account for MongoAccount {
             let followers: Vec<Checkpoint> = followers.into_iter().filter(covers).collect();
             let groups: Vec<Group> =
                 followers.iter().map(|follower| Group::Follower(follower.follower.clone())).collect();
-            let mut standing = Standing::default();
+            let (mut standing, mut stuck) = (Standing::default(), Vec::new());
             for (follower, group) in followers.iter().zip(&groups) {
                 let part = match self.part(follower, (newest, at)).await {
                     Ok(part) => part,
                     Err(e) => {
-                        problems.push(format!("where follower {:?} stands is not known: {e}", follower.follower));
+                        match e.loses_position() {
+                            true => stuck.push((follower, e)),
+                            false => problems
+                                .push(format!("where follower {:?} stands is not known: {e}", follower.follower)),
+                        }
                         standing.unasked.insert(group, delivered_until(follower));
                         continue;
                     }
                 };
                 standing.groups.insert(group, part);
             }
+            let is_replaced = standing.groups.values().any(Option::is_some);
+            problems.extend(stuck.into_iter().map(|(follower, why)| never_goes_on(follower, &why, is_replaced, names)));
             // Read after the checkpoints: a follower's gap is noted before it counts.
             let noted = removals::read(&*changes).await?;
             let mut gaps = Gaps::of(&noted.gaps, &followers, None);

@@ -94,9 +94,11 @@ pub fn decide(item: &ItemKey, facts: Facts<'_>, rules: StepRules) -> Step {
     if let Some(distance) = known.distance().filter(|d| action.writes() && *d > 0) {
         notes.push(format!("{} before the point in time", span_text(distance)));
     }
-    // The etag of a MongoDB document comes back with its bytes: what lies between two of them may not be known.
+    // The etag of a MongoDB document comes back with its bytes: what lies between two of them may not be known. The etag
+    // of any other one proves that it is that version still.
     let came_back = known.next.is_some_and(|next| next.is_native) && matches!(known.state, State::Document(_));
-    if action.writes() || (action == Action::Keep && came_back) {
+    let may_differ = came_back || matches!(known.state, State::Deleted(_));
+    if action.writes() || (action == Action::Keep && may_differ) {
         notes.extend(known.caveats.iter().map(ToString::to_string));
     }
     Step { notes, ..Step::about(item, &facts, known.version().map(Chosen::from), action) }

@@ -48,7 +48,9 @@ impl<'a> Applier<'a> {
         if let Some(live) = &prepared.live {
             if composed.is_there(live) {
                 step.action = Action::Keep;
-                step.notes = vec!["has that content already".into()];
+                // What is not known of the version is not known of this answer, either.
+                step.notes.insert(0, "has that content already".into());
+                step.notes.extend(composed.notes.iter().cloned());
                 return Ok(());
             }
             let plain = without_system(live).map_err(|e| Failure::invalid("compare documents".into(), chain(&e)))?;

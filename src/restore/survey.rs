@@ -186,7 +186,9 @@ fn left_alone(step: Step) -> Step {
         Action::Delete => "did not exist then; --only deletes nothing",
         _ => "is gone, and --only puts fields into documents that exist; without it, this one is recreated",
     };
-    Step { action: Action::Keep, notes: vec![note.into()], ..step }
+    // The rest may say that it is not sure what was there.
+    let notes = [note.to_owned()].into_iter().chain(step.notes).collect();
+    Step { action: Action::Keep, notes, ..step }
 }
 
 #[cfg(test)]

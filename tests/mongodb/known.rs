@@ -301,6 +301,15 @@ async fn changes_that_the_first_of_two_followers_can_no_longer_deliver_stay_unkn
     assert!(lost.code == 1 && lost.stderr.contains("ChangeStreamHistoryLost"), "{lost:?}");
     // The first that looks what has become of that time says so, and the history does from now on.
     is_unknown("the first one cannot").await;
+    // The checkpoint stays a warning, which says how to end it.
+    let show = ["show", "--id", "b", "--at", &between];
+    let told = back.ends(0, &show).await;
+    let advice = r#""first" can never go on from its checkpoint; another follower has taken over, so delete that, the item "follow.first" of dev/leases"#;
+    assert!(told.stderr.contains(advice), "{told:?}");
+    let key = PartitionKey::parse("follow.first").unwrap();
+    back.leases().await.delete(&key, "follow.first", None).await.unwrap();
+    let told = back.ends(0, &show).await;
+    assert!(!told.stderr.contains("follow.first"), "{told:?}");
     let again = follow(&["--name", "second"]).await;
     let says_so = |output: &Output| output.stderr.contains("nobody captured every version");
     assert!(says_so(&lost) && !says_so(&again), "{lost:?} {again:?}");

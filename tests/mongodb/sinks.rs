@@ -1,10 +1,10 @@
 //! The sinks of a MongoDB source other than files.
 
-use bson::{Document, doc};
+use bson::{Document, RawDocumentBuf, doc, raw::cstr};
 use serde_json::Value;
 
 use super::{back::Back, client, each, of, ops, settings};
-use crate::support::{TestApp, mongo_server::MongoServer, peers::Azurite, run};
+use crate::support::{TestApp, mongo_ru::MongoRu, mongo_server::MongoServer, peers::Azurite, run};
 
 async fn orders(server: &MongoServer) -> mongodb::Collection<Document> {
     client(&server.uri()).await.database("shop").collection("orders")
@@ -174,4 +174,51 @@ async fn of_documents_that_are_redacted_verify_and_backup_say_that_only_a_part_i
     let output = back.ends(3, &["backup", "--all", "--at", &at, "--out", "backup.jsonl", "--format", "json"]).await;
     let report: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!((&report["documents"], &report["unknown"]), (&0.into(), &1.into()), "{output:?}");
+}
+
+/// A document or a value that is kept as bytes alone is left out as a whole when a part of it is: then nothing of it is
+/// known, and no condition on it is false.
+#[tokio::test]
+async fn a_condition_on_what_was_left_out_with_the_bytes_is_unknown() {
+    let twice = |document: Document| {
+        let mut raw = RawDocumentBuf::try_from(&document).unwrap();
+        raw.append(cstr!("zip"), 1);
+        raw.append(cstr!("zip"), 2);
+        raw
+    };
+    let documents = |n: i32| {
+        let mut nested = RawDocumentBuf::try_from(&doc! { "_id": "nested", "n": n, "city": "Oslo" }).unwrap();
+        nested.append(cstr!("address"), twice(doc! { "street": 5 }));
+        let plain = doc! { "_id": "plain", "n": n, "city": "Rome", "address": { "zip": 1, "street": 6 } };
+        [twice(doc! { "_id": "whole", "n": n, "city": "Oslo" }), nested, RawDocumentBuf::try_from(&plain).unwrap()]
+    };
+    for (shape, condition, expected) in [
+        (&["--redact", "/ssn", "--redact", "/address/zip"][..], "c.city = 'Rome'", "unknown plain, unknown whole"),
+        (
+            &["--redact", "/ssn", "--redact", "/address/zip"],
+            "c.address.street['$numberInt'] = '6'",
+            "unknown nested, unknown plain, unknown whole",
+        ),
+        (&["--fields", "/city,/address/zip"], "c.address.zip['$numberInt'] = '2'", "unknown nested, unknown whole"),
+        (&["--redact", "/ssn"], "c._id = 'nobody'", ""),
+    ] {
+        let server = MongoRu::start().await;
+        server.create("shop", "orders", "_id", 1);
+        let back = Back::of(server.uri()).await;
+        let follow = ["follow", "--from", "beginning", "--until-caught-up", "--poll", "50"];
+        let mut at = String::new();
+        for n in [1, 2] {
+            documents(n).into_iter().for_each(|document| server.put_raw("shop", "orders", document));
+            back.ends(0, &[&follow[..], shape].concat()).await;
+            if n == 1 {
+                at = crate::support::moment().await;
+            }
+        }
+        let plan = ["restore", "--where", condition, "--at", &at, "--dry-run", "--format", "csv"];
+        let output = back.run(&plan).await;
+        let mut rows: Vec<String> =
+            output.stdout.lines().skip(1).map(|row| row.split(',').take(2).collect::<Vec<_>>().join(" ")).collect();
+        rows.sort();
+        assert_eq!(rows.join(", "), expected, "{shape:?} {condition}: {output:?}");
+    }
 }

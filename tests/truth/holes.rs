@@ -7,7 +7,7 @@ use cosmos_rewind::{
 };
 use serde_json::{Value, json};
 
-use super::captured::{Captured, action, next_second};
+use super::captured::{Captured, action, delete_positions, next_second};
 use crate::support::{Output, TestApp};
 
 async fn plan(world: &Captured, at: &str, more: &[&str]) -> Output {
@@ -129,4 +129,37 @@ async fn a_follower_that_began_later_proves_nothing_about_the_time_before() {
     let planned = plan(&world, &at, &["--delete-newer=9"]).await;
     assert_eq!((planned.code, action(&planned, "a"), action(&planned, "c")), (0, "restore".into(), "delete".into()));
     assert_eq!(action(&planned, "d"), "keep", "{planned:?}");
+}
+
+/// No record tells of a document from before capture that nobody saved and that went while nobody captured.
+#[tokio::test]
+async fn a_creation_after_a_hole_proves_nothing_about_documents_from_before_capture() {
+    let app = TestApp::start().await;
+    for id in ["old", "never"] {
+        app.put(json!({"id": id, "pk": "p", "n": 1})).await;
+    }
+    let world = Captured::with(app, "all-versions").await;
+    world.put(json!({"id": "first", "pk": "p", "n": 1})).await;
+    world.capture().await;
+    let at = next_second().await.to_string();
+    next_second().await;
+    delete_positions(&world.app, "true").await;
+    for id in ["old", "never", "first"] {
+        world.delete(id, "p").await;
+    }
+    next_second().await;
+    world.capture().await;
+    world.put(json!({"id": "old", "pk": "p", "n": 2})).await;
+    world.capture().await;
+    nobody_knows(&world, "old", &at, 2).await;
+    let planned = plan(&world, &at, &[]).await;
+    assert!(planned.stderr.contains("others may have existed"), "{planned:?}");
+    // After the hole a creation does prove it.
+    let after = next_second().await.to_string();
+    next_second().await;
+    world.put(json!({"id": "new", "pk": "p", "n": 1})).await;
+    world.capture().await;
+    let planned = plan(&world, &after, &["--delete-newer=9"]).await;
+    assert_eq!(action(&planned, "new"), "delete", "{planned:?}");
+    assert!(!planned.stderr.contains("others may have existed"), "{planned:?}");
 }

@@ -1,6 +1,7 @@
 //! A trigger captures every version at first, loses its leases, and goes on in latest-version mode; in some lives a
 //! follower in that mode helps, and in others there never was another mode. Whatever a plan says of a document at a
-//! moment is true, or it says that this is not known; and `backup --at` and `at` know the same documents as the plan.
+//! moment is true, or it says that this is not known; and `backup --at`, `at` and `show` know the same documents as the
+//! plan.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -63,6 +64,7 @@ impl Life {
             // A version in between may be missing, which is a caveat.
             let is_right = found.keys().eq(known.keys()) && (found == known || saved.stderr.contains("caveat"));
             assert!(is_right, "at {at} {found:?} is in the file, not {known:?}: {saved:?}\n{:#?}", self.writer.log);
+            self.show(&text, &steps).await;
             let mut program = self.world.app.start_program(&["at", &text]);
             program.line().await;
             let loaded: Value = serde_json::from_str(&program.line().await).unwrap();
@@ -71,6 +73,32 @@ impl Life {
                 (&loaded["documents"], &loaded["unknown"]),
                 (&count, &json!(unknown)),
                 "at {at} {:#?}",
+                self.writer.log
+            );
+        }
+    }
+
+    /// Whether `show` knows of the same documents what they were.
+    async fn show(&self, at: &str, steps: &[Value]) {
+        let list: Vec<String> =
+            steps.iter().map(|step| json!({"id": step["id"], "pk": step["id"]}).to_string()).collect();
+        let show = ["show", "--ids-file", "-", "--at", at, "--format", "json"];
+        let output = self.world.app.run_with_input(&show, &list.join("\n")).await;
+        let shown: BTreeMap<String, bool> = output
+            .lines()
+            .iter()
+            .map(|line| {
+                let is_known = line["state"] != "unknown" && line["doubt"].is_null();
+                (line["id"].as_str().unwrap().to_owned(), is_known)
+            })
+            .collect();
+        for step in steps {
+            let id = step["id"].as_str().unwrap();
+            let is_known = shown.get(id).copied().unwrap_or_default();
+            assert_eq!(
+                is_known,
+                step["action"] != "unknown",
+                "at {at} {id}: {step} {output:?}\n{:#?}",
                 self.writer.log
             );
         }

@@ -134,3 +134,26 @@ async fn a_document_that_vanished_without_capture_is_not_claimed_to_have_existed
     let planned = world.run(&restore).await;
     assert_eq!((planned.code, action(&planned, "gone")), (0, "recreate".to_owned()), "{planned:?}");
 }
+
+/// What the reader of every version has yet to deliver lies between two versions that the other one captured.
+#[tokio::test]
+async fn a_document_is_not_shown_as_it_was_while_a_version_of_it_waits_for_an_all_versions_reader() {
+    let world = Captured::start("all-versions").await;
+    follow(&world, "latest", "latest").await;
+    world.put(json!({"id": "a", "pk": "p", "n": 1})).await;
+    follow(&world, "latest", "latest").await;
+    next_second().await;
+    world.put(json!({"id": "a", "pk": "p", "n": 2})).await;
+    let at = next_second().await;
+    next_second().await;
+    world.put(json!({"id": "a", "pk": "p", "n": 3})).await;
+    follow(&world, "latest", "latest").await;
+    let planned = dry_run(&world, at).await;
+    assert_eq!((planned.code, action(&planned, "a")), (3, "unknown".to_owned()), "{planned:?}");
+    let show = ["show", "--id", "a", "--pk", "p", "--at", &at.to_string(), "--format", "json"];
+    let shown = world.run(&show).await.json();
+    assert!(shown["doubt"].is_string(), "{shown}");
+    world.capture().await;
+    let shown = world.run(&show).await.json();
+    assert_eq!((&shown["document"]["n"], shown["doubt"].is_null()), (&json!(2), true), "{shown}");
+}

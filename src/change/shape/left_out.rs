@@ -3,9 +3,43 @@
 use serde::Deserialize;
 
 use super::{
-    super::{extended::in_texts, key::parse_path, pointer::index},
+    super::{edit::quote, extended::in_texts, key::parse_path, pointer::index},
     KEPT, SYSTEM,
 };
+
+/// What `_change.partial` tells: paths as people write them.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct NamedPaths {
+    /// When only some fields were kept: these.
+    pub(super) fields: Option<Vec<String>>,
+    pub(super) dropped: Vec<String>,
+    pub(super) hashed: Vec<String>,
+}
+
+impl NamedPaths {
+    /// The same of a document of which more was left out.
+    pub(super) fn without(&self, paths: Vec<String>) -> Self {
+        Self { dropped: [self.dropped.clone(), paths].concat(), ..self.clone() }
+    }
+
+    /// The same of a document of which nothing else is known.
+    pub(super) fn with_only(&self, fields: Vec<String>) -> Self {
+        Self { fields: Some(fields), ..self.clone() }
+    }
+
+    /// The JSON text.
+    pub(super) fn note(&self) -> String {
+        let list = |name: &str, paths: &[String]| {
+            let paths: Vec<_> = paths.iter().map(|path| quote(path)).collect();
+            format!("\"{name}\":[{}]", paths.join(","))
+        };
+        let fields = self.fields.as_deref().map(|fields| list("fields", fields));
+        let others = [("dropped", &self.dropped), ("hashed", &self.hashed)];
+        let others = others.into_iter().filter(|(_, paths)| !paths.is_empty()).map(|(name, paths)| list(name, paths));
+        format!("{{{}}}", fields.into_iter().chain(others).collect::<Vec<_>>().join(","))
+    }
+}
 
 /// The fields that a record lacks, or has only as hashes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,19 +53,12 @@ impl LeftOut {
     /// Reads the content of `_change.partial`. Of a record without one that is understood, only what every record needs
     /// counts as kept.
     pub fn parse(note: Option<&str>) -> Self {
-        #[derive(Deserialize, Default)]
-        #[serde(default)]
-        struct Note {
-            fields: Option<Vec<String>>,
-            dropped: Vec<String>,
-            hashed: Vec<String>,
-        }
         let paths = |texts: &[String]| {
             let paths: Result<Vec<_>, _> = texts.iter().map(|text| parse_path(text)).collect();
             Some(paths.ok()?.iter().flat_map(|path| in_texts(path)).map(|path| counted(&path)).collect())
         };
         let parsed = note.and_then(|note| {
-            let Note { fields, dropped, hashed } = serde_json::from_str(note).ok()?;
+            let NamedPaths { fields, dropped, hashed } = serde_json::from_str(note).ok()?;
             let kept = match fields {
                 Some(fields) => Some(paths(&fields)?),
                 None => None,

@@ -1,28 +1,34 @@
 //! Decides what of a document is passed on: only some fields, without others, or with values hashed. The text of what
 //! stays is untouched.
 
+mod cut;
 mod left_out;
 mod told;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
-use hmac::{Hmac, Mac as _};
 use serde_json::value::RawValue;
-use sha2::Sha256;
 
 pub use self::left_out::LeftOut;
+use self::{
+    cut::{Part, Tree},
+    left_out::NamedPaths,
+};
 use super::{
-    edit::quote,
-    extended::{BSON, in_texts, is_closed},
+    extended::in_texts,
     key::{KeyPaths, parse_path, render_path},
-    pointer,
     raw::RawDocument,
-    record::{SYSTEM, hex},
+    record::SYSTEM,
 };
 use crate::secret::Secret;
 
 /// Members that a feed or the record needs, whatever fields are asked for.
 const KEPT: [&str; 3] = ["id", "ttl", "_lsn"];
+
+/// What the metadata of a shaped item call the content of `_change.partial`, when it is not the one of all documents.
+pub(super) const PARTIAL: &str = "partial";
+/// The same of the version before.
+pub(super) const PARTIAL_BEFORE: &str = "previousPartial";
 
 /// The treatment of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,23 +72,6 @@ impl Redact {
     }
 }
 
-/// Paths as a tree; an array on the way stands for all of its elements.
-#[derive(Debug, Default)]
-struct Tree {
-    inner: BTreeMap<String, Tree>,
-    action: Option<Redaction>,
-}
-
-impl Tree {
-    fn add(&mut self, path: &[String], action: Redaction) {
-        let mut at = self;
-        for segment in path {
-            at = at.inner.entry(segment.clone()).or_default();
-        }
-        at.action = Some(action);
-    }
-}
-
 /// Why a shape cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {
@@ -102,8 +91,8 @@ pub struct Redactor {
     /// The same paths with each name cut at its dots.
     undotted: Tree,
     key: Option<Secret>,
+    names: NamedPaths,
     note: String,
-    hashes: bool,
 }
 
 impl Redactor {
@@ -147,55 +136,72 @@ impl Redactor {
             KEPT.iter().chain(&SYSTEM).for_each(|name| tree.add(&[(*name).to_owned()], Redaction::Drop));
             tree
         });
-        let list = |paths: &mut dyn Iterator<Item = String>| {
-            format!("[{}]", paths.map(|path| quote(&path)).collect::<Vec<_>>().join(","))
+        let of = |action: Redaction| {
+            redactions.iter().filter(move |redact| redact.action == action).map(|redact| render_path(&redact.path))
         };
-        let mut note = Vec::new();
-        if !fields.is_empty() {
-            note.push(format!("\"fields\":{}", list(&mut fields.iter().map(|path| render_path(path)))));
-        }
-        for (name, action) in [("dropped", Redaction::Drop), ("hashed", Redaction::Hash)] {
-            let of_it: Vec<&Redact> = redactions.iter().filter(|redact| redact.action == action).collect();
-            if !of_it.is_empty() {
-                note.push(format!("\"{name}\":{}", list(&mut of_it.iter().map(|redact| render_path(&redact.path)))));
-            }
-        }
-        let hashes = redactions.iter().any(Redact::is_hash);
-        Ok(Some(Self { fields: tree, redacted, undotted, key, note: format!("{{{}}}", note.join(",")), hashes }))
+        let fields = fields.iter().map(|path| render_path(path)).collect::<Vec<_>>();
+        let names = NamedPaths {
+            fields: (!fields.is_empty()).then_some(fields),
+            dropped: of(Redaction::Drop).collect(),
+            hashed: of(Redaction::Hash).collect(),
+        };
+        Ok(Some(Self { fields: tree, redacted, undotted, key, note: names.note(), names }))
     }
 
     /// Whether values are hashed: then the output no longer shows how the text was spelled.
     pub fn hashes(&self) -> bool {
-        self.hashes
+        !self.names.hashed.is_empty()
     }
 
-    /// The content of `_change.partial`: which fields were kept, dropped or hashed.
+    /// The content of `_change.partial`: which fields were kept, dropped or hashed. Of some documents more is left out;
+    /// see [`Self::shaped_with_note`].
     pub fn note(&self) -> &str {
         &self.note
     }
 
-    /// A feed item with its images shaped.
+    /// A feed item with its images shaped. Its metadata say what was left out of an image beyond what the note names.
     ///
     /// # Errors
     /// When it is not the kind of item that was expected.
     pub fn apply(&self, item: &RawValue) -> Result<Box<RawValue>, serde_json::Error> {
-        let envelope = RawDocument::parse(item.get())?;
-        let is_envelope = envelope.get("id").is_none();
-        let text = if is_envelope {
-            let members = envelope.members().iter().map(|member| {
-                let value = member.value.get();
-                let value = match member.name().as_ref() {
-                    "current" | "previous" if value.starts_with('{') => self.shaped(value)?,
-                    "metadata" => self.metadata(value)?,
-                    _ => value.to_owned(),
-                };
-                Ok(format!("{}:{value}", member.key.get()))
-            });
-            format!("{{{}}}", members.collect::<Result<Vec<_>, serde_json::Error>>()?.join(","))
-        } else {
-            self.shaped(item.get())?
+        let given = RawDocument::parse(item.get())?;
+        if given.get("id").is_some() {
+            let Part { text, note } = self.part(item.get())?;
+            let Some(note) = note else { return RawValue::from_string(text) };
+            // The other format of a latest-version item, which has metadata.
+            let lsn = given.get("_lsn").map_or_else(String::new, |lsn| format!("\"lsn\":{lsn},"));
+            return RawValue::from_string(format!("{{\"current\":{text},\"metadata\":{{{lsn}\"{PARTIAL}\":{note}}}}}"));
+        }
+        let (mut members, mut notes, mut metadata) = (Vec::new(), Vec::new(), None);
+        for member in given.members() {
+            let (name, value) = (member.name(), member.value.get());
+            let value = match name.as_ref() {
+                "current" | "previous" if value.starts_with('{') => {
+                    let Part { text, note } = self.part(value)?;
+                    let told = if name == "current" { PARTIAL } else { PARTIAL_BEFORE };
+                    notes.extend(note.map(|note| format!("\"{told}\":{note}")));
+                    text
+                }
+                "metadata" => {
+                    metadata = Some(self.metadata(value)?);
+                    continue;
+                }
+                _ => value.to_owned(),
+            };
+            members.push(format!("{}:{value}", member.key.get()));
+        }
+        // What comes later counts: members that say the same are not from here.
+        let metadata = match metadata {
+            Some(text) if !notes.is_empty() && text.starts_with('{') => {
+                let told = RawDocument::parse(&text)?;
+                let own = told.members().iter().map(|member| format!("{}:{}", member.key.get(), member.value.get()));
+                Some(format!("{{{}}}", own.chain(notes).collect::<Vec<_>>().join(",")))
+            }
+            None if !notes.is_empty() => Some(format!("{{{}}}", notes.join(","))),
+            other => other,
         };
-        RawValue::from_string(text)
+        members.extend(metadata.map(|text| format!("\"metadata\":{text}")));
+        RawValue::from_string(format!("{{{}}}", members.join(",")))
     }
 
     /// A stored document, shaped.
@@ -203,114 +209,23 @@ impl Redactor {
     /// # Errors
     /// When it is not JSON.
     pub fn shaped(&self, document: &str) -> Result<String, serde_json::Error> {
-        let kept = match &self.fields {
-            Some(tree) => keep(document, tree)?.unwrap_or_else(|| "{}".to_owned()),
-            None => document.to_owned(),
-        };
-        if self.redacted.inner.is_empty() {
-            return Ok(kept);
-        }
-        // A MongoDB document that is stored as bytes, without members here.
-        let parsed = RawDocument::parse(&kept)?;
-        if parsed.get(BSON).is_some_and(|bytes| is_closed(&format!("{{\"{BSON}\":{bytes}}}"))) {
-            let open = parsed.members().iter().filter(|member| !member.is(BSON));
-            let open = open.map(|member| format!("{}:{}", member.key.get(), member.value.get()));
-            return self.redact(&format!("{{{}}}", open.collect::<Vec<_>>().join(",")), &self.redacted);
-        }
-        self.redact(&kept, &self.redacted)
+        Ok(self.part(document)?.text)
     }
 
-    fn redact(&self, text: &str, tree: &Tree) -> Result<String, serde_json::Error> {
-        if tree.inner.is_empty() {
-            return Ok(text.to_owned());
-        }
-        match text.as_bytes().first() {
-            Some(b'[') => {
-                // A number may index an array, as in the other paths that people write.
-                let counted = tree.inner.iter().filter_map(|(name, inner)| Some((pointer::index(name)?, inner)));
-                let counted: BTreeMap<usize, &Tree> = counted.collect();
-                let mut parts = Vec::new();
-                for (place, element) in elements(text)?.into_iter().enumerate() {
-                    if is_closed(element.get()) {
-                        continue;
-                    }
-                    parts.push(match counted.get(&place).map(|inner| (inner, inner.action)) {
-                        Some((_, Some(Redaction::Drop))) => continue,
-                        Some((_, Some(Redaction::Hash))) => self.hash(element.get()),
-                        Some((inner, None)) => self.redact(&self.redact(element.get(), tree)?, inner)?,
-                        None => self.redact(element.get(), tree)?,
-                    });
-                }
-                Ok(format!("[{}]", parts.join(",")))
-            }
-            Some(b'{') => {
-                let document = RawDocument::parse(text)?;
-                let mut members = Vec::with_capacity(document.members().len());
-                for member in document.members() {
-                    let value = member.value.get();
-                    let inner = tree.inner.get(member.name().as_ref());
-                    let value = match inner.map(|inner| (inner, inner.action)) {
-                        None => value.to_owned(),
-                        Some((_, Some(Redaction::Drop))) => continue,
-                        Some((_, Some(Redaction::Hash))) => self.hash(value),
-                        // No part of it can be left out.
-                        Some((_, None)) if is_closed(value) => continue,
-                        Some((inner, None)) => self.redact(value, inner)?,
-                    };
-                    members.push(format!("{}:{value}", member.key.get()));
-                }
-                Ok(format!("{{{}}}", members.join(",")))
-            }
-            _ => Ok(text.to_owned()),
-        }
+    /// The same, and what its record is to say of it.
+    ///
+    /// # Errors
+    /// When it is not JSON.
+    pub fn shaped_with_note(&self, document: &str) -> Result<(String, Cow<'_, str>), serde_json::Error> {
+        let Part { text, note } = self.part(document)?;
+        Ok((text, note.map_or(Cow::Borrowed(&self.note), Cow::Owned)))
     }
-
-    /// HMAC-SHA256 of the value's JSON text, truncated to half: enough to tell values apart.
-    fn hash(&self, value: &str) -> String {
-        let key = self.key.as_ref().map_or(&[][..], |key| key.expose().as_bytes());
-        // HMAC accepts a key of any length.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return "null".to_owned() };
-        mac.update(value.as_bytes());
-        format!("\"hmac:{}\"", hex(&mac.finalize().into_bytes()[..16]))
-    }
-}
-
-/// The part of a value that lies on these paths; `None` when nothing does.
-fn keep(text: &str, tree: &Tree) -> Result<Option<String>, serde_json::Error> {
-    if tree.action.is_some() {
-        return Ok(Some(text.to_owned()));
-    }
-    match text.as_bytes().first() {
-        Some(b'[') => {
-            let mut kept = Vec::new();
-            for element in elements(text)? {
-                kept.extend(keep(element.get(), tree)?);
-            }
-            Ok(Some(format!("[{}]", kept.join(","))))
-        }
-        Some(b'{') => {
-            let document = RawDocument::parse(text)?;
-            let mut members = Vec::new();
-            for member in document.members() {
-                if let Some(inner) = tree.inner.get(member.name().as_ref())
-                    && let Some(value) = keep(member.value.get(), inner)?
-                {
-                    members.push(format!("{}:{value}", member.key.get()));
-                }
-            }
-            Ok(Some(format!("{{{}}}", members.join(","))))
-        }
-        _ => Ok(None),
-    }
-}
-
-fn elements(text: &str) -> Result<Vec<&RawValue>, serde_json::Error> {
-    serde_json::from_str(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::TextOrigin;
 
     const ITEM: &str = r#"{"current":{"id":"x","pk":"p","n":1.50,"ssn":"123","people":[{"name":"a","ssn":"1"},{"ssn":2}],"a":{"b":1,"c":2},"_etag":"\"2\"","_ts":2},"previous":{"id":"x","pk":"p","ssn":"123","_etag":"\"1\""},"metadata":{"operationType":"replace"}}"#;
 
@@ -376,6 +291,66 @@ mod tests {
         assert_eq!(shape.shaped(whole).unwrap(), r#"{"id":"x","_id":"x"}"#);
         let number = r#"{"id":"x","a":{"$bson":{"type":"01","base64":"AAAAAAAA8P8="}}}"#;
         assert_eq!(shape.shaped(number).unwrap(), number);
+    }
+
+    #[test]
+    fn the_note_says_what_else_was_left_out() {
+        let bytes = r#"{"$bson":{"type":"03","base64":"c2VjcmV0"}}"#;
+        let noted = |fields: &[&str], redactions: &[&str], text: &str| {
+            let shape = shape(fields, redactions).unwrap().unwrap();
+            let (text, note) = shape.shaped_with_note(text).unwrap();
+            (text, note.into_owned())
+        };
+        let whole = r#"{"id":"x","_id":"x","$bson":{"type":"03","base64":"c2VjcmV0"}}"#;
+        for (fields, redactions, text, part, note) in [
+            (&[][..], &["/ssn"][..], whole, r#"{"id":"x","_id":"x"}"#, r#"{"fields":["/_id"],"dropped":["/ssn"]}"#),
+            (&["/n"], &[], whole, r#"{"id":"x"}"#, r#"{"fields":[]}"#),
+            (&["/$bson"], &[], whole, r#"{"id":"x"}"#, r#"{"fields":[]}"#),
+            (
+                &["/a/b"],
+                &[],
+                &format!(r#"{{"id":"x","a":{bytes}}}"#),
+                r#"{"id":"x"}"#,
+                r#"{"fields":["/a/b"],"dropped":["/a"]}"#,
+            ),
+            (&["/a/b"], &[], r#"{"id":"x","a":{"$numberInt":"5"}}"#, r#"{"id":"x"}"#, r#"{"fields":["/a/b"]}"#),
+            (
+                &[],
+                &["/a/b/c=hash"],
+                &format!(r#"{{"id":"x","a":[{{"b":[1,{bytes}]}},{{"b":{bytes},"n":1}}]}}"#),
+                r#"{"id":"x","a":[{"b":[1]},{"n":1}]}"#,
+                r#"{"dropped":["/a/b"],"hashed":["/a/b/c"]}"#,
+            ),
+            (&[], &["/a/b"], r#"{"id":"x","a":{"b":1}}"#, r#"{"id":"x","a":{}}"#, r#"{"dropped":["/a/b"]}"#),
+        ] {
+            assert_eq!(noted(fields, redactions, text), (part.to_owned(), note.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_item_says_it_of_each_of_its_images() {
+        let bytes = r#"{"$bson":{"type":"03","base64":"c2VjcmV0"}}"#;
+        let shape = shape(&[], &["/a/b"]).unwrap().unwrap();
+        let notes = |item: &str| {
+            let item: &RawValue = serde_json::from_str(item).unwrap();
+            let shaped = shape.apply(item).unwrap();
+            let mut changes = Vec::new();
+            crate::change::decode::decode(&shaped, &mut changes).unwrap();
+            changes.iter().map(|c| (c.text_origin, c.lsn, c.partial.map(str::to_owned))).collect::<Vec<_>>()
+        };
+        let note = Some(r#"{"dropped":["/a/b","/a"]}"#.to_owned());
+        let (feed, stored) = (TextOrigin::Feed, TextOrigin::Stored);
+        let system = r#""_etag":"\"1\"","_ts":1,"_lsn":7"#;
+        assert_eq!(notes(&format!(r#"{{"id":"x","a":{bytes},{system}}}"#)), [(feed, Some(7), note.clone())]);
+        assert_eq!(notes(&format!(r#"{{"id":"x","a":{{"b":2}},{system}}}"#)), [(feed, Some(7), None)]);
+        for metadata in ["", r#","metadata":{"lsn":9,"operationType":"replace"}"#] {
+            let item = format!(
+                r#"{{"current":{{"id":"x",{system}}},"previous":{{"id":"x","a":{bytes},{system}}}{metadata}}}"#
+            );
+            let notes = notes(&item);
+            assert_eq!((notes.len(), &notes[0].2, &notes[1].2), (2, &note, &None), "{notes:?}");
+            assert_eq!(notes[1].0, stored);
+        }
     }
 
     #[test]

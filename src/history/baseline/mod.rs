@@ -98,6 +98,7 @@ pub fn record_of_live(
         healed: matches!(why, Saving::Missing(_)),
         // It says neither when it was written nor where in a stream.
         native: ns.map(|ns| Native { ns: ns.into(), ..Native::default() }),
+        partial: None,
     };
     let at = clock.stamp();
     let (paths, source) = (layout.changes(), Some(layout.source()));

@@ -110,7 +110,8 @@ impl Saver<'_> {
         let of = |text: &str| record_of_live(item, text, Saving::Missing(op), place, time);
         let Some(shape) = self.shape else { return of(text) };
         let wrong = |e: serde_json::Error| Failure::invalid("save live version".into(), e.to_string());
-        Ok(partial(of(&shape.shaped(text).map_err(wrong)?)?, shape.note()))
+        let (part, note) = shape.shaped_with_note(text).map_err(wrong)?;
+        Ok(partial(of(&part)?, &note))
     }
 
     /// Gives its text to a record that has nothing of its document, and takes over what that record knows. Capture may

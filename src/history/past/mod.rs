@@ -203,8 +203,8 @@ impl<'a> Past<'a> {
             let may_be_back = matches!(known.state, as_of::State::Deleted(_)) && !known.caveats.is_empty();
             // Its container may have been gone by then.
             let is_of_before = known.version().is_some_and(|v| v.is_of_another(self.today));
-            let of_every = known.version().is_some_and(Version::is_of_every_version);
-            let is_followed = known.next.is_some_and(|next| is_followed(known.version(), next, of_every));
+            // A reader of every version may be behind one that is not.
+            let is_followed = known.next.is_some_and(|next| is_followed(known.version(), next, true));
             let is_settled = is_followed && item.unkeyed.is_empty() && !may_be_back && !is_of_before;
             (known.version().cloned(), is_settled, known.remade())
         };
@@ -255,8 +255,10 @@ impl<'a> Past<'a> {
             lost,
         };
         let doubt = {
-            let answer = as_of(&versions, at);
-            facts.doubt(&item.key, &answer, live.as_ref().map(|live| live.etag.as_str()))
+            let answer = as_of(&versions, at).today(self.today);
+            let is_earlier = answer.version().is_some_and(|version| version.is_of_another(self.today));
+            let unseen = || facts.unseen_delete(&answer, &versions, is_earlier).map(str::to_owned);
+            facts.doubt(&item.key, &answer, live.as_ref().map(|live| live.etag.as_str())).or_else(unseen)
         };
         Ok(KnownState { versions, doubt })
     }

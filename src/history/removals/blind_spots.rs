@@ -63,7 +63,8 @@ impl BlindSpots {
 
     /// The holes that may hide that a document existed at a moment: it began to exist in one from before it, and ceased
     /// to in the same or in a later one. `deleted` is the second of its last known delete before the moment, and `made`
-    /// that of the creation known after it.
+    /// that of the creation known after it. Without a delete, it may also have begun before the history did: nobody
+    /// knows whether all documents of that time are in it.
     pub fn life_around(&self, at: PointInTime, deleted: Option<i64>, made: Option<i64>) -> Option<HiddenLife> {
         if let Some(hole) = self.hole_at(at) {
             return Some(HiddenLife { begins: *hole, ends: *hole });
@@ -75,8 +76,13 @@ impl BlindSpots {
         let may_end = |hole: &&Hole| {
             at.seconds() < hole.before && hole.after.is_none_or(|after| made.is_none_or(|made| after < made))
         };
-        let (begins, ends) = (self.holes.iter().rfind(may_begin)?, self.holes.iter().find(may_end)?);
-        Some(HiddenLife { begins: *begins, ends: *ends })
+        let before_all = || {
+            let begins = self.begins.filter(|_| deleted.is_none())?;
+            Some(Hole { after: None, before: begins })
+        };
+        let ends = self.holes.iter().find(may_end)?;
+        let begins = self.holes.iter().rfind(may_begin).copied().or_else(before_all)?;
+        Some(HiddenLife { begins, ends: *ends })
     }
 
     /// The same for a document whose last known version before the moment is its delete.
