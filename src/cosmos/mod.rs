@@ -136,7 +136,7 @@ impl Cosmos {
         Ok(Container::new(self.clone(), driver, reference, key_paths))
     }
 
-    /// The official client, for the control plane: it opens the account anew, so what only reads and writes goes without.
+    /// The official client, to make databases and containers: it opens the account anew.
     ///
     /// # Errors
     /// When the account cannot be reached or refuses the caller.

@@ -6,8 +6,14 @@ use azure_data_cosmos::{
     options::CreateContainerOptions,
 };
 
+use azure_data_cosmos_driver::{
+    CosmosResponse,
+    models::{CosmosOperation, DatabaseReference},
+    options::OperationOptions,
+};
+
 use super::{NotProvisioned, Provisioned, ResourceRole, Throughput};
-use crate::cosmos::{Cosmos, Disposition, Failure, RETRY_TIMEOUT, Retry, own_task};
+use crate::cosmos::{Cosmos, Disposition, Failure, RETRY_TIMEOUT, Retry, container::is_the_services, own_task};
 
 pub(super) async fn ensure_database(cosmos: &Cosmos, name: &str) -> Result<Provisioned, NotProvisioned> {
     let made = |created| Provisioned {
@@ -18,14 +24,8 @@ pub(super) async fn ensure_database(cosmos: &Cosmos, name: &str) -> Result<Provi
         differs: Vec::new(),
     };
     let retry = || Retry::for_at_most(RETRY_TIMEOUT);
-    let read = async || match cosmos.client().await?.database_client(name.to_owned()).read(None).await {
-        Ok(response) => {
-            charge(cosmos, response.headers());
-            Ok(true)
-        }
-        Err(e) => absent(&e, format!("read database {name}")).map(|()| false),
-    };
-    if retry().run_answered(&read).await? {
+    let read = || read(cosmos, name, CosmosOperation::read_database, format!("read database {name}"));
+    if retry().run_answered(read).await?.is_some() {
         return Ok(made(false));
     }
     let create = async || match cosmos.client().await?.create_database(name, None).await {
@@ -92,15 +92,30 @@ pub async fn read_container(
 
 async fn read_once(cosmos: &Cosmos, database: &str, name: &str) -> Result<Option<ContainerProperties>, Failure> {
     let context = || format!("read container {database}/{name}");
-    let client = cosmos.client().await?.database_client(database.to_owned());
-    let name = name.to_owned();
-    let read = async move { client.container_client(name, None).await?.read(None).await };
-    match own_task::run(read).await? {
-        Ok(response) => {
-            charge(cosmos, response.headers());
-            response.into_model().map(Some).map_err(|e| Failure::from_driver(&e, context()))
+    let operation = |database| CosmosOperation::read_container_by_name(database, name.to_owned());
+    let Some(answer) = read(cosmos, database, operation, context()).await? else { return Ok(None) };
+    answer.into_body().into_single().map(Some).map_err(|e| Failure::from_driver(&e, context()))
+}
+
+/// Reads a database, or what is in it; `None` when there is no such thing. Through the driver, which whoever reads a
+/// definition has opened, or will: the official client is opened only to make something.
+async fn read(
+    cosmos: &Cosmos,
+    database: &str,
+    operation: impl FnOnce(DatabaseReference) -> CosmosOperation,
+    context: String,
+) -> Result<Option<CosmosResponse>, Failure> {
+    let driver = cosmos.driver().await?;
+    let operation = operation(DatabaseReference::from_name(driver.account().clone(), database.to_owned()));
+    let read = async move { driver.execute_singleton_operation(operation, OperationOptions::default()).await };
+    match own_task::run(read).await?.map_err(|e| Failure::from_driver(&e, context.clone())) {
+        Ok(answer) if !is_the_services(answer.headers()) => Err(Failure::of_another(context)),
+        Ok(answer) => {
+            cosmos.meter().add(answer.headers().request_charge.map_or(0.0, |c| c.value()));
+            Ok(Some(answer))
         }
-        Err(e) => absent(&e, context()).map(|()| None),
+        Err(failure) if failure.disposition == Disposition::NotFound => Ok(None),
+        Err(failure) => Err(failure),
     }
 }
 
@@ -116,14 +131,6 @@ pub async fn read_definition(
     let invalid = |e: serde_json::Error| Failure::invalid(format!("read container {database}/{name}"), e.to_string());
     let found = read_container(cosmos, database, name).await?;
     found.map(|found| serde_json::to_value(found).map_err(invalid)).transpose()
-}
-
-/// Accepts "there is no such thing", and nothing else.
-fn absent(error: &CosmosError, context: String) -> Result<(), Failure> {
-    match Failure::from_driver(error, context) {
-        failure if failure.disposition == Disposition::NotFound => Ok(()),
-        failure => Err(failure),
-    }
 }
 
 fn charge(cosmos: &Cosmos, headers: &ResponseHeaders) {
