@@ -163,3 +163,20 @@ async fn a_creation_after_a_hole_proves_nothing_about_documents_from_before_capt
     assert_eq!(action(&planned, "new"), "delete", "{planned:?}");
     assert!(!planned.stderr.contains("others may have existed"), "{planned:?}");
 }
+
+/// Not even when nothing has changed since, so that no version shows when capture began.
+#[tokio::test]
+async fn readers_that_have_delivered_nothing_prove_nothing_about_the_time_before() {
+    let app = TestApp::start().await;
+    for id in ["gone", "stays"] {
+        app.put(json!({"id": id, "pk": "p", "n": 1})).await;
+    }
+    let at = next_second().await.to_string();
+    next_second().await;
+    app.events().await.delete(&PartitionKey::parse("p").unwrap(), "gone", None).await.unwrap();
+    next_second().await;
+    let world = Captured::with(app, "all-versions").await;
+    let planned = plan(&world, &at, &["--delete-newer"]).await;
+    assert_eq!((planned.code, action(&planned, "stays")), (0, "keep".into()), "{planned:?}");
+    assert!(planned.stderr.contains("others may have existed"), "{planned:?}");
+}

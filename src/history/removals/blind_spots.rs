@@ -12,7 +12,7 @@ use crate::{
     cosmos::{Failure, RETRY_TIMEOUT, Retry},
     history::{
         as_of::{AsOf, State},
-        frontier::Part,
+        frontier::{Evidence, Part},
         reading::{AxisEnd, HistoryReader, WhichEnd},
     },
 };
@@ -24,7 +24,8 @@ pub struct BlindSpots {
     pub dropped_before: Option<i64>,
     /// The times in which nobody captured every version of all documents.
     pub holes: Vec<Hole>,
-    /// The first change that came from a feed of every version. What was deleted before may be in no version at all.
+    /// The first change that came from a feed of every version, or the second at which its readers stand that have
+    /// delivered none. What was deleted before may be in no version at all.
     pub begins: Option<i64>,
     /// The last change that came from such a feed, where none is read any more: what was made and deleted since is in
     /// no version at all.
@@ -124,7 +125,14 @@ pub async fn blind_spots_of(
         false => None,
     };
     let [begins, ends] = [begins, ends].map(|end| end.map(|end| end.ts));
-    Ok(BlindSpots { begins, ends, ..removed.blind_spots() })
+    Ok(BlindSpots { begins: begins.or_else(|| nothing_delivered(parts)), ends, ..removed.blind_spots() })
+}
+
+/// The second from which on every version is in a history that has none of a feed of every version yet. Readers of such
+/// feeds have begun and nothing has changed since: a position does not tell when that was, so it proves its own moment.
+fn nothing_delivered(parts: &[Part]) -> Option<i64> {
+    let readers = parts.iter().filter(|part| part.sees_deletes && matches!(part.evidence, Evidence::Reader(_)));
+    readers.filter_map(|part| part.until).max().map(PointInTime::seconds)
 }
 
 /// Reads which containers a history has versions of, newest first; none when it only has those of `source`, today's, or
