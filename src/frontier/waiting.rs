@@ -53,6 +53,11 @@ pub async fn reach(
                     PointInTime::from_epoch(begins)
                 ));
             }
+            if frontier.blind_spots.awaits_first && at != PointInTime::END {
+                cx.progress.note(&format!(
+                    "warning: capture has delivered no change yet, so nothing shows since when it runs: others may have existed at {at}"
+                ));
+            }
         }
         if !wait || frontier.covers(at) {
             return Ok(frontier);

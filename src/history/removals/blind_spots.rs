@@ -24,9 +24,11 @@ pub struct BlindSpots {
     pub dropped_before: Option<i64>,
     /// The times in which nobody captured every version of all documents.
     pub holes: Vec<Hole>,
-    /// The first change that came from a feed of every version, or the second at which its readers stand that have
-    /// delivered none. What was deleted before may be in no version at all.
+    /// The first change that came from a feed of every version. What was deleted before may be in no version at all.
     pub begins: Option<i64>,
+    /// Whether there is no such change, though such a feed is read: nothing has changed since, and nothing shows since
+    /// when that is.
+    pub awaits_first: bool,
     /// The last change that came from such a feed, where none is read any more: what was made and deleted since is in
     /// no version at all.
     pub ends: Option<i64>,
@@ -98,7 +100,8 @@ impl BlindSpots {
     }
 
     /// For a store of versions that has everything there is.
-    pub const NOTHING: Self = Self { dropped_before: None, holes: Vec::new(), begins: None, ends: None };
+    pub const NOTHING: Self =
+        Self { dropped_before: None, holes: Vec::new(), begins: None, awaits_first: false, ends: None };
 }
 
 /// Reads the times about which a history proves nothing.
@@ -125,14 +128,9 @@ pub async fn blind_spots_of(
         false => None,
     };
     let [begins, ends] = [begins, ends].map(|end| end.map(|end| end.ts));
-    Ok(BlindSpots { begins: begins.or_else(|| nothing_delivered(parts)), ends, ..removed.blind_spots() })
-}
-
-/// The second from which on every version is in a history that has none of a feed of every version yet. Readers of such
-/// feeds have begun and nothing has changed since: a position does not tell when that was, so it proves its own moment.
-fn nothing_delivered(parts: &[Part]) -> Option<i64> {
-    let readers = parts.iter().filter(|part| part.sees_deletes && matches!(part.evidence, Evidence::Reader(_)));
-    readers.filter_map(|part| part.until).max().map(PointInTime::seconds)
+    let is_read = |part: &Part| part.sees_deletes && matches!(part.evidence, Evidence::Reader(_));
+    let awaits_first = begins.is_none() && parts.iter().any(is_read);
+    Ok(BlindSpots { begins, awaits_first, ends, ..removed.blind_spots() })
 }
 
 /// Reads which containers a history has versions of, newest first; none when it only has those of `source`, today's, or

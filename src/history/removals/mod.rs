@@ -121,7 +121,7 @@ impl Removals {
     pub fn blind_spots(&self) -> BlindSpots {
         let gaps = self.gaps.iter().map(Gap::hole);
         let holes = joined(self.holes.iter().copied().chain(gaps).collect());
-        BlindSpots { dropped_before: self.dropped_before, holes, begins: None, ends: None }
+        BlindSpots { dropped_before: self.dropped_before, holes, ..BlindSpots::NOTHING }
     }
 
     /// The same for those who ask the readers what becomes of the gaps.

@@ -106,7 +106,11 @@ impl Run {
             return;
         }
         let planned = self.world.app.run_through_proxy(&args).await;
-        assert_eq!(planned.code, if gone.is_empty() { 0 } else { 3 }, "seed {}: {planned:?}", self.seed);
+        // Where the trigger passed over a time because the container was made again, a document of the new one may have
+        // existed in the earlier one before anything was captured.
+        let may_doubt = self.remade.is_some_and(|last| moment <= last);
+        let is_sure = planned.code == if gone.is_empty() { 0 } else { 3 };
+        assert!(is_sure || (may_doubt && planned.code == 3), "seed {}: {planned:?}", self.seed);
         let what = format!("{args:?}");
 
         let mut moved = BTreeSet::new();
@@ -124,7 +128,7 @@ impl Run {
         let apply = ["restore", "--plan", plan, "--yes", "--format", "json"];
         let done = self.world.app.run_through_proxy(&apply).await;
         self.world.calm();
-        let conflicts = !moved.is_empty() || !gone.is_empty();
+        let conflicts = !moved.is_empty() || planned.code == 3;
         assert!(
             ephemeral || done.code == if conflicts { 3 } else { 0 },
             "seed {}: {conflicts} {what}: {done:?}",
