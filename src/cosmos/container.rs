@@ -270,29 +270,42 @@ impl Container {
         operation: CosmosOperation,
         options: OperationOptions,
     ) -> Result<CosmosResponse, Failure> {
-        let driver = self.driver.clone();
-        let request = async move { driver.execute_singleton_operation(operation, options).await };
-        match own_task::run(request).await? {
-            Ok(response) if !is_the_services(response.headers()) => Err(Failure::of_another(context.into())),
-            Ok(response) => {
-                self.cosmos.meter().add(response.headers().request_charge.map_or(0.0, |c| c.value()));
-                Ok(response)
-            }
-            Err(error) => {
-                let headers = error.response().map(|response| response.headers());
-                if let Some(charge) = headers.and_then(|headers| headers.request_charge) {
-                    self.cosmos.meter().add(charge.value());
-                }
-                let failure = Failure::from_driver(&error, context.into());
-                let is_no_item = failure.status == Status::NO_ITEM;
-                let is_of_another = is_no_item && headers.is_some_and(|headers| !is_the_services(headers));
-                Err(if is_of_another { Failure::of_another(failure.context) } else { failure })
-            }
-        }
+        answered(&self.cosmos, self.driver.clone(), context.into(), operation, options).await
     }
 
     fn item(&self, key: &PartitionKey, id: &str) -> Result<ItemReference, Failure> {
         Ok(ItemReference::from_name(&self.reference, wire_key(key)?, id.to_owned()))
+    }
+}
+
+/// Carries out an operation whose answer is one response, and counts what it costs.
+///
+/// # Errors
+/// With the service's own message when it refuses; also when something in between answers in its place.
+pub(super) async fn answered(
+    cosmos: &Cosmos,
+    driver: Arc<CosmosDriver>,
+    context: String,
+    operation: CosmosOperation,
+    options: OperationOptions,
+) -> Result<CosmosResponse, Failure> {
+    let request = async move { driver.execute_singleton_operation(operation, options).await };
+    match own_task::run(request).await? {
+        Ok(response) if !is_the_services(response.headers()) => Err(Failure::of_another(context)),
+        Ok(response) => {
+            cosmos.meter().add(response.headers().request_charge.map_or(0.0, |c| c.value()));
+            Ok(response)
+        }
+        Err(error) => {
+            let headers = error.response().map(|response| response.headers());
+            if let Some(charge) = headers.and_then(|headers| headers.request_charge) {
+                cosmos.meter().add(charge.value());
+            }
+            let failure = Failure::from_driver(&error, context);
+            let is_no_item = failure.status == Status::NO_ITEM;
+            let is_of_another = is_no_item && headers.is_some_and(|headers| !is_the_services(headers));
+            Err(if is_of_another { Failure::of_another(failure.context) } else { failure })
+        }
     }
 }
 

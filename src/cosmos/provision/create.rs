@@ -13,7 +13,7 @@ use azure_data_cosmos_driver::{
 };
 
 use super::{NotProvisioned, Provisioned, ResourceRole, Throughput};
-use crate::cosmos::{Cosmos, Disposition, Failure, RETRY_TIMEOUT, Retry, container::is_the_services, own_task};
+use crate::cosmos::{Cosmos, Disposition, Failure, RETRY_TIMEOUT, Retry, container::answered};
 
 pub(super) async fn ensure_database(cosmos: &Cosmos, name: &str) -> Result<Provisioned, NotProvisioned> {
     let made = |created| Provisioned {
@@ -107,13 +107,8 @@ async fn read(
 ) -> Result<Option<CosmosResponse>, Failure> {
     let driver = cosmos.driver().await?;
     let operation = operation(DatabaseReference::from_name(driver.account().clone(), database.to_owned()));
-    let read = async move { driver.execute_singleton_operation(operation, OperationOptions::default()).await };
-    match own_task::run(read).await?.map_err(|e| Failure::from_driver(&e, context.clone())) {
-        Ok(answer) if !is_the_services(answer.headers()) => Err(Failure::of_another(context)),
-        Ok(answer) => {
-            cosmos.meter().add(answer.headers().request_charge.map_or(0.0, |c| c.value()));
-            Ok(Some(answer))
-        }
+    match answered(cosmos, driver, context, operation, OperationOptions::default()).await {
+        Ok(answer) => Ok(Some(answer)),
         Err(failure) if failure.disposition == Disposition::NotFound => Ok(None),
         Err(failure) => Err(failure),
     }
