@@ -171,7 +171,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn work_that_lasts_tells_why_it_is_tried_again() {
-        let busy = |code| Failure::from_status("write".into(), Status::new(code, 0), "busy", None);
+        // Pauses that the service asks for, which chance makes no longer than the five seconds that are left at the end.
+        let pause = Some(Duration::from_secs(1));
+        let busy = |code| Failure::from_status("write".into(), Status::new(code, 0), "busy", pause);
         let told = Mutex::new(Vec::new());
         let (begun, retry) = (Instant::now(), Retry::for_at_most(Duration::from_secs(600)));
         let tell = |reason: &str| told.lock().unwrap().push((begun.elapsed().as_secs(), reason.to_owned()));
