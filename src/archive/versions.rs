@@ -21,7 +21,7 @@ use super::{
 use crate::{
     change::{
         Op, VersionFidelity, VersionVia,
-        key::{ItemKey, PartitionKey},
+        key::ItemKey,
         knowledge::worth,
         order::Position,
         record::{RecordFidelity, id_of_place},
@@ -286,8 +286,7 @@ impl ArchiveFacts {
         let mut items: HashMap<ItemKey, ArchivedVersions> = HashMap::new();
         for line in BufReader::new(bucket).lines() {
             let fact: Fact = serde_json::from_str(&line?)?;
-            let partition_key = PartitionKey::parse(&fact.pk.to_string()).map_err(io::Error::other)?;
-            let item = ItemKey { id: fact.id.clone(), partition_key };
+            let item = ItemKey::parse_json(&fact.id, &fact.pk).map_err(io::Error::other)?;
             let of_item = items.entry(item).or_insert_with_key(|item| ArchivedVersions {
                 item: item.clone(),
                 versions: Vec::new(),

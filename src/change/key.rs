@@ -135,6 +135,14 @@ impl PartitionKey {
         }
     }
 
+    /// Reads the array of the components, as [`Self::to_json`] writes it.
+    ///
+    /// # Errors
+    /// When it is no array, or not of one to three components.
+    pub fn parse_json(key: &serde_json::Value) -> Result<Self, String> {
+        if key.is_array() { Self::parse(&key.to_string()) } else { Err(format!("partition key {key} is no array")) }
+    }
+
     /// The JSON array of the components.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::Value::Array(self.0.iter().map(KeyValue::to_json).collect())
@@ -161,6 +169,14 @@ pub struct ItemKey {
 }
 
 impl ItemKey {
+    /// The item with this id and the array of its key's components.
+    ///
+    /// # Errors
+    /// When the key is malformed.
+    pub fn parse_json(id: &str, key: &serde_json::Value) -> Result<Self, String> {
+        Ok(Self { id: id.to_owned(), partition_key: PartitionKey::parse_json(key)? })
+    }
+
     /// By id, then by the key's JSON: the order of items in plans, journals and files.
     pub fn sort_key(&self) -> (String, String) {
         (self.id.clone(), self.partition_key.to_json().to_string())
@@ -325,6 +341,8 @@ mod tests {
         assert_eq!(key.to_string(), r#"["t1",42,{}]"#);
         assert!(PartitionKey::parse("[1,2,3,4]").is_err());
         assert!(PartitionKey::parse("[1,").is_err());
+        assert_eq!(PartitionKey::parse_json(&key.to_json()), Ok(key));
+        assert!(PartitionKey::parse_json(&42.into()).is_err(), "a person may type it, no file has it");
     }
 
     #[test]

@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 
 use futures::StreamExt as _;
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
-use super::journals::{JournalMentions, JournalScan, Leaving, is_about, without};
+use super::journals::{JournalMentions, JournalScan, Leaving, without};
 use crate::{
     change::{
         key::ItemKey,
@@ -15,6 +16,7 @@ use crate::{
     },
     cosmos::{Disposition, Failure, RETRY_TIMEOUT, Retry, Status},
     history::reading::{HistoryReader, Journals},
+    restore::plan_file::ItemLine,
 };
 
 /// The digests of the items of which a run has not taken out all lines yet; only while it works, or after it was
@@ -197,7 +199,7 @@ impl JournalItems<'_> {
             let Some(mut stored) = self.read(id).await? else { return Ok(mentions) };
             let Some(Value::Array(outcomes)) = stored.entry("outcomes") else { return Ok(mentions) };
             let all = outcomes.len();
-            outcomes.retain(|one| !one["id"].as_str().is_some_and(|id| is_about(id, &one["pk"], self.items)));
+            outcomes.retain(|one| !ItemLine::deserialize(one).is_ok_and(|line| line.is_about(self.items)));
             let (gone, left) = (all - outcomes.len(), outcomes.len());
             // When an answer was lost, they are gone already.
             mentions = mentions.max(gone as u64);

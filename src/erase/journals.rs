@@ -2,15 +2,11 @@
 //! calculated anew, unless it was wrong before. `journal_items` has the journals in the history, `journal_files` the
 //! local ones.
 
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    change::{
-        key::{ItemKey, PartitionKey},
-        record::hex,
-    },
-    restore::plan_file::{EndLine, PlanTrailer},
+    change::{key::ItemKey, record::hex},
+    restore::plan_file::{EndLine, ItemLine, PlanTrailer},
 };
 
 /// The mentions of an item in journals.
@@ -29,13 +25,6 @@ impl JournalMentions {
     }
 }
 
-/// Whether a step or an outcome concerns the item, by one of its keys.
-pub(super) fn is_about(id: &str, pk: &serde_json::Value, items: &[ItemKey]) -> bool {
-    let mut same_id = items.iter().filter(|item| item.id == id).peekable();
-    same_id.peek().is_some()
-        && PartitionKey::parse(&pk.to_string()).is_ok_and(|key| same_id.any(|item| item.partition_key == key))
-}
-
 /// Whose lines are taken out.
 #[derive(Clone, Copy)]
 pub(super) struct Leaving<'a> {
@@ -48,15 +37,6 @@ pub(super) struct Leaving<'a> {
 impl<'a> From<&'a [ItemKey]> for Leaving<'a> {
     fn from(items: &'a [ItemKey]) -> Self {
         Self { items, pending: &[] }
-    }
-}
-
-impl Leaving<'_> {
-    fn is_pending(self, id: &str, pk: &serde_json::Value) -> bool {
-        !self.pending.is_empty()
-            && PartitionKey::parse(&pk.to_string()).is_ok_and(|partition_key| {
-                self.pending.contains(&ItemKey { id: id.to_owned(), partition_key }.digest())
-            })
     }
 }
 
@@ -78,20 +58,15 @@ pub(super) struct JournalScan {
 impl JournalScan {
     /// Whether the line stays.
     pub(super) fn line(&mut self, line: &str, leaving: Leaving<'_>) -> bool {
-        #[derive(Deserialize)]
-        struct Named {
-            id: String,
-            pk: serde_json::Value,
-        }
         if self.end.is_none()
             && let Ok(EndLine { end }) = serde_json::from_str(line)
         {
             self.end = Some(end);
             return true;
         }
-        let Leaving { items, .. } = leaving;
-        let (own, pending) = match serde_json::from_str::<Named>(line) {
-            Ok(named) => (is_about(&named.id, &named.pk, items), leaving.is_pending(&named.id, &named.pk)),
+        let Leaving { items, pending } = leaving;
+        let (own, pending) = match serde_json::from_str::<ItemLine>(line) {
+            Ok(line) => (line.is_about(items), line.has_digest(pending)),
             // Nobody knows whose line it is when it is cut off.
             Err(e) => (e.is_eof() && items.iter().any(|item| item.is_named_in(line.as_bytes())), false),
         };
@@ -157,7 +132,7 @@ mod tests {
     use super::*;
 
     fn item(id: &str, pk: serde_json::Value) -> [ItemKey; 1] {
-        [ItemKey { id: id.into(), partition_key: PartitionKey::parse(&pk.to_string()).unwrap() }]
+        [ItemKey::parse_json(id, &pk).unwrap()]
     }
 
     fn sum(lines: &[String]) -> String {

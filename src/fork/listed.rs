@@ -3,10 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{
-    change::key::{ItemKey, PartitionKey},
-    cosmos::Failure,
-};
+use crate::{change::key::ItemKey, cosmos::Failure};
 
 /// The container of a fork that lists the documents that were changed in it.
 pub const CHANGED: &str = "_changed";
@@ -39,8 +36,7 @@ impl ForkedDocument {
     /// # Errors
     /// When the key is malformed: anybody with access to the port may write the list.
     pub fn item(&self) -> Result<ItemKey, Failure> {
-        let partition_key = PartitionKey::parse(&self.pk.to_string())
-            .map_err(|problem| Failure::invalid("read the list of changed documents".into(), problem))?;
-        Ok(ItemKey { id: self.document_id.clone(), partition_key })
+        ItemKey::parse_json(&self.document_id, &self.pk)
+            .map_err(|problem| Failure::invalid("read the list of changed documents".into(), problem))
     }
 }

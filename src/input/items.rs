@@ -162,12 +162,11 @@ fn lines(
         let line: Line = serde_json::from_str(line).map_err(|e| wrong(said(&e)))?;
         let then = check(&line).and_then(|()| line.then()).map_err(|e| wrong(e.to_string()))?;
         let pk = if line.pk.is_array() { line.pk } else { json!([line.pk]) };
-        let partition_key = PartitionKey::parse(&pk.to_string()).map_err(wrong)?;
-        if partition_key.0.len() != paths.len() {
-            return Err(BadList::Key { line: number + 1, key: partition_key, paths: paths.clone() });
+        let item = ItemKey::parse_json(&line.id, &pk).map_err(wrong)?;
+        if item.partition_key.0.len() != paths.len() {
+            return Err(BadList::Key { line: number + 1, key: item.partition_key, paths: paths.clone() });
         }
-        let (item, container) = (ItemKey { id: line.id, partition_key }, line.container);
-        all.push(ListedDocument { item, then, line: number + 1, container });
+        all.push(ListedDocument { item, then, line: number + 1, container: line.container });
     }
     if all.is_empty() { Err(BadList::Empty) } else { Ok(all) }
 }

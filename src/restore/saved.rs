@@ -14,10 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::plan_file::{BadPlan, Intake, Plan, each_line};
 use crate::{
     archive::texts::{Keeping, KeptTexts},
-    change::{
-        key::{ItemKey, PartitionKey},
-        record::hex,
-    },
+    change::{key::ItemKey, record::hex},
     private_file,
 };
 
@@ -193,8 +190,7 @@ impl Part {
     }
 
     fn text(&mut self, one: &OneText) -> Result<(), BadPlan> {
-        let partition_key = PartitionKey::parse(&one.pk.to_string()).map_err(BadPlan::Key)?;
-        let item = ItemKey { id: one.id.clone(), partition_key };
+        let item = ItemKey::parse_json(&one.id, &one.pk).map_err(BadPlan::Key)?;
         self.count += 1;
         self.texts.add(&item, &one.version, &one.text).map_err(BadPlan::Copy)
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{
     Op, VersionVia,
-    key::{ItemKey, PartitionKey},
+    key::ItemKey,
     merge::{Edit, is_own_version},
     version::{ArchivePlace, Version},
 };
@@ -150,6 +150,6 @@ impl Step {
     /// # Errors
     /// When the key is malformed: anybody may have edited the plan.
     pub fn item(&self) -> Result<ItemKey, String> {
-        Ok(ItemKey { id: self.id.clone(), partition_key: PartitionKey::parse(&self.pk.to_string())? })
+        ItemKey::parse_json(&self.id, &self.pk)
     }
 }

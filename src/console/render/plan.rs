@@ -27,7 +27,7 @@ pub(crate) fn shown(at: PointInTime) -> String {
 
 /// A key as a person types it.
 fn key_text(pk: &Value) -> String {
-    PartitionKey::parse(&pk.to_string()).map_or_else(|_| pk.to_string(), |key| key.to_string())
+    PartitionKey::parse_json(pk).map_or_else(|_| pk.to_string(), |key| key.to_string())
 }
 
 /// A plan, and how it is shown.

@@ -13,16 +13,13 @@ use serde::Deserialize;
 use super::items::{JournalEntry, JournalItems, PLAN, group_id, part_name, wrong};
 use crate::{
     causes::chain,
-    change::{
-        key::{ItemKey, PartitionKey},
-        record,
-    },
+    change::record,
     cosmos::Failure,
     history::reading::{HistoryReader, JournalItem, Journals},
     restore::{
         apply::{Outcome, StepResult},
         plan::{Action, Chosen, Step},
-        plan_file::{BadPlan, Draft, Intake, Plan, PlanHead},
+        plan_file::{BadPlan, Draft, Intake, ItemLine, Plan, PlanHead},
     },
 };
 
@@ -115,16 +112,7 @@ async fn plan_of(book: &JournalItems<'_>, parts: usize) -> Result<Result<Plan, B
 
 /// Whether a line of a plan is about a document with one of these digests.
 fn is_leaving(line: &str, erasing: &[String]) -> bool {
-    #[derive(Deserialize)]
-    struct Named {
-        id: String,
-        pk: serde_json::Value,
-    }
-    let item = || {
-        let Named { id, pk } = serde_json::from_str(line).ok()?;
-        Some(ItemKey { id, partition_key: PartitionKey::parse(&pk.to_string()).ok()? })
-    };
-    !erasing.is_empty() && item().is_some_and(|item| erasing.contains(&item.digest()))
+    !erasing.is_empty() && serde_json::from_str::<ItemLine>(line).is_ok_and(|line| line.has_digest(erasing))
 }
 
 /// The items with a restore's outcomes, oldest first, not parsed yet.

@@ -23,6 +23,7 @@ pub use self::{
     head::{Pair, PlanHead, RevertedWrites},
 };
 use super::plan::{Action, PlanTarget, Step};
+use crate::change::key::{ItemKey, PartitionKey};
 
 /// The longest line that is accepted: a step names a few paths and notes; the text of a document, of 2 MB at most, is a
 /// JSON string.
@@ -86,6 +87,29 @@ struct HeadLine<T> {
 pub(crate) struct EndLine {
     #[serde(rename = "_end")]
     pub(crate) end: PlanTrailer,
+}
+
+/// What tells whose a line of a plan is, or an outcome.
+#[derive(Deserialize)]
+pub(crate) struct ItemLine {
+    id: String,
+    pk: serde_json::Value,
+}
+
+impl ItemLine {
+    /// Whether it is about one of these items.
+    pub(crate) fn is_about(&self, items: &[ItemKey]) -> bool {
+        // Most lines are about other ids: their keys are not read.
+        let mut same_id = items.iter().filter(|item| item.id == self.id).peekable();
+        same_id.peek().is_some()
+            && PartitionKey::parse_json(&self.pk).is_ok_and(|key| same_id.any(|item| item.partition_key == key))
+    }
+
+    /// Whether it is about an item with one of these digests.
+    pub(crate) fn has_digest(&self, digests: &[String]) -> bool {
+        !digests.is_empty()
+            && ItemKey::parse_json(&self.id, &self.pk).is_ok_and(|item| digests.contains(&item.digest()))
+    }
 }
 
 /// The trailer of a plan: the number of steps, and the checksum of all bytes before it.
