@@ -55,6 +55,7 @@ mod otlp;
 #[cfg(target_os = "linux")]
 mod package;
 mod prune;
+mod prune_days;
 mod reference;
 mod restore;
 mod restore_archive;

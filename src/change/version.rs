@@ -313,6 +313,12 @@ impl Version {
         self.container.zip(container).is_some_and(|(own, other)| own != other)
     }
 
+    /// Whether it belongs to another document than this version: the id was made again in between. False when either
+    /// does not tell.
+    pub fn is_of_another_life(&self, other: &Self) -> bool {
+        self.life.zip(other.life).is_some_and(|(own, other)| own != other)
+    }
+
     /// When it expires, epoch seconds: by its document's time to live, or by the container's `default`, of which -1
     /// stands for none. A container without any lets no document expire.
     pub fn expires(&self, default: Option<i64>) -> Option<i64> {

@@ -66,7 +66,7 @@ impl<'a> AsOf<'a> {
     /// a recreated document, so there was a delete in between that nobody captured.
     pub fn remade(&self) -> Option<String> {
         let (State::Document(version), Some(next)) = (&self.state, self.next) else { return None };
-        let is_another = version.life.zip(next.life).is_some_and(|(one, other)| one != other);
+        let is_another = version.is_of_another_life(next);
         let is_unseen = self.caveats.iter().any(|caveat| matches!(caveat, Caveat::Gap { .. } | Caveat::LatestMode));
         (is_unseen && (is_another || next.op == Some(Op::Create))).then(|| {
             format!(

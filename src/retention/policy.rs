@@ -181,6 +181,15 @@ impl RetentionPlan {
         }
         let creates = |place: usize| versions[place].op == Some(Op::Create);
         let is_gone = |place: usize| versions[place].op.is_some_and(Op::is_tombstone);
+        // When the next version that stays is of another document with this id, only what follows directly shows that
+        // the one in force had not been deleted yet at the instant.
+        let mut later = newest;
+        for place in (0..newest).rev().filter(|place| kept[*place].is_some()).collect::<Vec<_>>() {
+            if !is_gone(place) && (creates(later) || versions[place].is_of_another_life(versions[later])) {
+                kept[place + 1].get_or_insert(KeepReason::Marker);
+            }
+            later = place;
+        }
         // A creation says that there was no document before it, back to the version that precedes it. A tombstone says
         // that there was none after it, up to the creation that follows. So neither is removed without the other: what
         // lies between them and what else is kept becomes a gap that the chain of versions shows.

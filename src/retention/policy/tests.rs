@@ -87,6 +87,23 @@ fn a_delete_stays_beside_the_creation_that_follows_it() {
 }
 
 #[test]
+fn what_was_in_force_at_a_kept_instant_is_still_sure_when_the_id_was_made_again() {
+    let days = Policy { within: 7 * DAY, daily: Some(60 * DAY), ..Policy::default() };
+    let of = |life, op, ago: i64, lsn| Version { life: Some(life), ..version(op, NOW - ago, lsn) };
+    // Of the second life, no version is in force at the end of a day.
+    let (born, died) = (of(1, "create", 30 * DAY, 1), of(1, "delete", 20 * DAY + 400, 2));
+    let (again, gone) = (of(2, "create", 20 * DAY + 300, 3), of(2, "delete", 20 * DAY + 200, 4));
+    let life = [born, died, again, gone, of(3, "create", 20 * DAY + 100, 5)];
+    assert_eq!(reasons(days, &life), ["day", "marker", "marker", "marker", "in-force"]);
+    // A latest-version feed delivers no deletes: the last version of the first life says as much.
+    let changed = |life, ago, lsn| of(life, "upsert", ago, lsn);
+    let life = [changed(1, 30 * DAY, 1), changed(1, 20 * DAY + 400, 2), changed(2, 20 * DAY + 100, 3)];
+    assert_eq!(reasons(days, &life), ["day", "marker", "in-force"]);
+    let life = [changed(1, 30 * DAY, 1), changed(1, 20 * DAY + 400, 2), changed(1, 20 * DAY + 100, 3)];
+    assert_eq!(reasons(days, &life), ["day", "-", "in-force"]);
+}
+
+#[test]
 fn a_document_that_is_long_gone_is_forgotten_only_on_demand() {
     let gone = [version("create", NOW - 30 * DAY, 1), version("delete", NOW - 20 * DAY, 2)];
     let week = Policy { within: 7 * DAY, ..Policy::default() };
@@ -149,14 +166,15 @@ fn lives() -> impl Strategy<Value = Vec<Version>> {
     let ago = prop_oneof![0..100 * DAY, 20 * DAY..20 * DAY + 50];
     proptest::collection::vec((ago, 0..3u8), 0..20).prop_map(|mut all| {
         all.sort_by_key(|(ago, _)| -ago);
-        let mut before = None;
+        let (mut before, mut life) = (None, 0);
         let mut next = |(lsn, (ago, kind)): (i64, (i64, u8))| {
             let op = match (before, kind) {
                 (None, _) => "create",
                 (_, 0) => "delete",
                 _ => "replace",
             };
-            let one = Version { prev_lsn: before, ..version(op, NOW - ago, lsn) };
+            life += u64::from(op == "create");
+            let one = Version { prev_lsn: before, life: Some(life), ..version(op, NOW - ago, lsn) };
             before = (op != "delete").then_some(lsn);
             one
         };
@@ -235,15 +253,19 @@ proptest! {
         let rounds = RetentionPlan::rounds(&versions, &decided);
         let gone = |n: usize| rounds[n].is_some_and(|r| r < reached || (r == reached && done & (1 << n) != 0));
         let left: Vec<Version> = (0..versions.len()).filter(|n| !gone(*n)).map(|n| versions[n].clone()).collect();
-        for at in versions.iter().flat_map(|v| [v.ts - 1, v.ts]) {
+        for at in versions.iter().flat_map(|v| [v.ts - 1, v.ts]).chain(kept.points()) {
             let found = as_of(&left, PointInTime::from_epoch(at));
+            let is_kept = at >= kept.window || kept.points().any(|point| point == at);
+            if is_kept {
+                prop_assert_eq!(found.remade(), None, "{} of {:?}: {:?}", at, decided, rounds);
+            }
             let denied = match found.state {
                 State::Deleted(_) => !found.caveats.iter().any(|caveat| matches!(caveat, Caveat::Gap { .. })),
                 _ => found.created_later(),
             };
             if matches!(played(&versions, at), Answer::Document(_)) {
                 prop_assert!(!denied, "{} of {:?}: {:?}", at, decided, rounds);
-            } else if at >= kept.window || kept.points().any(|point| point == at) {
+            } else if is_kept {
                 prop_assert!(denied || versions.is_empty(), "{} of {:?}: {:?}", at, decided, rounds);
             }
         }
