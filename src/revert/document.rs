@@ -110,6 +110,11 @@ impl<'a> KnownDocument<'a> {
                 && match wish.filter {
                     // Nobody wrote an expiry, unless an expression names it.
                     None => version.op != Some(Op::Expire),
+                    // It asks the text of another write, by somebody else perhaps.
+                    Some(_) if order.get(place + 1).is_some_and(|next| is_looked_up_late(version, next)) => {
+                        *no_answers += 1;
+                        false
+                    }
                     Some(filter) => {
                         match filter.answer(&Subject::of(self.item, version, text.as_deref(), previous.as_deref())) {
                             Ok(matches) => matches,

@@ -74,6 +74,36 @@ async fn a_revert_does_not_take_a_later_writers_change_for_that_of_an_update_tha
     assert!(reverted.stdout.contains("may be of a later one"), "{reverted:?}");
 }
 
+/// Such a text does not tell who wrote it, either.
+#[tokio::test]
+async fn a_filter_has_no_answer_about_an_update_that_was_looked_up_after_the_next_one() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    for id in ["a", "b"] {
+        orders.insert_one(doc! { "_id": id, "price": 1, "city": "Oslo", "by": "ann" }).await.unwrap();
+    }
+    back.capture().await;
+    let from = moment().await;
+    for (id, [first, second]) in [("a", ["ann", "job"]), ("b", ["job", "ann"])] {
+        for by in [first, second] {
+            let field = if by == "ann" {
+                doc! { "city": "Bergen", "by": by }
+            } else {
+                doc! { "price": -1, "by": by }
+            };
+            orders.update_one(doc! { "_id": id }, doc! { "$set": field }).await.unwrap();
+        }
+    }
+    back.capture().await;
+    let revert = ["revert", "--from", &from, "--to", "now", "--filter", "doc.by == \"job\"", "--yes"];
+    let reverted = back.ends(3, &revert).await;
+    for id in ["a", "b"] {
+        assert_eq!(found(&orders, id).await.unwrap().get_str("city").unwrap(), "Bergen", "{id}: {reverted:?}");
+    }
+    assert!(reverted.stderr.contains("--filter has no answer about 2 writes"), "{reverted:?}");
+}
+
 #[tokio::test]
 async fn a_document_that_was_made_again_unseen_is_not_taken_for_deleted() {
     let Some(server) = MongoServer::start() else { return };
