@@ -162,6 +162,7 @@ pub fn unseen(versions: &[Version], chosen: &Version, next: Option<&Version>) ->
         (Some(Op::Delete), None, _) if gone && chosen.is_native && next.is_native => {
             Some(Caveat::Gap { lsn: None, until: next.ts })
         }
+        _ if !gone && next.is_native && (chosen.is_filtered() || next.is_filtered()) => Some(Caveat::Filtered),
         _ => None,
     }
 }
@@ -265,6 +266,12 @@ mod tests {
         let native = |version: Version| Version { is_native: true, ..version };
         let deleted_twice = [plain(10, 1, None, "delete"), plain(30, 9, None, "delete")].map(native);
         assert_eq!(caveats(&deleted_twice, 20), [Caveat::Gap { lsn: None, until: 30 }]);
+        // Nor does it say what a filter left out.
+        for vias in [["follow", "follow"], ["filter", "follow"], ["follow", "filter"]] {
+            let of = |ts, via| native(version(ts, Some(ts), None, "replace", json!({"via": via})));
+            let expected = if vias.contains(&"filter") { vec![Caveat::Filtered] } else { Vec::new() };
+            assert_eq!(caveats(&[of(10, vias[0]), of(30, vias[1])], 20), expected, "{vias:?}");
+        }
         let others = [
             version(10, None, None, "baseline", json!({})),
             version(20, Some(2), None, "create", json!({"fidelity": "normalized", "tsFrom": "capture"})),

@@ -32,6 +32,8 @@ pub enum Caveat {
     LatestMode,
     /// The next version is the live one, which the history does not have yet; nor does it have what may lie between.
     NextUncaptured,
+    /// This version or the next came through a filter, and neither names a predecessor: others may lie between.
+    Filtered,
     /// A copy of the original demo: its time is the copy's, later than the change itself.
     LegacyTime,
     /// The payload of this version or the next had no time: the time of its capture stands in.
@@ -59,6 +61,7 @@ impl Caveat {
             Self::Identity => "identity",
             Self::LatestMode => "latest-mode",
             Self::NextUncaptured => "next-uncaptured",
+            Self::Filtered => "filtered",
             Self::LegacyTime => "legacy-time",
             Self::CaptureTime => "capture-time",
             Self::Normalized => "normalized",
@@ -104,6 +107,9 @@ impl fmt::Display for Caveat {
             ),
             Self::NextUncaptured => f.write_str(
                 "the next version is the live document, which is not in the history (yet): others before it may be missing",
+            ),
+            Self::Filtered => f.write_str(
+                "only what passed a filter was captured: versions between this one and the next, and deletes, may be missing",
             ),
             Self::LegacyTime => {
                 f.write_str("a copy of the original demo: its time is the copy's, later than the change")

@@ -7,7 +7,7 @@ use super::{
     frontier::Reach,
     gone::UnknownDelete,
     live::Live,
-    removals,
+    removals::{self, BlindSpots},
 };
 use crate::change::{Op, VersionVia, Via, key::ItemKey, record::id_of_version, time::PointInTime, version::Version};
 
@@ -68,8 +68,12 @@ impl Facts<'_> {
     fn is_proved_by_live(&self, etag: &str, known: &AsOf<'_>) -> bool {
         let at = known.at.seconds();
         let is_told = || {
-            let holes = &self.reach.blind_spots.holes;
-            known.next.is_none() && self.reach.covers(known.at) && holes.iter().all(|hole| hole.before <= at)
+            let BlindSpots { holes, begins, .. } = self.reach.blind_spots;
+            let is_filtered = known.version().is_some_and(Version::is_filtered);
+            known.next.is_none()
+                && self.reach.covers(known.at)
+                && holes.iter().all(|hole| hole.before <= at)
+                && (!is_filtered || begins.is_some_and(|begins| begins <= at))
         };
         let mut live = [self.target, self.source].into_iter().flatten().filter(|live| live.etag == etag);
         live.any(|live| live.is_proof(known.at) || is_told())
@@ -160,7 +164,8 @@ impl Facts<'_> {
         let missed = || {
             let between = || is_saved.then(|| self.reach.blind_spots.hole_between(tombstone.ts, known.at)).flatten();
             let life = self.reach.blind_spots.life_after(tombstone, known);
-            life.map(|life| life.to_string()).or_else(|| between().map(ToString::to_string))
+            let filtered = || self.reach.blind_spots.only_filtered(tombstone, known.at);
+            life.map(|life| life.to_string()).or_else(|| between().map(ToString::to_string)).or_else(filtered)
         };
         // A whole life may have come after it, which this reader will never deliver, or never delivered.
         let is_unseen = self.reach.is_latest && self.is_beyond(known.at);

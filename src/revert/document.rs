@@ -13,6 +13,7 @@ use crate::{
     follow::{Filter, NoAnswer, Subject},
     history::{
         as_of::{Caveat, unseen},
+        frontier::Reach,
         live::Live,
         timeline::Timeline,
     },
@@ -39,6 +40,8 @@ pub(super) struct KnownDocument<'a> {
     pub unkeyed: &'a [Version],
     /// The live document, with its text.
     pub live: Option<&'a Live>,
+    /// How far the history is complete.
+    pub reach: Reach<'a>,
 }
 
 /// The result for a document.
@@ -93,6 +96,7 @@ impl<'a> KnownDocument<'a> {
             None => None,
         };
         let mut walk: Option<Begun<'_, 'a>> = None;
+        let mut last_is_undone = false;
         for (place, version) in order.iter().copied().enumerate().skip(first) {
             let is_in = version.ts <= wish.to.seconds();
             // Versions after the window that cannot conflict with anything need not be read.
@@ -106,6 +110,11 @@ impl<'a> KnownDocument<'a> {
                 && match wish.filter {
                     // Nobody wrote an expiry, unless an expression names it.
                     None => version.op != Some(Op::Expire),
+                    // It asks the text of another write, by somebody else perhaps.
+                    Some(_) if order.get(place + 1).is_some_and(|next| is_looked_up_late(version, next)) => {
+                        *no_answers += 1;
+                        false
+                    }
                     Some(filter) => {
                         match filter.answer(&Subject::of(self.item, version, text.as_deref(), previous.as_deref())) {
                             Ok(matches) => matches,
@@ -117,12 +126,19 @@ impl<'a> KnownDocument<'a> {
                         }
                     }
                 };
+            let is_changed_hands = std::mem::replace(&mut last_is_undone, is_undone) != is_undone;
             if walk.is_none() && !is_undone {
                 continue;
             }
             let last = place.checked_sub(1).map(|place| order[place]);
             if let Some(problem) = self.problem(&line, last, version, is_undone, wish) {
                 return Ok(RevertOutcome::Unknown(problem));
+            }
+            if let Some(last) = last.filter(|last| is_changed_hands && is_looked_up_late(last, version)) {
+                return Ok(RevertOutcome::Unknown(format!(
+                    "the text of the write of {} was looked up after the next one: which of them changed what is not known",
+                    at(last.ts)
+                )));
             }
             let begun = match &mut walk {
                 Some(begun) => begun,
@@ -135,11 +151,13 @@ impl<'a> KnownDocument<'a> {
                         undone: 0,
                         first: version.ts,
                         gaps: 0,
+                        looked_up: base.is_some_and(Version::is_looked_up),
                     })
                 }
             };
             begun.undone += u64::from(is_undone);
-            begun.gaps += u64::from(!version.is_live() && is_gap(self.versions, last, version));
+            begun.gaps += u64::from(!version.is_live() && self.unseen(last, version).is_some());
+            begun.looked_up |= version.is_looked_up();
             let by = match (is_undone, version.op) {
                 (true, _) => VersionAuthor::Undone,
                 (false, Some(Op::Expire)) => VersionAuthor::Expiry,
@@ -159,7 +177,7 @@ impl<'a> KnownDocument<'a> {
         last: Option<&Version>,
         wish: &RevertRules<'_>,
     ) -> Result<RevertOutcome<'a>, EditError> {
-        let Begun { mut walk, base, undone, first, gaps } = begun;
+        let Begun { mut walk, base, undone, first, gaps, looked_up } = begun;
         let today = self.own_live()?;
         let is_last = match (self.live, last) {
             (Some(live), Some(last)) => last.etag.as_deref() == Some(&live.etag),
@@ -180,6 +198,9 @@ impl<'a> KnownDocument<'a> {
         }
         if gaps > 0 {
             notes.push("versions may be missing: what an unseen write changed stays".into());
+        }
+        if looked_up {
+            notes.push(Caveat::LookedUp.to_string());
         }
         if today.is_none() && last.is_some_and(|v| !v.op.is_some_and(Op::is_tombstone)) {
             notes.push("was deleted since, or has expired, which the history does not have".into());
@@ -231,7 +252,7 @@ impl<'a> KnownDocument<'a> {
                 format!("the history begins with the write of {}: what was before is not known", at(version.ts))
             });
         };
-        match unseen(self.versions, last, Some(version)) {
+        match self.unseen(Some(last), version) {
             Some(caveat @ Caveat::Recreated { .. }) => Some(format!("its version of {} is {caveat}", at(last.ts))),
             Some(_) if is_undone && version.is_live() && !wish.assume_no_gaps => {
                 Some(format!("its write of {} is not in the history yet; --wait waits for it", at(version.ts)))
@@ -243,6 +264,19 @@ impl<'a> KnownDocument<'a> {
             )),
             _ => None,
         }
+    }
+
+    /// What tells that versions may lie unseen between two. One of MongoDB names no predecessor, so nothing looks missing
+    /// where nobody captured.
+    fn unseen(&self, last: Option<&Version>, version: &Version) -> Option<Caveat> {
+        let last = last?;
+        let (until, reach) = (at(version.ts), self.reach);
+        let may_lack = || {
+            let waits = || !reach.covers(until) && reach.may_lack_since(self.item, self.versions, last.ts);
+            reach.blind_spots.hole_between(last.ts, until).is_some() || waits()
+        };
+        let gap = Caveat::Gap { lsn: None, until: version.ts };
+        unseen(self.versions, last, Some(version)).or_else(|| (version.is_native && may_lack()).then_some(gap))
     }
 
     /// The text of a version; for the live one, exactly what is live.
@@ -273,10 +307,13 @@ struct Begun<'r, 'a> {
     first: i64,
     /// Versions before which one may be missing.
     gaps: u64,
+    /// Whether a text was looked up, and may be of a later write.
+    looked_up: bool,
 }
 
-fn is_gap(versions: &[Version], last: Option<&Version>, version: &Version) -> bool {
-    last.is_some_and(|last| unseen(versions, last, Some(version)).is_some())
+/// Whether a version has the text of the next one: no write leaves a document as it was.
+fn is_looked_up_late(version: &Version, next: &Version) -> bool {
+    version.is_looked_up() && version.etag.is_some() && version.etag == next.etag
 }
 
 fn at(ts: i64) -> PointInTime {

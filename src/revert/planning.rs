@@ -189,7 +189,8 @@ impl Work<'_> {
     async fn document(&self, found: ScannedItem) -> Result<LookedAt, RestoreError> {
         let ScannedItem { item, versions, live, unkeyed, undecided, copies: _, lost: _ } = found;
         let all = with_live(&item.id, &versions, live.as_ref());
-        let document = KnownDocument { item: &item, versions: &all, unkeyed: &unkeyed, live: live.as_ref() };
+        let reach = self.frontier.reach(&*self.applier.containers.source, &item.partition_key);
+        let document = KnownDocument { item: &item, versions: &all, unkeyed: &unkeyed, live: live.as_ref(), reach };
         let mut no_answers = 0;
         let outcome = match document.merged(&self.wish, self, &mut no_answers).await {
             Ok(outcome) => outcome,
@@ -198,7 +199,6 @@ impl Work<'_> {
             Err(DocumentError::Cosmos(failure)) => return Err(failure.into()),
             Err(DocumentError::Filter(problem)) => return Err(RestoreError::NoFilter(problem)),
         };
-        let reach = self.frontier.reach(&*self.applier.containers.source, &item.partition_key);
         let facts = Facts {
             versions: &versions,
             unkeyed: &unkeyed,

@@ -103,6 +103,42 @@ async fn a_first_change_that_passed_a_filter_does_not_prove_a_creation() {
     assert_eq!(plan.code, 3, "{plan:?}");
 }
 
+/// It may have been made again, and deleted again, by changes that did not pass.
+#[tokio::test]
+async fn a_delete_that_passed_a_filter_does_not_prove_that_the_document_stayed_away() {
+    let app = TestApp::start().await;
+    let with = |filter| [&ALL[..], &["--filter", filter]].concat();
+    let some = with("op in ['create', 'delete']");
+    let delete = async || {
+        app.events().await.delete(&PartitionKey::parse("key-again").unwrap(), "again", None).await.unwrap();
+    };
+    catch_up(&app, &some).await;
+    put(&app, "again", 1).await;
+    delete().await;
+    catch_up(&app, &some).await;
+    moment().await;
+    put(&app, "again", 2).await;
+    let at = moment().await;
+    delete().await;
+    catch_up(&app, &with("false")).await;
+    moment().await;
+    put(&app, "other", 1).await;
+    put(&app, "again", 3).await;
+    catch_up(&app, &ALL).await;
+    let named = r#"{"id":"again","pk":"key-again"}"#;
+    std::fs::write(app.folder.path().join("list"), named).unwrap();
+    for which in [&["--all"][..], &["--ids-file", "list"]] {
+        let args = ["restore", "--at", &at, "--delete-newer", "--dry-run", "--format", "json"];
+        let plan = app.run(&[&args[..], which].concat()).await;
+        assert!(actions(&plan).contains(&("again".into(), "unknown".into())), "{which:?}: {plan:?}");
+        assert_eq!(plan.code, 3, "{plan:?}");
+    }
+    let shown = app.run(&["show", "--id", "again", "--at", &at]).await;
+    assert!(shown.stderr.contains("only what passed a filter is in the history from before"), "{shown:?}");
+    let saved = app.run(&["backup", "--all", "--at", &at, "--out", "backup.jsonl"]).await;
+    assert!(saved.stderr.contains("document \"again\""), "{saved:?}");
+}
+
 #[tokio::test]
 async fn what_lived_while_nobody_captured_everything_is_not_denied() {
     // The follower filters for a while, or writes elsewhere, or another follower replaces it.

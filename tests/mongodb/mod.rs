@@ -26,6 +26,7 @@ mod shards;
 mod sinks;
 mod twice;
 mod unpolled;
+mod unseen;
 
 use std::{
     path::{Path, PathBuf},

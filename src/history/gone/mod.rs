@@ -121,7 +121,7 @@ impl<'a> DeleteSearch<'a> {
             // What waits came after the hole, and what it happened to may have begun or ended in it.
             if one.lost.is_none()
                 && waits
-                && self.may_be_unseen(one, at)
+                && (self.may_be_unseen(one, at) || *why == UnknownDelete::LivesUnseen)
                 && !reach.is_followed(&one.item, &one.versions)
             {
                 one.lost = Some(if is_gone { UnknownDelete::MadeUnseen } else { UnknownDelete::Uncaptured });
@@ -201,6 +201,9 @@ impl<'a> DeleteSearch<'a> {
         let why = |one: &ScannedItem, live: Option<&Live>| match live {
             None if one.document_at(PointInTime::END).is_some() => Some(UnknownDelete::Uncaptured),
             None => self.may_be_unseen(one, at).then_some(UnknownDelete::MadeUnseen),
+            Some(live) if live.ts.is_none() => {
+                one.document_at(PointInTime::END).is_none().then_some(UnknownDelete::LivesUnseen)
+            }
             Some(live) => {
                 let is_later = live.ts.is_some_and(|ts| ts > at.seconds());
                 let is_known = place_of_live(&one.item.id, &one.versions, &live.etag).is_some();
@@ -238,7 +241,8 @@ impl<'a> DeleteSearch<'a> {
             (found.versions, found.unkeyed) = (now.versions, now.unkeyed);
             return Ok(());
         }
-        let is_lost = why == UnknownDelete::Overwritten || !self.has_expired_since(found, at, lifetime).await?;
+        let is_live = matches!(why, UnknownDelete::Overwritten | UnknownDelete::LivesUnseen);
+        let is_lost = is_live || !self.has_expired_since(found, at, lifetime).await?;
         found.lost = is_lost.then_some(why);
         Ok(())
     }

@@ -18,6 +18,9 @@ pub enum UnknownDelete {
     /// It was deleted, and what waits for it did not happen to a document that was made after that: it was made in a
     /// time that nobody captured.
     MadeUnseen,
+    /// It was deleted, and is live; of MongoDB, where a live document has no time of its own. Its creation is neither in
+    /// the history nor waiting.
+    LivesUnseen,
 }
 
 impl UnknownDelete {
@@ -28,6 +31,7 @@ impl UnknownDelete {
                 "its live version was not captured, and does not wait to be: what it was before that is not known"
             }
             Self::MadeUnseen => "what waits to be captured happened to a document whose creation was not captured",
+            Self::LivesUnseen => "it exists, and the history does not say since when",
             Self::Uncaptured => "its delete was not captured",
             Self::Unsearched => "too much is waiting to be captured to look for its delete",
             Self::Unseen => "latest-version mode does not see deletes",
@@ -39,7 +43,7 @@ impl UnknownDelete {
 impl fmt::Display for UnknownDelete {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Overwritten | Self::MadeUnseen => f.write_str(self.why()),
+            Self::Overwritten | Self::MadeUnseen | Self::LivesUnseen => f.write_str(self.why()),
             _ => write!(f, "is gone, and {}: it may have been deleted before the point in time", self.why()),
         }
     }

@@ -99,6 +99,21 @@ impl BlindSpots {
         self.holes.iter().find(|hole| hole.may_follow(second, at))
     }
 
+    /// Why changes may be missing after a version that came through a filter: what did not pass is in the history only
+    /// from its beginning on. A delete is asked about the moment, since one that ended later is in the history; a
+    /// document of MongoDB, which names no predecessor, about itself.
+    pub fn only_filtered(&self, version: &Version, at: PointInTime) -> Option<String> {
+        let second = if version.op.is_some_and(Op::is_tombstone) { at.seconds().saturating_add(1) } else { version.ts };
+        match self.begins {
+            _ if !version.is_filtered() => None,
+            None => Some("only what passed a filter is in the history".to_owned()),
+            Some(begins) => (second <= begins).then(|| {
+                let begins = PointInTime::from_epoch(begins);
+                format!("only what passed a filter is in the history from before {begins}")
+            }),
+        }
+    }
+
     /// For a store of versions that has everything there is.
     pub const NOTHING: Self =
         Self { dropped_before: None, holes: Vec::new(), begins: None, awaits_first: false, ends: None };
@@ -203,11 +218,18 @@ pub fn doubt(known: &AsOf<'_>, blind_spots: &BlindSpots, made_again: &[MadeAgain
     if let Some((was, life)) = life {
         return Some(format!("{was}, but {life}: whether it existed in between is not known"));
     }
+    if let State::Deleted(tombstone) = known.state
+        && let Some(only) = blind_spots.only_filtered(tombstone, known.at)
+    {
+        return Some(format!("was deleted by then, but {only}: whether it existed in between is not known"));
+    }
     if let State::Document(version) = known.state
         && (version.is_native || known.next.is_some_and(|next| !tells_life(version, next, made_again)))
-        && let Some(hole) = blind_spots.hole_between(version.ts, known.at)
     {
-        return Some(format!("{hole}: whether it was changed or deleted before the point in time is not known"));
+        let hole = blind_spots.hole_between(version.ts, known.at).map(ToString::to_string);
+        if let Some(unseen) = hole.or_else(|| blind_spots.only_filtered(version, known.at)) {
+            return Some(format!("{unseen}: whether it was changed or deleted before the point in time is not known"));
+        }
     }
     let before = blind_spots.dropped_before?;
     match known.state {
