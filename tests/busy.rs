@@ -1,6 +1,6 @@
 //! An account that is busy for a moment, before a command has begun.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Fault, Kind, Output, TestApp, moment};
 
@@ -103,4 +103,31 @@ async fn a_command_that_is_refused_one_of_its_requests_says_what_it_does_not_kno
             assert!(is_named || said(done) == said(&whole), "{command:?}: {whole:?}\n{done:?}");
         }
     }
+}
+
+/// What a command has written stays, whatever comes after.
+#[tokio::test]
+async fn a_command_that_cannot_read_on_says_what_it_has_done_so_far() {
+    let app = TestApp::start().await;
+    app.captured_from_now().await;
+    for n in 0..12 {
+        app.put(json!({"id": format!("d{n}"), "pk": format!("p{n}"), "n": 1})).await;
+    }
+    let told = |runs: &[Output], figure: &str| -> u64 {
+        let summaries = runs.iter().filter_map(|done| serde_json::from_str::<Value>(&done.stdout).ok());
+        summaries.map(|summary| summary[figure].as_u64().unwrap()).sum()
+    };
+    let versions = async || app.history().await.iter().filter(|item| item.get("_change").is_some()).count() as u64;
+    let backfilled = app.run_refused_in_turn(Kind::Query, &["backfill", "--all", "--format", "json"]).await;
+    assert!(backfilled.iter().any(|done| done.code == 1), "{backfilled:?}");
+    assert_eq!((told(&backfilled, "written"), versions().await), (12, 12), "{backfilled:?}");
+    for n in 0..12 {
+        app.put(json!({"id": format!("d{n}"), "pk": format!("p{n}"), "n": 2})).await;
+    }
+    assert_eq!(app.run(&["backfill", "--all"]).await.code, 0);
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let prune = ["prune", "--older-than", "0s", "--yes", "--format", "json"];
+    let pruned = app.run_refused_in_turn(Kind::Query, &prune).await;
+    assert!(pruned.iter().any(|done| done.code == 1), "{pruned:?}");
+    assert_eq!((told(&pruned, "removed"), versions().await), (12, 12), "{pruned:?}");
 }

@@ -1,9 +1,9 @@
-//! `load` where something is in the way: values of a unique key, and members that look like the trailer.
+//! `load` where something is in the way: values of a unique key, members that look like the trailer, lost answers.
 
 use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
 
-use crate::support::TestApp;
+use crate::support::{Fault, Kind, TestApp};
 
 /// The service refuses both with the same status: a document that exists, and one whose values another one has.
 #[tokio::test]
@@ -48,5 +48,24 @@ async fn documents_that_begin_like_the_trailer_are_backed_up_and_loaded() {
             let loaded = app.run(&[&["load", file, "--format", "json"], more].concat()).await;
             assert_eq!((loaded.code, &loaded.json()["created"]), (0, &json!(3)), "{more:?}: {loaded:?}");
         }
+    }
+}
+
+/// A text that is there after a lost answer is that of this very write, or was there before it.
+#[tokio::test]
+async fn a_document_that_was_there_with_the_same_text_is_skipped_however_often_its_write_is_tried() {
+    let app = TestApp::start().await;
+    let same = json!({"id": "same", "pk": "p", "n": 1});
+    app.put(same.clone()).await;
+    tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+    let file = app.folder.path().join("load.jsonl");
+    std::fs::write(&file, format!("{same}\n{}\n", json!({"id": "new", "pk": "p"}))).unwrap();
+    for fault in [Fault::Reject(429, 3200), Fault::FailAfterWrite, Fault::CutAfterWrite] {
+        app.proxy.storm(&[Kind::LiveWrite], 2, fault);
+        let load = ["load", file.to_str().unwrap(), "--no-trailer", "--format", "json"];
+        let report = app.run_through_proxy(&load).await.json();
+        assert!(app.proxy.calm() > 0, "no write met a fault");
+        assert_eq!((&report["created"], &report["skipped"]), (&json!(1), &json!(1)), "{report}");
+        app.events().await.delete(&PartitionKey::parse("p").unwrap(), "new", None).await.unwrap();
     }
 }

@@ -77,7 +77,7 @@ pub struct Report {
     /// Records of the history that cannot be read.
     #[serde(skip)]
     pub bad: Vec<BadRecord>,
-    /// The failure that ended the work early; every further write would have met it, too.
+    /// The failure that ended the work early: that of a read, or one that every further write would have met, too.
     #[serde(skip)]
     pub fatal: Option<Failure>,
     /// Whether the work ended early: because of that failure, or because it was told to stop.
@@ -137,6 +137,7 @@ async fn save(
     let saver =
         Saver { containers, pace: &pace, writers: &writers, concurrency, shape: shape.as_deref(), clock: &*cx.clock };
     let mut report = Report::default();
+    let mut unread = None;
     let mut pieces = std::pin::pin!(scan.pieces());
     loop {
         let Some(piece) = cx.stop.run_until_cancelled(pieces.next()).await else {
@@ -144,17 +145,30 @@ async fn save(
             break;
         };
         let Some(piece) = piece else { break };
-        let piece = piece.map_err(|failure| match failure {
+        let piece = match piece {
+            Ok(piece) => piece,
             // A refused query is nearly always the predicate's fault.
-            _ if request.predicate.is_some() && failure.status.is_bad_request() => BackfillError::Predicate(failure),
-            _ => failure.into(),
-        })?;
+            Err(failure) if request.predicate.is_some() && failure.status.is_bad_request() => {
+                return Err(BackfillError::Predicate(failure));
+            }
+            // What was saved before is told all the same.
+            Err(failure) => {
+                unread = Some(failure);
+                break;
+            }
+        };
         report.bad.extend(piece.bad);
         let live = piece.found.into_iter().filter(|found| found.live.is_some());
         let (missing, known): (Vec<_>, Vec<_>) = live.partition(is_missing);
         report.existed += known.len() as u64;
         step.advance((missing.len() + known.len()) as u64);
-        let saved = saver.save(missing, op_of).await?;
+        let saved = match saver.save(missing, op_of).await {
+            Ok(saved) => saved,
+            Err(failure) => {
+                unread = Some(failure);
+                break;
+            }
+        };
         for (item, problem) in &saved.unusable {
             step.note(&format!("document {:?} ({}): {problem}", item.id, item.partition_key));
         }
@@ -173,6 +187,6 @@ async fn save(
     report.failed += tally.failed;
     report.stopped |= tally.left > 0;
     report.documents = report.written + report.existed + report.failed;
-    report.fatal = fatal;
+    report.fatal = fatal.or(unread);
     Ok(report)
 }

@@ -312,6 +312,11 @@ impl Writing {
     ) -> Written {
         let step = cx.progress.begin("load", total);
         let (observer, outcomes) = Outcomes::observed();
+        // What was there before with the same text is not created, though the write is tried again.
+        let begun = match self.existing {
+            Existing::Leave => cx.account.service_time().await.map(|now| now.timestamp()),
+            Existing::Replace | Existing::ReplaceOlder => None,
+        };
         let limiter = RuLimiter::new(cx.account.meter(), self.ru_limit);
         let writers = Writers::start(container.into(), self.concurrency, limiter, observer, &cx.stop);
         let work = async {
@@ -327,7 +332,7 @@ impl Writing {
                         let text = text.into_bytes();
                         let action = match self.existing {
                             Existing::Replace => WriteAction::Upsert(text),
-                            Existing::Leave => WriteAction::Create(text),
+                            Existing::Leave => WriteAction::Create(text, begun),
                             Existing::ReplaceOlder => WriteAction::ReplaceOlder(text, moment),
                         };
                         if !writers.send(WriteJob { item, action }).await {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -27,6 +27,8 @@ pub struct RuLimiter {
 struct Work {
     begun: AtomicU64,
     ended: AtomicU64,
+    /// The usage before the first piece of work, which says nothing about what a piece costs.
+    base: OnceLock<f64>,
 }
 
 /// A piece of work that ends when this is dropped.
@@ -41,6 +43,10 @@ impl Drop for Underway {
 
 /// The assumed cost of a piece of work before any has ended, in request units.
 const FIRST: f64 = 10.0;
+
+/// How long work waits at most before it is calculated anew how long it has to: what has ended meanwhile tells more. The
+/// first estimate may be many times too high.
+const LOOK: Duration = Duration::from_millis(100);
 
 impl RuLimiter {
     /// Begins now; `None` holds nothing back.
@@ -64,15 +70,16 @@ impl RuLimiter {
     pub async fn begin(&self) -> Underway {
         let before = self.work.begun.fetch_add(1, Relaxed);
         let this = Underway(self.work.clone());
+        let base = *self.work.base.get_or_init(|| self.used());
         while let Some(limit) = self.limit {
             let (used, ended) = (self.used(), self.work.ended.load(Relaxed));
-            let each = if ended == 0 { FIRST } else { used / ended as f64 };
+            let each = if ended == 0 { FIRST } else { (used - base) / ended as f64 };
             let due = self.due(used + each * before.saturating_sub(ended) as f64, limit);
-            if due <= Instant::now() {
+            let now = Instant::now();
+            if due <= now {
                 break;
             }
-            // What has ended meanwhile tells more.
-            tokio::time::sleep_until(due).await;
+            tokio::time::sleep_until(due.min(now + LOOK)).await;
         }
         this
     }
@@ -115,5 +122,24 @@ mod tests {
             took >= Duration::from_secs(38) && took < Duration::from_secs(45),
             "4,000 RU at 100 a second took {took:?}"
         );
+    }
+    #[tokio::test(start_paused = true)]
+    async fn what_was_used_before_and_an_expensive_first_piece_hold_the_others_back_no_longer_than_the_limit() {
+        let meter = RuMeter::default();
+        let pace = RuLimiter::new(&meter, Some(1000.0));
+        // A journal is written before the first document.
+        meter.add(600.0);
+        let one = |number: u32| {
+            let (pace, meter) = (&pace, &meter);
+            async move {
+                let _underway = pace.begin().await;
+                tokio::time::sleep(Duration::from_millis(if number == 0 { 1 } else { 30 })).await;
+                meter.add(if number == 0 { 700.0 } else { 16.0 });
+            }
+        };
+        futures::StreamExt::for_each_concurrent(futures::stream::iter(0..300), 64, one).await;
+        let took = pace.begun.elapsed();
+        let due = Duration::from_secs_f64(meter.total() / 1000.0);
+        assert!(took + Duration::from_secs(1) > due && took < due + Duration::from_secs(1), "{took:?}, not {due:?}");
     }
 }

@@ -46,8 +46,9 @@ pub struct WriteJob {
 pub enum WriteAction {
     /// Create or replace it with this JSON text.
     Upsert(Vec<u8>),
-    /// Create it with this JSON text; an existing one is left alone.
-    Create(Vec<u8>),
+    /// Create it with this JSON text; an existing one is left alone. One that was last written before this moment (epoch
+    /// seconds), if it is given, was not created by this write, whatever its text.
+    Create(Vec<u8>, Option<i64>),
     /// Create it with this JSON text, or replace it when it was last written before this moment (epoch seconds); a
     /// newer one is left alone.
     ReplaceOlder(Vec<u8>, i64),
@@ -58,7 +59,7 @@ pub enum WriteAction {
 impl WriteAction {
     fn bytes(&self) -> usize {
         match self {
-            Self::Upsert(body) | Self::Create(body) | Self::ReplaceOlder(body, _) => body.len(),
+            Self::Upsert(body) | Self::Create(body, _) | Self::ReplaceOlder(body, _) => body.len(),
             Self::Delete => 0,
         }
     }
@@ -285,7 +286,7 @@ impl Shared {
                 .run(|| self.container.upsert(key, id, body.clone()))
                 .await
                 .map(|written| if written.created { &self.created } else { &self.updated }),
-            WriteAction::Create(body) => self.create(&retry, &job.item, body).await,
+            WriteAction::Create(body, since) => self.create(&retry, &job.item, body, *since).await,
             WriteAction::ReplaceOlder(body, moment) => self.replace_older(&retry, &job.item, body, *moment).await,
             WriteAction::Delete => match retry.run(|| self.container.delete(key, id, None)).await {
                 // A plain 404; 404/1003 would mean the container.

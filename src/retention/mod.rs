@@ -92,7 +92,7 @@ pub struct Report {
     /// Records that cannot be parsed; they stay.
     #[serde(skip)]
     pub bad: Vec<BadRecord>,
-    /// The failure that ended the work early; every further delete would have met it, too.
+    /// The failure that ended the work early: that of a read, or one that every further delete would have met, too.
     #[serde(skip)]
     pub fatal: Option<Failure>,
     /// Whether the work ended early because it was told to stop.
@@ -139,7 +139,7 @@ impl PrunePlan<'_> {
     /// Removes every version that no kept instant needs, and the journals of restores that ended before the window.
     ///
     /// # Errors
-    /// When the history cannot be read. A refused delete is in the report.
+    /// None: a failure is in the report, with what was removed before it.
     pub async fn apply(&self) -> Result<Report, RetentionError> {
         self.go(true).await
     }
@@ -170,7 +170,11 @@ impl PrunePlan<'_> {
         if passed.fatal.is_none() && !interrupted && self.request.shard.is_none_or(Shard::is_first) {
             let journals = job.journals(delete, &mut passed.sums).await;
             failed.pass_on(&*step);
-            passed.fatal = journals?;
+            passed.fatal = match journals {
+                // The versions that were removed before are told all the same.
+                Err(failure) if delete => Some(failure),
+                journals => journals?,
+            };
         }
         Ok(Report {
             dry_run: !delete,

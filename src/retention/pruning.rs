@@ -122,7 +122,7 @@ pub(super) struct Pruning<'a> {
 pub(super) struct Passed {
     /// Sums.
     pub(super) sums: Sums,
-    /// The failure that every further delete would have met, too.
+    /// The failure that every further delete would have met, too, or that of a read after some deletes.
     pub(super) fatal: Option<Failure>,
     /// The ranges that remain.
     pub(super) left: Vec<HashRange>,
@@ -134,7 +134,7 @@ impl Pruning<'_> {
     /// Walks ranges of the history; deletes, or only counts. `each` is told how many versions were examined.
     ///
     /// # Errors
-    /// When the history cannot be read.
+    /// When the history cannot be counted.
     pub(super) async fn pass(
         &self,
         hash_ranges: &[HashRange],
@@ -149,7 +149,15 @@ impl Pruning<'_> {
         while !self.stop.is_cancelled()
             && let Some(Some(piece)) = self.give_up.run_until_cancelled(pieces.next()).await
         {
-            let mut piece = piece?;
+            let mut piece = match piece {
+                Ok(piece) => piece,
+                // What was removed before is told all the same.
+                Err(failure) if delete => {
+                    passed.fatal = Some(failure);
+                    break;
+                }
+                Err(failure) => return Err(failure),
+            };
             passed.bad.append(&mut piece.bad);
             let mut rounds: [Vec<WriteJob>; ROUNDS] = Default::default();
             let forgotten = passed.sums.forgotten;
@@ -162,8 +170,10 @@ impl Pruning<'_> {
                 let drops = passed.sums.forgotten > forgotten;
                 if !noted || (drops && !noted_drop) {
                     let before = drops.then(|| self.kept.earliest());
-                    let now = self.account.time().await?;
-                    removals::note(&*self.containers.changes, self.kept.window, before, now).await?;
+                    if let Err(failure) = self.note(before).await {
+                        passed.fatal = Some(failure);
+                        break;
+                    }
                     (noted, noted_drop) = (true, noted_drop || drops);
                 }
             }
@@ -191,6 +201,13 @@ impl Pruning<'_> {
         }
         passed.left = left.into_iter().flatten().collect();
         Ok(passed)
+    }
+
+    /// Notes in the history that versions of before the window are gone; `before` is the time up to which documents are
+    /// forgotten.
+    async fn note(&self, before: Option<i64>) -> Result<(), Failure> {
+        let now = self.account.time().await?;
+        removals::note(&*self.containers.changes, self.kept.window, before, now).await
     }
 
     /// Adds the records of an item to the rounds in which they are removed.
@@ -244,9 +261,10 @@ impl Pruning<'_> {
         }
         let old = by_restore.into_iter().filter(|(_, (ts, _))| *ts < self.kept.window);
         let (mut heads, mut rest) = (Vec::new(), Vec::new());
+        let (mut journals, mut items) = (0, 0);
         for (group, (_, ids)) in old {
-            sums.journals += 1;
-            sums.journal_items += ids.len() as u64;
+            journals += 1;
+            items += ids.len() as u64;
             for id in ids {
                 let is_head = journal::is_head(&id);
                 let partition_key = key_of_other(changes.key_paths(), &group, &id);
@@ -254,17 +272,17 @@ impl Pruning<'_> {
                 (if is_head { &mut heads } else { &mut rest }).push(job);
             }
         }
-        if !delete {
-            return Ok(None);
-        }
-        // Without its head a journal does not count; half a journal would be a restore that cannot be undone.
-        for wave in [heads, rest] {
+        // Without its head a journal does not count; half a journal would be a restore that cannot be undone. So the rest
+        // waits for the next run when a head stays.
+        for wave in [heads, rest].into_iter().filter(|_| delete) {
             let (tally, fatal) = self.delete(wave, &CancellationToken::new()).await;
             sums.failed += tally.failed;
-            if fatal.is_some() {
+            if fatal.is_some() || tally.failed > 0 {
                 return Ok(fatal);
             }
         }
+        sums.journals += journals;
+        sums.journal_items += items;
         Ok(None)
     }
 }

@@ -145,7 +145,7 @@ async fn a_write_with_a_lost_answer_is_counted_by_its_outcome() {
     let (created, skipped) =
         (WriteTally { created: 1, ..WriteTally::default() }, WriteTally { skipped: 1, ..WriteTally::default() });
     // A replacement reads the item before it writes, so the fault has to skip that first request.
-    let create: (&dyn Fn(i64) -> WriteAction, &[Fault]) = (&|n| WriteAction::Create(body(n)), &[]);
+    let create: (&dyn Fn(i64) -> WriteAction, &[Fault]) = (&|n| WriteAction::Create(body(n), None), &[]);
     let replace: (&dyn Fn(i64) -> WriteAction, &[Fault]) =
         (&|n| WriteAction::ReplaceOlder(body(n), i64::MIN), &[Fault::No]);
     for (action, before) in [create, replace] {

@@ -87,6 +87,22 @@ async fn a_partition_key_that_does_not_fit_is_reported_with_sub_status_1001() {
     assert_eq!(client.query("SELECT VALUE c.id FROM c").await.documents(), &[json!("a")], "nothing else was stored");
 }
 
+/// By the sub-status a client tells a document that is gone from a container that is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_is_gone_is_reported_with_sub_status_1003() {
+    let client = Client::with_events(2).await;
+    let key = [("x-ms-documentdb-partitionkey", "[\"x\"]")];
+    let path = "/dbs/dev/colls/events/docs/a";
+    let absent = client.send("GET", path, &key, Vec::new()).await;
+    assert_eq!((absent.status, absent.header("x-ms-substatus")), (404, ""));
+    assert_eq!(client.send("DELETE", "/dbs/dev/colls/events", &[], Vec::new()).await.status, 204);
+    for (method, body) in [("GET", ""), ("PUT", r#"{"id":"a","pk":"x"}"#), ("DELETE", "")] {
+        let gone = client.send(method, path, &key, body.into()).await;
+        assert_eq!((gone.status, gone.header("x-ms-substatus")), (404, "1003"), "{method}");
+    }
+    assert_eq!(client.query("SELECT * FROM c").await.header("x-ms-substatus"), "1003");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_its_ranges_and_its_items_are_found_by_resource_id() {
     let client = Client::with_events(2).await;

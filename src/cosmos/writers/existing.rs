@@ -15,7 +15,13 @@ const LOOKS: u32 = 5;
 
 impl Shared {
     /// Leaves an existing item alone, unless it exists because this very write succeeded and its answer was lost.
-    pub(super) async fn create(&self, retry: &Retry, item: &ItemKey, body: &[u8]) -> Result<&AtomicU64, Failure> {
+    pub(super) async fn create(
+        &self,
+        retry: &Retry,
+        item: &ItemKey,
+        body: &[u8],
+        since: Option<i64>,
+    ) -> Result<&AtomicU64, Failure> {
         let (key, id) = (&item.partition_key, item.id.as_str());
         let conflict = match retry.run(|| self.container.create(key, id, body.to_vec())).await {
             Ok(_) => return Ok(&self.created),
@@ -29,7 +35,7 @@ impl Shared {
             return Ok(&self.skipped);
         }
         match retry.run(|| self.container.read(key, id)).await? {
-            Some(live) if may_be_ours && is_of(&live, body) => Ok(&self.created),
+            Some(live) if may_be_ours && is_of(&live, body) && !is_older(&live, since) => Ok(&self.created),
             None if may_be_anothers => {
                 Err(Failure { message: "another document has its values of a unique key".into(), ..conflict })
             }
@@ -87,6 +93,12 @@ impl Shared {
 fn is_of(live: &str, sent: &[u8]) -> bool {
     let sent = std::str::from_utf8(sent).ok().and_then(|sent| own_text(sent).ok());
     own_text(live).ok().zip(sent).is_some_and(|(live, sent)| diff::same(&live, &sent))
+}
+
+/// Whether an item was last written before this moment.
+fn is_older(live: &str, moment: Option<i64>) -> bool {
+    let facts = serde_json::from_str::<Facts<'_>>(live).ok();
+    moment.zip(facts).is_some_and(|(moment, facts)| facts.ts < moment)
 }
 
 /// The properties that decide whether a live item is older.

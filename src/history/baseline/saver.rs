@@ -90,7 +90,8 @@ impl Saver<'_> {
                 Ok(record) => {
                     let job = WriteJob {
                         item: ItemKey { id: record.id, partition_key: record.key },
-                        action: WriteAction::Create(record.body.into_bytes()),
+                        // Its text has the time of capture, so that nobody else's is the same.
+                        action: WriteAction::Create(record.body.into_bytes(), None),
                     };
                     if !self.writers.send(job).await {
                         saved.stopped = true;

@@ -138,6 +138,11 @@ impl Gateway {
             (Target::Documents(name), _) | (Target::Document(name, _), _) => {
                 let container = match self.containers.get(name).await {
                     Ok(container) => container,
+                    // By this a client tells a container that is gone from a document that is.
+                    Err(mut answer) if answer.status == Status::NO_OWNER.code => {
+                        answer.headers.set(header::SUBSTATUS, Status::NO_OWNER.sub.to_string());
+                        return answer;
+                    }
                     Err(answer) => return answer,
                 };
                 if let Some(answer) = of_another_container(&container, &ask) {
