@@ -135,12 +135,13 @@ impl PartitionKey {
         }
     }
 
-    /// Reads the array of the components, as [`Self::to_json`] writes it.
+    /// Reads the array of the components, as [`Self::to_json`] writes it, or the string of a key that is one.
     ///
     /// # Errors
-    /// When it is no array, or not of one to three components.
+    /// When it is neither, or not of one to three components.
     pub fn parse_json(key: &serde_json::Value) -> Result<Self, String> {
-        if key.is_array() { Self::parse(&key.to_string()) } else { Err(format!("partition key {key} is no array")) }
+        let is_key = key.is_array() || key.is_string();
+        if is_key { Self::parse(&key.to_string()) } else { Err(format!("partition key {key} is no array")) }
     }
 
     /// The JSON array of the components.
@@ -342,7 +343,8 @@ mod tests {
         assert!(PartitionKey::parse("[1,2,3,4]").is_err());
         assert!(PartitionKey::parse("[1,").is_err());
         assert_eq!(PartitionKey::parse_json(&key.to_json()), Ok(key));
-        assert!(PartitionKey::parse_json(&42.into()).is_err(), "a person may type it, no file has it");
+        assert_eq!(PartitionKey::parse_json(&"42".into()), PartitionKey::parse("42"));
+        assert!(PartitionKey::parse_json(&42.into()).is_err(), "of a number, the text is no key");
     }
 
     #[test]

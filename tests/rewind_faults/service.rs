@@ -54,8 +54,9 @@ async fn an_undo_reads_live_documents_together_unless_that_is_refused() {
     let restored = damage.app.run_through_proxy(&damage.args(&["--yes"])).await;
     assert_eq!(restored.code, 0, "{restored:?}");
     let id = report(&restored)["restore"].as_str().unwrap().to_owned();
-    // A key that may only read is refused a request that could write.
-    for (refusal, least, most) in [(None, 0, 45), (Some(400), 60, 120), (Some(403), 60, 120)] {
+    // A key that may only read is refused a request that could write. One that is alone when it is sent is read alone,
+    // which a busy machine does more often.
+    for (refusal, least, most) in [(None, 0, 59), (Some(400), 60, 120), (Some(403), 60, 120)] {
         proxy.refuse_bulk(refusal);
         let before = proxy.reads();
         let planned = damage.app.run_through_proxy(&["undo", &id, "--dry-run", "--format", "json"]).await;

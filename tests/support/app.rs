@@ -232,17 +232,16 @@ impl TestApp {
         run(self.folder.path(), args, &self.settings(), "").await
     }
 
-    /// Runs a command as often as it sends requests of a kind, and refuses another one of these each time.
+    /// Runs a command as often as it sends requests of a kind, and refuses another one of these each time; at last none.
     pub async fn run_refused_in_turn(&self, kind: Kind, args: &[&str]) -> Vec<Output> {
         let mut all = Vec::new();
         loop {
             let faults = vec![Fault::Pass; all.len()].into_iter().chain([Fault::Reject(403, 0)]);
             self.proxy.fail_next_of(kind, faults);
-            let done = self.run_through_proxy(args).await;
+            all.push(self.run_through_proxy(args).await);
             if self.proxy.forget_faults() {
                 return all;
             }
-            all.push(done);
         }
     }
 
