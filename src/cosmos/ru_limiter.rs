@@ -123,6 +123,7 @@ mod tests {
             "4,000 RU at 100 a second took {took:?}"
         );
     }
+
     #[tokio::test(start_paused = true)]
     async fn what_was_used_before_and_an_expensive_first_piece_hold_the_others_back_no_longer_than_the_limit() {
         let meter = RuMeter::default();
